@@ -1,0 +1,1 @@
+"""navcrm: keeps Dynamics NAV and Dynamics CRM telling the same story."""
