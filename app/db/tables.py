@@ -1,0 +1,322 @@
+"""Our memory as PostgreSQL tables.
+
+Everything below a company carries its id. Uniqueness and references are promised here, by the
+database; a broken promise comes back as a domain error from the repositories.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        "pk": "%(table_name)s_pkey",
+    }
+)
+
+TIMESTAMP = DateTime(timezone=True)
+
+
+def _company(*, primary_key: bool = False) -> Column[int]:
+    return Column(
+        "company_id",
+        Integer,
+        ForeignKey("company.id", ondelete="CASCADE"),
+        primary_key=primary_key,
+        nullable=False,
+        autoincrement=False,
+    )
+
+
+company = Table(
+    "company",
+    metadata,
+    Column("id", Integer, Identity(), primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("display_name", Text, nullable=False),
+    Column("nav", JSONB, nullable=False),
+    Column("nav_secrets", LargeBinary),  # encrypted JSON: the secrets of a NAV connector
+    Column("nav_web_client_url", Text),
+    Column("defaults_generation", Text, nullable=False),
+    Column("local_currency", Text, nullable=False),
+    Column("failed_since", TIMESTAMP),  # when the count of failed synch jobs was last reset
+    Column("revision", Integer, nullable=False, server_default="0"),
+    Column("created_at", TIMESTAMP, nullable=False, server_default=func.now()),
+)
+
+crm_connection = Table(
+    "crm_connection",
+    metadata,
+    _company(primary_key=True),
+    Column("server_url", Text, nullable=False),
+    Column("api_version", Text, nullable=False),
+    Column("authentication", JSONB, nullable=False),  # everything but the secrets
+    Column("secrets", LargeBinary, nullable=False),  # encrypted JSON
+    Column("is_enabled", Boolean, nullable=False, server_default="false"),
+    Column("app_id", Uuid),
+    Column("crm_version", Text),
+    Column("organization_id", Uuid),
+    Column("user_id", Uuid),
+    Column("integration_solution_installed", Boolean),
+    Column("base_currency", Text),
+    Column("status", Text, nullable=False),
+    Column("disabled_reason", Text),
+    Column("last_checked_at", TIMESTAMP),
+    Column("revision", Integer, nullable=False, server_default="0"),
+)
+
+integration_table_mapping = Table(
+    "integration_table_mapping",
+    metadata,
+    _company(primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("nav_table", Text, nullable=False),
+    Column("crm_entity", Text, nullable=False),
+    Column("direction", Text, nullable=False),
+    Column("nav_filter", Text),
+    Column("crm_filter", Text),
+    Column("synch_only_coupled_records", Boolean, nullable=False),
+    Column("update_conflict_resolution", Text, nullable=False),
+    Column("deletion_conflict_resolution", Text, nullable=False),
+    Column("depends_on", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("nav_template", Text),
+    Column("crm_template", Text),
+    Column("is_default", Boolean, nullable=False, server_default="false"),
+    Column("option_attribute", Text),
+    Column("position", Integer, nullable=False, server_default="0"),
+    Column("nav_watermark", Text),
+    Column("crm_watermark", Text),
+    Column("nav_synched_until", TIMESTAMP),
+    Column("crm_synched_until", TIMESTAMP),
+    Column("revision", Integer, nullable=False, server_default="0"),
+)
+
+integration_field_mapping = Table(
+    "integration_field_mapping",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("company_id", Integer, nullable=False),
+    Column("mapping", Text, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("nav_field", Text),
+    Column("crm_attribute", Text),
+    Column("direction", Text, nullable=False),
+    Column("constant_value", Text),
+    Column("transformation", Text),
+    Column("clear_value_on_failed_synch", Boolean, nullable=False),
+    Column("not_null", Boolean, nullable=False),
+    Column("validate", Boolean, nullable=False),
+    Column("status", Text, nullable=False),
+    ForeignKeyConstraint(
+        ["company_id", "mapping"],
+        ["integration_table_mapping.company_id", "integration_table_mapping.name"],
+        ondelete="CASCADE",
+        onupdate="CASCADE",
+    ),
+    CheckConstraint("nav_field is not null or crm_attribute is not null", name="names_a_field"),
+    Index(None, "company_id", "mapping"),
+)
+
+option_mapping = Table(
+    "option_mapping",
+    metadata,
+    _company(primary_key=True),
+    Column("nav_table", Text, primary_key=True),
+    Column("crm_attribute", Text, primary_key=True),
+    Column("nav_key", Text, primary_key=True),
+    Column("option_value", Integer, nullable=False),
+)
+
+coupling = Table(
+    "coupling",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    _company(),
+    Column("mapping", Text, nullable=False),  # no reference: couplings survive every reset of mappings
+    Column("nav_table", Text, nullable=False),
+    Column("nav_id", Uuid, nullable=False),
+    Column("nav_key", Text, nullable=False),  # as last seen; the NAV side knows the present one
+    Column("crm_entity", Text, nullable=False),
+    Column("crm_id", Uuid, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("base", JSONB),
+    Column("nav_version", Text),
+    Column("crm_version", Text),
+    Column("last_synch_at", TIMESTAMP),
+    Column("last_synch_action", Text),
+    Column("last_synch_result", Text),
+    Column("last_error", JSONB),
+    Column("last_job_id", Uuid),
+    Column("skipped", Boolean, nullable=False, server_default="false"),
+    Column("revision", Integer, nullable=False, server_default="0"),
+    Column("created_at", TIMESTAMP, nullable=False, server_default=func.now()),
+    # One NAV record, one CRM row; the same CRM row may stand for records of two NAV tables (nav-behaviour 1.3).
+    UniqueConstraint("company_id", "nav_table", "nav_id"),
+    UniqueConstraint("company_id", "nav_table", "crm_id"),
+    Index("coupling_crm_id_idx", "company_id", "crm_id"),
+    Index("coupling_mapping_idx", "company_id", "mapping", "id"),
+    Index("coupling_skipped_idx", "company_id", "mapping", postgresql_where=text("skipped")),
+    Index(
+        "coupling_failed_idx",
+        "company_id",
+        "mapping",
+        postgresql_where=text("last_synch_result = 'failure' and not skipped"),
+    ),
+)
+
+synch_job = Table(
+    "synch_job",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    _company(),
+    Column("kind", Text, nullable=False),
+    Column("mapping", Text),
+    Column("mode", Text, nullable=False),
+    Column("direction", Text),
+    Column("status", Text, nullable=False),
+    Column("counts", JSONB, nullable=False, server_default="{}"),  # by one-way direction
+    Column("expected", BigInteger),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("maximum_attempts", Integer, nullable=False, server_default="1"),
+    Column("fence", Integer, nullable=False, server_default="0"),
+    Column("parent_id", Uuid, ForeignKey("synch_job.id", ondelete="CASCADE"), index=True),
+    Column("entry_id", Uuid),
+    Column("request", JSONB, nullable=False, server_default="{}"),
+    Column("message", Text),
+    Column("cancel_requested", Boolean, nullable=False, server_default="false"),
+    Column("created_at", TIMESTAMP, nullable=False, server_default=func.now()),
+    Column("started_at", TIMESTAMP),
+    Column("finished_at", TIMESTAMP),
+    Column("heartbeat_at", TIMESTAMP),
+    Column("not_before", TIMESTAMP),
+    # Two runs of one mapping never overlap, on however many workers.
+    Index(
+        "synch_job_one_running_idx",
+        "company_id",
+        "mapping",
+        unique=True,
+        postgresql_where=text("status = 'running' and mapping is not null"),
+    ),
+    Index("synch_job_newest_idx", "company_id", text("created_at desc"), text("id desc")),
+    Index("synch_job_waiting_idx", "company_id", "mapping", postgresql_where=text("status = 'queued'")),
+)
+
+synch_outcome = Table(
+    "synch_outcome",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    _company(),
+    Column("job_id", Uuid),  # missing for what a person did to one record
+    Column("at", TIMESTAMP, nullable=False),
+    Column("mapping", Text),
+    Column("coupling_id", Uuid),
+    Column("nav_table", Text),
+    Column("nav_key", Text),
+    Column("crm_entity", Text),
+    Column("crm_id", Uuid),
+    Column("direction", Text),
+    Column("action", Text, nullable=False),
+    Column("reason", Text),
+    Column("message", Text),
+    Column("error_code", Text),
+    Column("error", JSONB),
+    Column("changes", JSONB),  # [[side, field, old, new], ...]: the history of a coupling
+    Index("synch_outcome_job_idx", "job_id", "id"),
+    Index("synch_outcome_error_idx", "company_id", "id", postgresql_where=text("error_code is not null")),
+    Index("synch_outcome_history_idx", "coupling_id", "id", postgresql_where=text("changes is not null")),
+    Index("synch_outcome_at_idx", "at", postgresql_using="brin"),
+)
+
+job_queue_entry = Table(
+    "job_queue_entry",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    _company(),
+    Column("description", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("mapping", Text),
+    Column("minutes_between_runs", Integer, nullable=False),
+    Column("inactivity_timeout_minutes", Integer),
+    Column("status", Text, nullable=False),
+    Column("earliest_start_at", TIMESTAMP),
+    Column("last_run_at", TIMESTAMP),
+    Column("last_job_id", Uuid),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("maximum_attempts", Integer, nullable=False),
+    Column("rerun_delay_seconds", Integer, nullable=False),
+    Column("error_message", Text),
+    Column("is_default", Boolean, nullable=False, server_default="false"),
+    Column("revision", Integer, nullable=False, server_default="0"),
+    Index("job_queue_entry_company_idx", "company_id"),
+    Index("job_queue_entry_due_idx", "earliest_start_at", postgresql_where=text("status = 'ready'")),
+)
+
+worker = Table(
+    "worker",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("started_at", TIMESTAMP, nullable=False, server_default=func.now()),
+    Column("seen_at", TIMESTAMP, nullable=False, server_default=func.now()),
+)
+
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("hash", LargeBinary, nullable=False, unique=True),  # SHA-256 of a random token
+    Column("prefix", Text, nullable=False),  # its first characters, to recognize it by
+    Column("scopes", ARRAY(Text), nullable=False),
+    Column("companies", ARRAY(Text)),  # missing: every company
+    Column("created_at", TIMESTAMP, nullable=False, server_default=func.now()),
+    Column("expires_at", TIMESTAMP),
+    Column("revoked_at", TIMESTAMP),
+    Column("last_used_at", TIMESTAMP),
+)
+
+idempotency_key = Table(
+    "idempotency_key",
+    metadata,
+    Column("caller", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("fingerprint", LargeBinary, nullable=False),  # of method, path and body
+    Column("status", Integer),  # missing while the first request is still at work
+    Column("headers", JSONB),
+    Column("body", LargeBinary),
+    Column("created_at", TIMESTAMP, nullable=False, server_default=func.now()),
+    Index("idempotency_key_created_idx", "created_at"),
+)
+
+crm_lane = Table(
+    "crm_lane",
+    metadata,
+    # A request in flight to an organization: the concurrency limit is shared by all workers.
+    Column("id", Uuid, primary_key=True),
+    Column("organization", Text, nullable=False),
+    Column("taken_at", TIMESTAMP, nullable=False, server_default=func.now()),
+    Column("expires_at", TIMESTAMP, nullable=False),
+    Index("crm_lane_organization_idx", "organization"),
+)

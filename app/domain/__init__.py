@@ -1,0 +1,1 @@
+"""The rules of the integration: values in, values out; no I/O, no library."""

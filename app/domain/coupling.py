@@ -1,0 +1,173 @@
+"""Coupling: the pair of ids that says "these two records are the same thing"."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from app.domain.errors import IntegrationError
+from app.domain.records import Side, Values
+
+
+class CouplingStatus(StrEnum):
+    """A reserved coupling is an intent: its partner may not exist yet, but its id is chosen."""
+
+    RESERVED = "reserved"
+    COUPLED = "coupled"
+
+
+class SynchAction(StrEnum):
+    """What became of one record of a synchronization."""
+
+    INSERTED = "inserted"
+    MODIFIED = "modified"
+    UNMODIFIED = "unmodified"
+    DELETED = "deleted"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    COUPLED = "coupled"
+    UNCOUPLED = "uncoupled"
+
+
+class SynchResult(StrEnum):
+    """How the last synchronization of a coupling ended."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a record failed, as it is shown everywhere."""
+
+    code: str
+    message: str
+    fix: str | None = None
+    retryable: bool = False
+
+    @classmethod
+    def of(cls, error: IntegrationError) -> "Failure":
+        """The failure that an error of ours stands for."""
+        return cls(error.code, error.detail, error.fix, error.retryable)
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The values both sides had when they last agreed, each in its own terms, and the versions they had.
+
+    A version is missing when the side did not say it after our last write; the next read tells it.
+    """
+
+    nav: Values = field(default_factory=dict)
+    crm: Values = field(default_factory=dict)
+    nav_version: str | None = None
+    crm_version: str | None = None
+
+    def on(self, side: Side) -> Values:
+        """The base values of that side."""
+        return self.nav if side is Side.NAV else self.crm
+
+    def version(self, side: Side) -> str | None:
+        """The version the record of that side had."""
+        return self.nav_version if side is Side.NAV else self.crm_version
+
+
+@dataclass(frozen=True, slots=True)
+class Coupling:
+    """Two coupled records. `base` is missing until they have been synchronized once.
+
+    `revision` counts the writes of this row and guards them against each other.
+    """
+
+    id: UUID
+    mapping: str
+    nav_table: str
+    nav_id: UUID
+    nav_key: str
+    crm_entity: str
+    crm_id: UUID
+    status: CouplingStatus = CouplingStatus.COUPLED
+    base: Base | None = None
+    last_synch_at: datetime | None = None
+    last_synch_action: SynchAction | None = None
+    last_synch_result: SynchResult | None = None
+    last_error: Failure | None = None
+    last_job_id: UUID | None = None
+    skipped: bool = False
+    revision: int = 0
+
+    def id_on(self, side: Side) -> UUID:
+        """The record's id on that side."""
+        return self.nav_id if side is Side.NAV else self.crm_id
+
+    def table_on(self, side: Side) -> str:
+        """The record's table or entity on that side."""
+        return self.nav_table if side is Side.NAV else self.crm_entity
+
+    def agreed(self, base: Base, action: SynchAction, at: datetime, job_id: UUID | None = None) -> "Coupling":
+        """The coupling after a successful synchronization."""
+        return replace(
+            self,
+            status=CouplingStatus.COUPLED,
+            base=base,
+            last_synch_at=at,
+            last_synch_action=action,
+            last_synch_result=SynchResult.SUCCESS,
+            last_error=None,
+            last_job_id=job_id or self.last_job_id,
+        )
+
+    def failed(self, failure: Failure, at: datetime, job_id: UUID | None = None) -> "Coupling":
+        """The coupling after a failure.
+
+        The same permanent failure twice in a row marks it skipped (nav-behaviour 14): background
+        runs leave it alone until somebody restores it.
+        """
+        same = self.last_error is not None and (self.last_error.code, self.last_error.message) == (
+            failure.code,
+            failure.message,
+        )
+        again = same and self.last_synch_result is SynchResult.FAILURE and not failure.retryable
+        return replace(
+            self,
+            last_synch_at=at,
+            last_synch_action=SynchAction.FAILED,
+            last_synch_result=SynchResult.FAILURE,
+            last_error=failure,
+            last_job_id=job_id or self.last_job_id,
+            skipped=self.skipped or again,
+        )
+
+    def restored(self) -> "Coupling":
+        """Taken back into synchronization; its last failure stays visible until it succeeds."""
+        return replace(self, skipped=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One field that a synchronization wrote, or would write."""
+
+    side: Side
+    field: str
+    old: object
+    new: object
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one record, as it is logged."""
+
+    action: SynchAction
+    direction: str | None = None
+    nav_table: str | None = None
+    nav_key: str | None = None
+    nav_id: UUID | None = None
+    crm_entity: str | None = None
+    crm_id: UUID | None = None
+    coupling_id: UUID | None = None
+    reason: str | None = None  # a stable word, such as `filtered` or `contact-without-account`
+    message: str | None = None
+    error: Failure | None = None
+    changes: tuple[Change, ...] = ()
+    extra: Mapping[str, str] = field(default_factory=dict)

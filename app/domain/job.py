@@ -1,0 +1,147 @@
+"""Synch jobs and job queue entries: when something runs, how it stands, whether it is tried again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+from app.domain.coupling import SynchAction
+from app.domain.mapping import Direction
+
+
+class JobStatus(StrEnum):
+    """The life of a synch job."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to the job."""
+        return self not in (JobStatus.QUEUED, JobStatus.RUNNING)
+
+
+class SynchMode(StrEnum):
+    """Which records a job looks at."""
+
+    MODIFIED = "modified"  # what changed since the last run
+    FULL = "full"  # every record; creates uncoupled ones when asked
+    SELECTION = "selection"  # the records named in the job
+    UNCOUPLE = "uncouple"  # removes the couplings of the mapping
+
+
+READ = (
+    SynchAction.INSERTED,
+    SynchAction.MODIFIED,
+    SynchAction.UNMODIFIED,
+    SynchAction.DELETED,
+    SynchAction.SKIPPED,
+    SynchAction.FAILED,
+)
+"""The actions whose counts add up to the rows a job read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many records of a job ended how. `total` is the number of rows read."""
+
+    inserted: int = 0
+    modified: int = 0
+    unmodified: int = 0
+    deleted: int = 0
+    skipped: int = 0
+    failed: int = 0
+    coupled: int = 0
+    uncoupled: int = 0
+
+    @classmethod
+    def of(cls, counted: Mapping[SynchAction, int]) -> "Counts":
+        """Counts from a tally by action."""
+        return cls(**{action.value: number for action, number in counted.items()})
+
+    @property
+    def total(self) -> int:
+        """The rows read."""
+        return sum(getattr(self, action.value) for action in READ)
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(**{name: getattr(self, name) + getattr(other, name) for name in self.__slots__})
+
+
+@dataclass(frozen=True, slots=True)
+class SynchJob:
+    """One run of one mapping, or the parent of several.
+
+    `fence` rises with every claim: a worker that was taken for dead finds at its next page that it is
+    no longer the one. `request` holds what the job was asked to do.
+    """
+
+    id: UUID
+    kind: str  # "synchronize", "uncouple", "account_statistics", ...
+    mapping: str | None
+    mode: SynchMode
+    direction: Direction | None = None
+    status: JobStatus = JobStatus.QUEUED
+    counts: Mapping[str, Counts] = field(default_factory=dict)  # by one-way direction
+    expected: int | None = None  # rows there will be to read, where it is known
+    attempt: int = 0
+    maximum_attempts: int = 1
+    fence: int = 0
+    parent_id: UUID | None = None
+    entry_id: UUID | None = None  # the job queue entry it belongs to
+    request: Mapping[str, object] = field(default_factory=dict)
+    message: str | None = None
+    cancel_requested: bool = False
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    not_before: datetime | None = None
+
+    @property
+    def counted(self) -> Counts:
+        """The counts of both directions together."""
+        return sum(self.counts.values(), Counts())
+
+
+def ended_as(counts: Counts) -> JobStatus:
+    """How a job that ran to its end is called: `failed` when nothing could be done, `partial` when
+    some records failed (seed-checklist, decisions)."""
+    if not counts.failed:
+        return JobStatus.SUCCEEDED
+    return JobStatus.FAILED if counts.failed == counts.total else JobStatus.PARTIAL
+
+
+class EntryStatus(StrEnum):
+    """The life of a recurring job queue entry (nav-behaviour 13)."""
+
+    READY = "ready"
+    IN_PROCESS = "in_process"
+    ERROR = "error"
+    ON_HOLD = "on_hold"
+    ON_HOLD_INACTIVITY = "on_hold_inactivity"
+
+
+@dataclass(frozen=True, slots=True)
+class JobQueueEntry:
+    """A recurring job."""
+
+    id: UUID
+    description: str
+    kind: str
+    mapping: str | None
+    minutes_between_runs: int
+    inactivity_timeout_minutes: int | None = None
+    status: EntryStatus = EntryStatus.READY
+    earliest_start_at: datetime | None = None
+    last_run_at: datetime | None = None
+    last_job_id: UUID | None = None
+    attempts: int = 0
+    maximum_attempts: int = 10
+    rerun_delay: timedelta = timedelta(seconds=30)
+    error_message: str | None = None
+    is_default: bool = False

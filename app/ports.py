@@ -1,0 +1,510 @@
+"""What the use cases need from outside, and the words everyone uses.
+
+SIDE       NAV or CRM. Both keep the same contract, `RecordStore`.
+RECORD     a row of a NAV table or of a CRM entity. One record is a set of one.
+SNAPSHOT   a record as one side showed it at one moment.
+VERSION    changes whenever the record does: the NAV row version, the CRM etag.
+INTEGRATION ID  the GUID by which a NAV record is known across renames.
+COUPLING   the pair of ids that says "these two records are the same thing".
+BASE       the values both sides agreed on when we last synchronized them.
+WATERMARK  up to where the changes of one side have been read and safely recorded. Opaque text.
+RUN        one synchronization in one direction; a synch job holds one or two.
+RESERVED   a coupling whose partner may not exist yet: its id is chosen and saved before it is written.
+"""
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from app.domain.company import Company, ConnectionSetup
+from app.domain.coupling import Coupling, Outcome
+from app.domain.errors import IntegrationError
+from app.domain.job import Counts, JobQueueEntry, JobStatus, SynchJob
+from app.domain.mapping import FieldMapping, TableMapping
+from app.domain.records import Side, Snapshot, TableDefinition, Values
+
+# --- writes ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """Create the record under this id; if it exists already, its present state is the answer.
+
+    `key` is the number a NAV record shall have; without it the number series of the table gives one.
+    `template` names the template whose values come on top (NAV applies it after the insert).
+    """
+
+    id: UUID
+    values: Values
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Change these fields, if the record still has this version. Without a version: if it exists."""
+
+    id: UUID
+    values: Values
+    version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete the record, if it still has this version. One that is gone already counts as deleted."""
+
+    id: UUID
+    version: str | None = None
+
+
+Write = Insert | Update | Delete
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the side has now. `created` tells an insert that created from one that found.
+
+    `snapshot` is missing after a delete. Its values hold at least the written fields as the side
+    stored them; its version is empty when the side did not say.
+    """
+
+    id: UUID
+    snapshot: Snapshot | None
+    created: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """This write failed, alone. StaleRecord and CrmRecordNotFound/NavRecordNotFound ask for a new look."""
+
+    id: UUID
+    error: IntegrationError
+
+
+# --- reads ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some changed and deleted records. `watermark` is where to continue once they are recorded;
+    it is missing on pages after which one cannot continue (the middle of a first read)."""
+
+    records: Sequence[Snapshot]
+    deleted: Sequence[UUID] = ()
+    watermark: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One page of a list a person works from. `cursor` is opaque and missing on the last page."""
+
+    records: Sequence[Snapshot]
+    cursor: str | None = None
+
+
+class RecordStore(Protocol):
+    """One side. Every method takes sets; none keeps a transaction of ours open."""
+
+    side: Side
+
+    async def definition(self, table: str) -> TableDefinition:
+        """What the table holds. Raises TableNotFound."""
+        ...
+
+    async def get(self, table: str, ids: Collection[UUID], fields: Collection[str]) -> dict[UUID, Snapshot]:
+        """The records that exist among these ids, with at least these fields."""
+        ...
+
+    def changes(self, table: str, fields: Collection[str], since: str | None) -> AsyncIterator[Page]:
+        """What changed or was deleted since the watermark, or everything, page by page.
+
+        Every page that can be continued from says so in its watermark. A record may come twice, never
+        not at all. Raises WatermarkExpired when the side no longer knows.
+        """
+        ...
+
+    async def match(
+        self, table: str, field: str, values: Collection[str], fields: Collection[str] = ()
+    ) -> dict[str, list[Snapshot]]:
+        """The records whose field has one of these values, by value as given (compared as the side compares)."""
+        ...
+
+    async def listing(
+        self,
+        table: str,
+        fields: Collection[str] | None,
+        *,
+        filter: str | None = None,
+        search: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Listing:
+        """A page of records in a stable order (by key). `fields` None: all. Raises InvalidFilter."""
+        ...
+
+    async def write(self, table: str, writes: Sequence[Write]) -> list[Written | Refused]:
+        """Apply every write it can, answers in the order of the writes: one bad row fails alone.
+
+        Raises SideUnavailable when nothing is known about the outcome; every write may be repeated.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NavRecord:
+    """A NAV record as a person sees it; `integration_id` may be missing."""
+
+    key: str
+    integration_id: UUID | None
+    version: str
+    values: Values
+    modified_at: datetime | None = None
+
+
+class NavSide(RecordStore, Protocol):
+    """What only NAV can do."""
+
+    async def definitions(self) -> Sequence[TableDefinition]:
+        """Every table that can be mapped."""
+        ...
+
+    async def test(self) -> Mapping[str, Any]:
+        """Reaches NAV and says what it found. Raises NavUnavailable."""
+        ...
+
+    async def by_key(self, table: str, keys: Collection[str], fields: Collection[str] | None = None) -> dict[str, NavRecord]:
+        """The records with these keys, with or without an integration id, by key as given."""
+        ...
+
+    async def records(
+        self,
+        table: str,
+        *,
+        filter: str | None = None,
+        search: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> tuple[Sequence[NavRecord], str | None]:
+        """A page of records in key order, with or without an integration id, and the next cursor."""
+        ...
+
+    async def create(self, table: str, key: str | None, values: Mapping[str, Any]) -> NavRecord:
+        """A new record from outside input. Raises InvalidValues, AlreadyExists."""
+        ...
+
+    async def change(self, table: str, key: str, values: Mapping[str, Any], version: str | None = None) -> NavRecord:
+        """Changes fields from outside input; a new key renames, the integration id stays."""
+        ...
+
+    async def remove(self, table: str, key: str) -> None:
+        """Deletes the record and leaves a tombstone. Raises NavRecordNotFound."""
+        ...
+
+    async def bulk(
+        self, table: str, records: Sequence[tuple[str | None, Mapping[str, Any]]]
+    ) -> list[NavRecord | IntegrationError]:
+        """Creates or changes many; one bad record harms no other. Answers in order."""
+        ...
+
+    async def ensure_ids(self, table: str, keys: Collection[str]) -> dict[str, UUID]:
+        """The integration ids of these records, made on the way where missing."""
+        ...
+
+    async def generate_ids(self, tables: Collection[str]) -> dict[str, int]:
+        """Gives every record of these tables that has none an integration id; how many, by table."""
+        ...
+
+    async def without_ids(self, tables: Collection[str]) -> dict[str, int]:
+        """How many records of these tables have no integration id."""
+        ...
+
+    async def figures(self, customers: Collection[str]) -> dict[str, Values]:
+        """The statistics figures of these customers, by number."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TestStep:
+    """One step of a connection test; `ms` is its duration."""
+
+    name: str
+    ok: bool
+    detail: str
+    fix: str | None
+    ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionReport:
+    """What a connection test found out; it changes nothing."""
+
+    steps: Sequence[TestStep]
+    user_id: UUID | None = None
+    organization_id: UUID | None = None
+    crm_version: str | None = None
+    base_currency: str | None = None
+    integration_solution_installed: bool | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether every step succeeded."""
+        return all(step.ok for step in self.steps)
+
+
+class CrmSide(RecordStore, Protocol):
+    """What only CRM can do."""
+
+    async def definition_of_set(self, entity_set: str) -> TableDefinition:
+        """The entity behind a word in our URLs (`accounts`). Raises TableNotFound."""
+        ...
+
+    async def count(self, table: str, filter: str) -> int:
+        """How many rows pass the filter."""
+        ...
+
+
+class SideFactory(Protocol):
+    """Opens the two sides of a company."""
+
+    def nav(self, company: Company) -> NavSide:
+        """The NAV side of the company."""
+        ...
+
+    def crm(self, company: Company, connection: ConnectionSetup) -> CrmSide:
+        """The CRM side behind the connection."""
+        ...
+
+    async def test(self, connection: ConnectionSetup, local_currency: str | None = None) -> ConnectionReport:
+        """Tries the connection step by step, whether it is enabled or not."""
+        ...
+
+    async def forget(self, company: Company) -> None:
+        """Closes what was opened for the company, after its connection changed."""
+        ...
+
+
+class Clock(Protocol):
+    """The time, in UTC."""
+
+    def now(self) -> datetime: ...
+
+
+# --- our memory -----------------------------------------------------------------------------------
+
+
+class Companies(Protocol):
+    async def get(self, name: str) -> Company:
+        """Raises CompanyNotFound."""
+        ...
+
+    async def by_id(self, company_id: int) -> Company: ...
+    async def page(self, limit: int, after: str | None, names: Collection[str] | None) -> list[Company]: ...
+    async def add(self, company: Company) -> Company:
+        """Raises AlreadyExists."""
+        ...
+
+    async def save(self, company: Company) -> Company:
+        """Guarded by revision: raises PreconditionFailed."""
+        ...
+
+    async def delete(self, company_id: int) -> None: ...
+
+
+class Connections(Protocol):
+    async def find(self, company_id: int) -> ConnectionSetup | None: ...
+    async def save(self, company_id: int, connection: ConnectionSetup) -> ConnectionSetup:
+        """Inserts or updates, guarded by revision: raises PreconditionFailed."""
+        ...
+
+    async def delete(self, company_id: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMapping:
+    """A mapping with what our memory adds to it."""
+
+    mapping: TableMapping
+    nav_watermark: str | None = None
+    crm_watermark: str | None = None
+    nav_synched_until: datetime | None = None
+    crm_synched_until: datetime | None = None
+    revision: int = 0
+
+
+class Mappings(Protocol):
+    async def get(self, company_id: int, name: str) -> StoredMapping:
+        """Raises MappingNotFound."""
+        ...
+
+    async def all(self, company_id: int) -> list[StoredMapping]:
+        """In the order of their position, then name."""
+        ...
+
+    async def add(self, company_id: int, mapping: TableMapping) -> StoredMapping:
+        """Raises AlreadyExists."""
+        ...
+
+    async def save(self, company_id: int, mapping: TableMapping, revision: int | None = None) -> StoredMapping:
+        """Replaces the mapping and its field rows (rows keep their ids). Raises PreconditionFailed."""
+        ...
+
+    async def delete(self, company_id: int, names: Collection[str] | None = None) -> tuple[int, int]:
+        """Deletes these mappings, or all; how many mappings and field rows went."""
+        ...
+
+    async def set_watermark(
+        self, company_id: int, mapping: str, side: Side, watermark: str | None, until: datetime | None
+    ) -> None:
+        """Moves one side's watermark. Call it in the transaction that records what came before it."""
+        ...
+
+
+class OptionMappings(Protocol):
+    async def replace(self, company_id: int, nav_table: str, crm_attribute: str, values: Mapping[str, int]) -> None:
+        """Which NAV key stands for which option value."""
+        ...
+
+    async def all(self, company_id: int) -> dict[tuple[str, str], dict[str, int]]:
+        """By NAV table and CRM attribute: key -> option value."""
+        ...
+
+
+class Couplings(Protocol):
+    async def get(self, company_id: int, coupling_id: UUID) -> Coupling:
+        """Raises NoCoupling."""
+        ...
+
+    async def of_nav(self, company_id: int, nav_table: str, nav_ids: Collection[UUID]) -> dict[UUID, Coupling]: ...
+    async def of_crm(self, company_id: int, nav_table: str, crm_ids: Collection[UUID]) -> dict[UUID, Coupling]:
+        """The couplings of these CRM rows with records of that NAV table."""
+        ...
+
+    async def of_entity(self, company_id: int, crm_entity: str, crm_ids: Collection[UUID]) -> dict[UUID, list[Coupling]]:
+        """The couplings of these CRM rows with whatever NAV table."""
+        ...
+
+    async def page(
+        self,
+        company_id: int,
+        *,
+        mapping: str | None = None,
+        skipped: bool | None = None,
+        last_synch_result: str | None = None,
+        after: UUID | None = None,
+        limit: int = 100,
+    ) -> list[Coupling]:
+        """In the order of their ids."""
+        ...
+
+    async def count(self, company_id: int, mapping: str | None = None, skipped: bool | None = None) -> int: ...
+
+    async def reserve(self, company_id: int, couplings: Sequence[Coupling]) -> list[Coupling]:
+        """Inserts what it can and answers, in order, the coupling that holds now: ours, or the one that was
+        there first for that NAV record or, failing that, for that CRM row."""
+        ...
+
+    async def save(self, company_id: int, couplings: Sequence[Coupling]) -> set[UUID]:
+        """Writes back couplings read before; those whose revision moved meanwhile are left alone.
+        Returns the ids that were saved."""
+        ...
+
+    async def delete(self, company_id: int, ids: Collection[UUID]) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which synch jobs a list shows."""
+
+    mapping: str | None = None
+    status: JobStatus | None = None
+    parent_id: UUID | None = None
+
+
+class SynchJobs(Protocol):
+    async def add(self, company_id: int, jobs: Sequence[SynchJob]) -> None:
+        """Saves the jobs and lets the queue carry a ticket for each that can start."""
+        ...
+
+    async def get(self, company_id: int, job_id: UUID) -> SynchJob:
+        """Raises NotFound."""
+        ...
+
+    async def page(self, company_id: int, which: JobFilter, after: tuple[datetime, UUID] | None, limit: int) -> list[SynchJob]:
+        """The newest first."""
+        ...
+
+    async def progress(self, job: SynchJob, direction: str, counts: Counts, expected: int | None = None) -> bool:
+        """Records how far a running job came; False when the job is no longer ours (fence) or is to stop."""
+        ...
+
+    async def finish(self, job: SynchJob, status: JobStatus, message: str | None, at: datetime) -> bool:
+        """Ends a running job, guarded by its fence."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedOutcome:
+    """An outcome as the log keeps it."""
+
+    outcome: Outcome
+    job_id: UUID | None
+    at: datetime
+    position: int = 0
+
+
+class SynchLog(Protocol):
+    async def add(self, company_id: int, job_id: UUID | None, outcomes: Sequence[Outcome], at: datetime) -> None:
+        """Records outcomes, their errors and the history of what was written, in sets."""
+        ...
+
+    async def outcomes(self, company_id: int, job_id: UUID, result: str | None, after: int, limit: int) -> list[LoggedOutcome]: ...
+
+    async def errors(
+        self, company_id: int, *, job_id: UUID | None = None, mapping: str | None = None, code: str | None = None,
+        after: int | None = None, limit: int = 100,
+    ) -> list[LoggedOutcome]:
+        """The newest first; `position` continues."""
+        ...
+
+    async def history(self, company_id: int, coupling_id: UUID, after: int | None, limit: int) -> list[Mapping[str, Any]]:
+        """Every write of one coupling: when, by which job, side, field, old, new. The newest first."""
+        ...
+
+
+class JobQueue(Protocol):
+    async def get(self, company_id: int, entry_id: UUID) -> JobQueueEntry: ...
+    async def all(self, company_id: int) -> list[JobQueueEntry]: ...
+    async def add(self, company_id: int, entry: JobQueueEntry) -> JobQueueEntry: ...
+    async def save(self, company_id: int, entry: JobQueueEntry) -> JobQueueEntry: ...
+    async def delete(self, company_id: int, ids: Collection[UUID] | None = None) -> int: ...
+
+
+class Transaction(Protocol):
+    """One short transaction; commits when its block ends, rolls back when it raises."""
+
+    companies: Companies
+    connections: Connections
+    mappings: Mappings
+    option_mappings: OptionMappings
+    couplings: Couplings
+    jobs: SynchJobs
+    synch_log: SynchLog
+    job_queue: JobQueue
+
+
+class UnitOfWork(Protocol):
+    """Opens transactions. Never held while another system is waited for."""
+
+    def __call__(self) -> AbstractAsyncContextManager[Transaction]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What every use case is given: the memory, the two sides, the time."""
+
+    uow: UnitOfWork
+    sides: SideFactory
+    clock: Clock
+    new_id: Any = field(repr=False, default=None)  # () -> UUID, time-ordered; wiring gives uuid7
