@@ -12,9 +12,9 @@ RUN        one synchronization in one direction; a synch job holds one or two.
 RESERVED   a coupling whose partner may not exist yet: its id is chosen and saved before it is written.
 """
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
@@ -23,7 +23,7 @@ from app.domain.company import Company, ConnectionSetup
 from app.domain.coupling import Coupling, Outcome
 from app.domain.errors import IntegrationError
 from app.domain.job import Counts, JobQueueEntry, JobStatus, SynchJob
-from app.domain.mapping import FieldMapping, TableMapping
+from app.domain.mapping import TableMapping
 from app.domain.records import Side, Snapshot, TableDefinition, Values
 
 # --- writes ---------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ class RecordStore(Protocol):
     async def match(
         self, table: str, field: str, values: Collection[str], fields: Collection[str] = ()
     ) -> dict[str, list[Snapshot]]:
-        """The records whose field has one of these values, by value as given (compared as the side compares)."""
+        """The records whose field has one of these values, by value as given; the side compares."""
         ...
 
     async def listing(
@@ -174,7 +174,9 @@ class NavSide(RecordStore, Protocol):
         """Reaches NAV and says what it found. Raises NavUnavailable."""
         ...
 
-    async def by_key(self, table: str, keys: Collection[str], fields: Collection[str] | None = None) -> dict[str, NavRecord]:
+    async def by_key(
+        self, table: str, keys: Collection[str], fields: Collection[str] | None = None
+    ) -> dict[str, NavRecord]:
         """The records with these keys, with or without an integration id, by key as given."""
         ...
 
@@ -194,7 +196,9 @@ class NavSide(RecordStore, Protocol):
         """A new record from outside input. Raises InvalidValues, AlreadyExists."""
         ...
 
-    async def change(self, table: str, key: str, values: Mapping[str, Any], version: str | None = None) -> NavRecord:
+    async def change(
+        self, table: str, key: str, values: Mapping[str, Any], version: str | None = None
+    ) -> NavRecord:
         """Changes fields from outside input; a new key renames, the integration id stays."""
         ...
 
@@ -346,7 +350,9 @@ class Mappings(Protocol):
         """Raises AlreadyExists."""
         ...
 
-    async def save(self, company_id: int, mapping: TableMapping, revision: int | None = None) -> StoredMapping:
+    async def save(
+        self, company_id: int, mapping: TableMapping, revision: int | None = None
+    ) -> StoredMapping:
         """Replaces the mapping and its field rows (rows keep their ids). Raises PreconditionFailed."""
         ...
 
@@ -362,7 +368,9 @@ class Mappings(Protocol):
 
 
 class OptionMappings(Protocol):
-    async def replace(self, company_id: int, nav_table: str, crm_attribute: str, values: Mapping[str, int]) -> None:
+    async def replace(
+        self, company_id: int, nav_table: str, crm_attribute: str, values: Mapping[str, int]
+    ) -> None:
         """Which NAV key stands for which option value."""
         ...
 
@@ -376,12 +384,18 @@ class Couplings(Protocol):
         """Raises NoCoupling."""
         ...
 
-    async def of_nav(self, company_id: int, nav_table: str, nav_ids: Collection[UUID]) -> dict[UUID, Coupling]: ...
-    async def of_crm(self, company_id: int, nav_table: str, crm_ids: Collection[UUID]) -> dict[UUID, Coupling]:
+    async def of_nav(
+        self, company_id: int, nav_table: str, nav_ids: Collection[UUID]
+    ) -> dict[UUID, Coupling]: ...
+    async def of_crm(
+        self, company_id: int, nav_table: str, crm_ids: Collection[UUID]
+    ) -> dict[UUID, Coupling]:
         """The couplings of these CRM rows with records of that NAV table."""
         ...
 
-    async def of_entity(self, company_id: int, crm_entity: str, crm_ids: Collection[UUID]) -> dict[UUID, list[Coupling]]:
+    async def of_entity(
+        self, company_id: int, crm_entity: str, crm_ids: Collection[UUID]
+    ) -> dict[UUID, list[Coupling]]:
         """The couplings of these CRM rows with whatever NAV table."""
         ...
 
@@ -398,7 +412,9 @@ class Couplings(Protocol):
         """In the order of their ids."""
         ...
 
-    async def count(self, company_id: int, mapping: str | None = None, skipped: bool | None = None) -> int: ...
+    async def count(
+        self, company_id: int, mapping: str | None = None, skipped: bool | None = None
+    ) -> int: ...
 
     async def reserve(self, company_id: int, couplings: Sequence[Coupling]) -> list[Coupling]:
         """Inserts what it can and answers, in order, the coupling that holds now: ours, or the one that was
@@ -431,11 +447,15 @@ class SynchJobs(Protocol):
         """Raises NotFound."""
         ...
 
-    async def page(self, company_id: int, which: JobFilter, after: tuple[datetime, UUID] | None, limit: int) -> list[SynchJob]:
+    async def page(
+        self, company_id: int, which: JobFilter, after: tuple[datetime, UUID] | None, limit: int
+    ) -> list[SynchJob]:
         """The newest first."""
         ...
 
-    async def progress(self, job: SynchJob, direction: str, counts: Counts, expected: int | None = None) -> bool:
+    async def progress(
+        self, job: SynchJob, direction: str, counts: Counts, expected: int | None = None
+    ) -> bool:
         """Records how far a running job came; False when the job is no longer ours (fence) or is to stop."""
         ...
 
@@ -455,20 +475,32 @@ class LoggedOutcome:
 
 
 class SynchLog(Protocol):
-    async def add(self, company_id: int, job_id: UUID | None, outcomes: Sequence[Outcome], at: datetime) -> None:
+    async def add(
+        self, company_id: int, job_id: UUID | None, outcomes: Sequence[Outcome], at: datetime
+    ) -> None:
         """Records outcomes, their errors and the history of what was written, in sets."""
         ...
 
-    async def outcomes(self, company_id: int, job_id: UUID, result: str | None, after: int, limit: int) -> list[LoggedOutcome]: ...
+    async def outcomes(
+        self, company_id: int, job_id: UUID, result: str | None, after: int, limit: int
+    ) -> list[LoggedOutcome]: ...
 
     async def errors(
-        self, company_id: int, *, job_id: UUID | None = None, mapping: str | None = None, code: str | None = None,
-        after: int | None = None, limit: int = 100,
+        self,
+        company_id: int,
+        *,
+        job_id: UUID | None = None,
+        mapping: str | None = None,
+        code: str | None = None,
+        after: int | None = None,
+        limit: int = 100,
     ) -> list[LoggedOutcome]:
         """The newest first; `position` continues."""
         ...
 
-    async def history(self, company_id: int, coupling_id: UUID, after: int | None, limit: int) -> list[Mapping[str, Any]]:
+    async def history(
+        self, company_id: int, coupling_id: UUID, after: int | None, limit: int
+    ) -> list[Mapping[str, Any]]:
         """Every write of one coupling: when, by which job, side, field, old, new. The newest first."""
         ...
 
@@ -507,4 +539,4 @@ class Context:
     uow: UnitOfWork
     sides: SideFactory
     clock: Clock
-    new_id: Any = field(repr=False, default=None)  # () -> UUID, time-ordered; wiring gives uuid7
+    new_id: Callable[[], UUID]  # time-ordered, so that rows written together lie together

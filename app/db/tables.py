@@ -172,7 +172,7 @@ coupling = Table(
     Column("skipped", Boolean, nullable=False, server_default="false"),
     Column("revision", Integer, nullable=False, server_default="0"),
     Column("created_at", TIMESTAMP, nullable=False, server_default=func.now()),
-    # One NAV record, one CRM row; the same CRM row may stand for records of two NAV tables (nav-behaviour 1.3).
+    # One NAV record, one CRM row; a CRM row may stand for records of two NAV tables (nav-behaviour 1.3).
     UniqueConstraint("company_id", "nav_table", "nav_id"),
     UniqueConstraint("company_id", "nav_table", "crm_id"),
     Index("coupling_crm_id_idx", "company_id", "crm_id"),

@@ -106,7 +106,7 @@ class FieldDefinition:
 
 @dataclass(frozen=True, slots=True)
 class TableDefinition:
-    """A NAV table (name = the word in our URLs, `customers`) or a CRM entity (name = logical name, `account`)."""
+    """A NAV table (`customers`, the word in our URLs) or a CRM entity (`account`, its logical name)."""
 
     name: str
     label: str
