@@ -19,6 +19,7 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
+from app.domain.access import ApiKey
 from app.domain.company import Company, ConnectionSetup
 from app.domain.coupling import Coupling, Outcome
 from app.domain.errors import IntegrationError
@@ -513,6 +514,55 @@ class JobQueue(Protocol):
     async def delete(self, company_id: int, ids: Collection[UUID] | None = None) -> int: ...
 
 
+class ApiKeys(Protocol):
+    async def add(self, key: ApiKey, hash: bytes) -> None:
+        """Keeps a new key by its hash."""
+        ...
+
+    async def find(self, hash: bytes) -> ApiKey | None:
+        """The key with this hash, unless it was revoked; an expired one is found."""
+        ...
+
+    async def page(self, after: UUID | None, limit: int) -> list[ApiKey]:
+        """The keys that were not revoked, in the order of their ids."""
+        ...
+
+    async def revoke(self, key_id: UUID, at: datetime) -> None:
+        """Raises NotFound, also for a key that was revoked before."""
+        ...
+
+    async def touch(self, key_id: UUID, at: datetime) -> None:
+        """Notes when the key was last used."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """The answer to a request that carried an Idempotency-Key."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class IdempotencyKeys(Protocol):
+    async def claim(self, caller: str, key: str, fingerprint: bytes, at: datetime) -> StoredAnswer | None:
+        """Takes the key for a request that is about to be carried out: None. Used before: the first answer.
+
+        A key is forgotten a day after its use, a claim without an answer ten minutes after it was made.
+        Raises IdempotencyKeyReused when the fingerprint differs, Busy while the first request is at work.
+        """
+        ...
+
+    async def answer(self, caller: str, key: str, answer: StoredAnswer) -> None:
+        """Keeps the answer for those who ask again."""
+        ...
+
+    async def release(self, caller: str, key: str) -> None:
+        """Gives a claim back: nothing was done, the next request may try."""
+        ...
+
+
 class Transaction(Protocol):
     """One short transaction; commits when its block ends, rolls back when it raises."""
 
@@ -524,6 +574,8 @@ class Transaction(Protocol):
     jobs: SynchJobs
     synch_log: SynchLog
     job_queue: JobQueue
+    api_keys: ApiKeys
+    idempotency: IdempotencyKeys
 
 
 class UnitOfWork(Protocol):
