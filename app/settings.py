@@ -40,7 +40,12 @@ class Settings(BaseSettings):
     """Every setting is a variable NAVCRM_<NAME>; a file `.env` in the working directory is read too."""
 
     model_config = SettingsConfigDict(
-        env_prefix="NAVCRM_", env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix="NAVCRM_",
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
     )
 
     # The database
@@ -100,7 +105,11 @@ class Settings(BaseSettings):
     @field_validator("cors_origins", "allowed_outbound_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        return (
+            tuple(part.strip() for part in value.split(",") if part.strip())
+            if isinstance(value, str)
+            else value
+        )
 
     @field_validator("data_dir", "pg_bin")
     @classmethod
@@ -125,8 +134,8 @@ def encryption_keys(settings: Settings) -> tuple[str, ...]:
         keys = _keys_in(_key_file(settings.data_dir), str(settings.data_dir / KEY_FILE))
     else:
         raise SecretKeysError(
-            "NAVCRM_DATABASE_URL is set but NAVCRM_SECRET_KEYS is not. Set it to the same keys for every service on this "
-            "database; a new one comes from: python -c 'from cryptography.fernet import Fernet as F; print(F.generate_key().decode())'"
+            "NAVCRM_DATABASE_URL is set but NAVCRM_SECRET_KEYS is not. Set it to the same keys for every service on "
+            "this database. A new key: head -c 32 /dev/urandom | base64 | tr +/ -_"
         )
     return keys
 

@@ -47,6 +47,7 @@ __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "embedded_unless_named"]
 DATABASE = "navcrm"
 START_TIMEOUT = 60.0  # seconds; a server that was killed replays its log first
 LONGEST_SOCKET_DIR = 80  # bytes; a socket's whole path may have 103 (macOS)
+SHORT_TEMP = "/tmp"  # noqa: S108 - mkdtemp makes the name, and the mode is 0700
 SERVER_SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -129,13 +130,19 @@ def _make_home(home: Path, account: RunAs) -> None:
     """Make the folder of the server and see that its account can get there."""
     try:
         home.mkdir(mode=0o711, parents=True, exist_ok=True)
-        if account.user is None:
+        if account.user is None and home.stat().st_uid == os.geteuid():
             return
+        if account.user is None:
+            raise EmbeddedPostgresError(
+                f"{home} belongs to another account: run as that one, or set NAVCRM_DATA_DIR."
+            )
         for ours in (home, home.parent):  # the folders are ours; what they hold has modes of its own
             if ours.stat().st_uid == os.geteuid():
                 ours.chmod(stat.S_IMODE(ours.stat().st_mode) | stat.S_IXOTH)
     except OSError as error:
-        raise EmbeddedPostgresError(f"Cannot make {home}: {error}. Name another folder with NAVCRM_DATA_DIR.") from error
+        raise EmbeddedPostgresError(
+            f"Cannot make {home}: {error}. Name another folder with NAVCRM_DATA_DIR."
+        ) from error
     if blocked := closed_parent(home):
         raise EmbeddedPostgresError(
             f"PostgreSQL refuses to run as root, and the account it runs as cannot pass {blocked}. "
@@ -179,7 +186,9 @@ def _launch(home: Path, account: RunAs, pg_bin: Path | None, server_settings: Ma
     # A session of its own: Ctrl-C is for the service, which still needs the server for its last words.
     keeper = [sys.executable, "-I", "-S", postgres_keeper.__file__, json.dumps(order)]
     environment = {"LC_ALL": "C", "TZ": "UTC", "PATH": os.environ.get("PATH", os.defpath)}
-    subprocess.run(keeper, check=True, cwd="/", env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+    subprocess.run(
+        keeper, check=True, cwd="/", env=environment, stdin=subprocess.DEVNULL, start_new_session=True
+    )
 
 
 def _initialise(bin_dir: Path, data: Path, account: RunAs) -> None:
@@ -224,7 +233,7 @@ def _socket_dir(home: Path, account: RunAs) -> Path:
         if stat.S_ISDIR(found.st_mode) and found.st_uid == owner and stat.S_IMODE(found.st_mode) == 0o700:
             return known
     roomy = len(os.fsencode(tempfile.gettempdir())) < LONGEST_SOCKET_DIR
-    made = Path(tempfile.mkdtemp(prefix="navcrm-pg-", dir=None if roomy else "/tmp"))
+    made = Path(tempfile.mkdtemp(prefix="navcrm-pg-", dir=None if roomy else SHORT_TEMP))
     if account.user is not None:
         os.chown(made, account.user, account.group or account.user)
     noted.write_text(str(made))

@@ -63,7 +63,9 @@ def closed_parent(path: Path) -> Path | None:
 
 def packaged(major: int | None) -> Path:
     """The bin folder inside the installed wheel: of version `major`, else of the newest it carries."""
-    spec = importlib.util.find_spec(PACKAGE)  # finds, does not import: importing runs code that we do not want
+    spec = importlib.util.find_spec(
+        PACKAGE
+    )  # finds, does not import: importing runs code that we do not want
     folders = list(spec.submodule_search_locations or ()) if spec else []
     found = {version(bin_dir): bin_dir for f in folders for bin_dir in Path(f).glob("pginstall*/bin")}
     if not found:
@@ -82,7 +84,9 @@ def packaged(major: int | None) -> Path:
 def version(bin_dir: Path) -> int:
     """Major version of the programs in a folder."""
     try:
-        said = subprocess.run([bin_dir / "postgres", "--version"], capture_output=True, text=True, check=True, cwd="/")
+        said = subprocess.run(
+            [bin_dir / "postgres", "--version"], capture_output=True, text=True, check=True, cwd="/"
+        )
     except (OSError, subprocess.CalledProcessError) as error:
         raise EmbeddedPostgresError(f"{bin_dir} holds no PostgreSQL that runs here: {error}") from error
     match = re.search(r"(\d+)", said.stdout)

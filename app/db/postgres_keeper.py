@@ -46,7 +46,9 @@ def is_postgres(pid: int) -> bool:
             name, rest = stat.read_text().split("(", 1)[1].rsplit(")", 1)
             return name == "postgres" and rest.split()[0] not in "ZX"
         return False
-    command = subprocess.run(["ps", "-o", "comm=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    command = subprocess.run(
+        ["ps", "-o", "comm=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
     return Path(command.stdout.strip()).name == "postgres"
 
 
@@ -145,16 +147,16 @@ def main() -> int:
     order = json.loads(sys.argv[1])
     home = Path(order["home"])
     keeper = os.open(home / "keeper.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(keeper, fcntl.LOCK_EX)  # waits at most for somebody's look at it: starts come one after another
+    fcntl.flock(
+        keeper, fcntl.LOCK_EX
+    )  # waits at most for somebody's look at it: starts come one after another
     if os.fork():
         os._exit(0)  # the lock lives on in the child, which nobody needs to wait for
     users = os.open(home / "users.lock", os.O_RDWR | os.O_CREAT, 0o600)
     log = os.open(home / "server.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     for stream in (1, 2):
         os.dup2(log, stream)
-    result = keep(
-        home / "data", users, lambda: serve(order["command"], order["user"], order["group"], log)
-    )
+    result = keep(home / "data", users, lambda: serve(order["command"], order["user"], order["group"], log))
     os.close(keeper)  # before the users' lock, which a newcomer may be waiting for
     return result
 

@@ -1,0 +1,86 @@
+"""From the address of a database to a pool of connections."""
+
+from typing import Any
+
+import asyncpg
+from pydantic_core import from_json, to_json
+from sqlalchemy import URL, make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+DRIVER = "postgresql+asyncpg"
+STATEMENT_TIMEOUT = 60.0  # seconds; the longest a statement of the service may take
+CONNECT_TIMEOUT = 15.0  # seconds
+# Parameters of an address that asyncpg would hand to the server, which does not know them.
+NOT_FOR_THE_SERVER = {
+    "channel_binding", "client_encoding", "connect_timeout", "fallback_application_name", "gssencmode", "keepalives",
+    "keepalives_count", "keepalives_idle", "keepalives_interval", "prepared_statement_cache_size", "ssl",
+    "tcp_user_timeout",
+}  # fmt: skip
+
+
+def async_url(address: str | URL) -> URL:
+    """The address with the driver's name, which `postgres://` and `postgresql://` leave open; else ValueError."""
+    url = make_url(address)
+    if url.drivername not in ("postgres", "postgresql", DRIVER):
+        raise ValueError(f"A database address begins with postgresql://, not {url.drivername}://.")
+    return url.set(drivername=DRIVER)
+
+
+def libpq_url(address: str | URL) -> str:
+    """The address as `asyncpg.connect` takes it, password included, without what asyncpg does not know."""
+    url = async_url(address)
+    query = {name: value for name, value in url.query.items() if name not in NOT_FOR_THE_SERVER}
+    if "ssl" in url.query:  # SQLAlchemy's spelling
+        query.setdefault("sslmode", url.query["ssl"])
+    return url.set(drivername="postgresql", query=query).render_as_string(hide_password=False)
+
+
+async def connect(
+    address: str | URL, statement_timeout: float | None = None
+) -> "asyncpg.Connection[asyncpg.Record]":
+    """One connection outside any pool, to listen on or to administer with."""
+    url = async_url(address)
+    named = url.query.get("application_name", "navcrm")
+    return await asyncpg.connect(
+        libpq_url(url),
+        timeout=float(str(url.query.get("connect_timeout", CONNECT_TIMEOUT))),
+        command_timeout=statement_timeout,
+        server_settings={"application_name": str(named), "timezone": "UTC"},
+        **_statement_cache(url),
+    )
+
+
+def create_engine(
+    address: str | URL, pool_size: int = 20, statement_timeout: float | None = STATEMENT_TIMEOUT
+) -> AsyncEngine:
+    """A pool of at most `pool_size` connections, each checked before use so that a restarted server is no error.
+
+    Behind a pooler in transaction mode, add `?prepared_statement_cache_size=0` to the address.
+    """
+    url = async_url(address)
+
+    async def creator() -> "asyncpg.Connection[asyncpg.Record]":
+        return await connect(url, statement_timeout)
+
+    cache = {name: value for name, value in url.query.items() if name == "prepared_statement_cache_size"}
+    return create_async_engine(
+        url.set(query=cache),  # asyncpg reads the rest itself, in `connect`
+        async_creator=creator,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=30,
+        pool_pre_ping=True,
+        pool_recycle=1800,
+        json_serializer=_json,
+        json_deserializer=from_json,
+    )
+
+
+def _statement_cache(url: URL) -> dict[str, Any]:
+    size = url.query.get("prepared_statement_cache_size")
+    return {} if size is None else {"statement_cache_size": int(str(size))}
+
+
+def _json(value: object) -> str:
+    """JSON text of a value; two to five times as fast as the standard library on our rows."""
+    return to_json(value).decode()

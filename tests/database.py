@@ -1,0 +1,104 @@
+"""One PostgreSQL for all test processes, one migrated template in it, one clone of that per test."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+from sqlalchemy import URL
+
+from app.db import migrate
+from app.db.embedded import EmbeddedPostgres
+from app.db.engine import async_url, connect
+
+CLONE = "navcrm_test_"
+TEMPLATE_LOCK = 0x74657374
+# The tests' data may be lost in a power cut; their own minutes may not.
+CARELESS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
+NAMED = "NAVCRM_TEST_DATABASE_URL"
+
+
+class TestServer:
+    """A server to make databases on: what NAVCRM_TEST_DATABASE_URL names, or an embedded one that all workers share."""
+
+    __test__ = False
+
+    def __init__(self, address: str | URL, embedded: EmbeddedPostgres | None = None) -> None:
+        self._address = async_url(address)
+        self._embedded = embedded
+
+    @classmethod
+    def start(cls) -> "TestServer":
+        """Attach to the server, starting it if we are the first."""
+        if named := os.environ.get(NAMED):
+            return cls(named)
+        # Kept between runs: the cluster is made once, and the template stays until a migration changes.
+        checkout = hashlib.sha256(str(Path(__file__).resolve()).encode()).hexdigest()[:8]
+        embedded = EmbeddedPostgres.start(
+            Path(tempfile.gettempdir()) / f"navcrm-tests-{os.getuid()}-{checkout}", server_settings=CARELESS
+        )
+        return cls(embedded.url, embedded)
+
+    def stop(self) -> None:
+        """Let go of the server."""
+        if self._embedded:
+            self._embedded.stop()
+
+    async def template(self) -> str:
+        """Name of a database with all migrations; made once for each state of the migrations."""
+        name = f"navcrm_template_{_migrations()}"
+        admin = await connect(self._address)
+        try:
+            await admin.execute("SELECT pg_advisory_lock($1)", TEMPLATE_LOCK)  # the other workers wait
+            if self._embedded:
+                await _drop_left_behind(admin)
+            if not await admin.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
+                unfinished = f"{name}_unfinished"
+                await admin.execute(f'DROP DATABASE IF EXISTS "{unfinished}" WITH (FORCE)')
+                await admin.execute(f'CREATE DATABASE "{unfinished}" TEMPLATE template0')
+                await migrate.upgrade(self._at(unfinished))
+                await admin.execute(f'ALTER DATABASE "{unfinished}" RENAME TO "{name}"')
+        finally:
+            await admin.close()
+        return name
+
+    @asynccontextmanager
+    async def clone(self, template: str) -> AsyncIterator[str]:
+        """Address of a database of the test's own, dropped afterwards whoever is still connected."""
+        name = f"{CLONE}{os.getpid()}_{uuid4().hex}"
+        await self._administer(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
+        try:
+            yield self._at(name).render_as_string(hide_password=False)
+        finally:
+            await self._administer(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+    def _at(self, database: str) -> URL:
+        return self._address.set(database=database)
+
+    async def _administer(self, statement: str) -> None:
+        admin = await connect(self._address)
+        try:
+            await admin.execute(statement)
+        finally:
+            await admin.close()
+
+
+async def _drop_left_behind(admin: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Drop the databases of test processes that were killed."""
+    for row in await admin.fetch("SELECT datname FROM pg_database WHERE starts_with(datname, $1)", CLONE):
+        try:
+            os.kill(int(row["datname"].removeprefix(CLONE).split("_")[0]), 0)
+        except ProcessLookupError:
+            await admin.execute(f'DROP DATABASE IF EXISTS "{row["datname"]}" WITH (FORCE)')
+
+
+def _migrations() -> str:
+    """Changes whenever a migration does."""
+    digest = hashlib.sha256()
+    for script in sorted(migrate.scripts().rglob("*.py")):
+        digest.update(script.name.encode() + b"\0" + script.read_bytes())
+    return digest.hexdigest()[:16]

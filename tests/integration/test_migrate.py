@@ -1,0 +1,37 @@
+"""Migrations: run by whoever starts first, once."""
+
+import asyncio
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.db import migrate
+from app.db.engine import create_engine
+from tests.database import TestServer
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_services_that_start_at_once_migrate_an_empty_database_together(
+    test_server: TestServer,
+) -> None:
+    async with test_server.clone("template0") as empty:
+        await asyncio.gather(*(migrate.upgrade(empty) for _ in range(4)))
+        engine = create_engine(empty)
+        assert await migrate.at_head(engine)
+        await engine.dispose()
+
+
+async def test_an_empty_database_is_not_at_head(test_server: TestServer) -> None:
+    async with test_server.clone("template0") as empty:
+        engine = create_engine(empty)
+        assert not await migrate.at_head(engine)
+        await engine.dispose()
+
+
+async def test_each_test_gets_a_migrated_database_of_its_own(engine: AsyncEngine, database: str) -> None:
+    assert await migrate.at_head(engine)
+    async with engine.connect() as connection:
+        assert await connection.scalar(text("SELECT current_database()")) in database
+        assert await connection.scalar(text("SHOW server_encoding")) == "UTF8"
