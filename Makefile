@@ -1,0 +1,4 @@
+.PHONY: demo serve test lint openapi lock
+
+demo serve test lint openapi lock:
+	@python3 dev.py $@
