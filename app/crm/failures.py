@@ -1,0 +1,119 @@
+"""What CRM's refusals mean for us: from (status, error.code) to a domain error.
+
+412 has four meanings and 403 several, so the code decides before the status does (Dataverse error codes).
+"""
+
+import email.utils
+import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from app.crm.wire import Answer
+from app.domain.errors import (
+    AlreadyExists,
+    CrmRecordNotFound,
+    CrmRefused,
+    CrmUnavailable,
+    IntegrationError,
+    LoginRefused,
+    PermissionMissing,
+    StaleRecord,
+    Throttled,
+    WatermarkExpired,
+)
+
+RECORD_EXISTS = "0x80040237"
+OBJECT_DOES_NOT_EXIST = "0x80040217"
+VERSION_MISMATCH = "0x80060882"
+QUERY_ERROR = "0x80060888"
+EXPIRED_VERSION_STAMP = "0x80044352"
+NOT_A_MEMBER = "0x80072560"
+
+DEFAULT_WAIT = timedelta(seconds=10)  # when a 429 does not say how long
+ADD_APPLICATION_USER = (
+    "In the Power Platform admin center add the app registration as an application user of the environment "
+    "and give it a security role."
+)
+GIVE_ROLE = "Give the application user a security role that holds this privilege (organization level)."
+READ_AGAIN = "Read the record again and decide anew."
+
+
+def error_of(answer: Answer, subject: str = "the request") -> IntegrationError:
+    """The domain error behind an answer that is not a success.
+
+    `subject` says what was asked about, for people: `account 9f0f4c5e-…`.
+    """
+    code, message = code_and_message(answer)
+    extra = {"crm_code": code, "crm_message": message, "crm_status": answer.status}
+    said = f"{subject}: {message}" + (f" ({code})" if code else "")
+    match code:
+        case "0x80040217" | "0x80060891" if answer.status == 404:
+            return CrmRecordNotFound(f"CRM does not have {said}", extra=extra)
+        case "0x80060882":
+            return StaleRecord(f"CRM refused {said}", fix=READ_AGAIN, extra=extra)
+        case "0x80040237":
+            return AlreadyExists(f"CRM refused {said}", extra=extra)
+        case "0x80044352":
+            return WatermarkExpired(f"CRM no longer knows the changes of {said}", extra=extra)
+        case "0x80060892" | "0x80040333":
+            return CrmRefused(
+                f"CRM refused {said}", fix="Change or merge the record that is a duplicate.", extra=extra
+            )
+        case "0x80072560" if answer.status == 403:
+            return PermissionMissing(f"CRM refused {said}", fix=ADD_APPLICATION_USER, extra=extra)
+    return _by_status(answer, code, said, extra)
+
+
+def _by_status(answer: Answer, code: str, said: str, extra: dict[str, Any]) -> IntegrationError:
+    status = answer.status
+    if status == 401:
+        fix = ADD_APPLICATION_USER if code == NOT_A_MEMBER else "Check the credentials of the connection."
+        return LoginRefused(f"CRM did not accept our token for {said}", fix=fix, extra=extra)
+    if status == 403:
+        return PermissionMissing(f"CRM refused {said}", fix=GIVE_ROLE, extra=extra)
+    if status == 429:
+        return Throttled(f"CRM asks to wait with {said}", retry_after=retry_after(answer) or DEFAULT_WAIT)
+    if status == 410:
+        return WatermarkExpired(f"CRM no longer knows the changes of {said}", extra=extra)
+    if status >= 500 and status != 501:
+        return CrmUnavailable(f"CRM failed at {said}", fix="Try again later.", extra=extra)
+    if 300 <= status < 400:
+        return CrmUnavailable(
+            f"CRM sent us elsewhere for {said}",
+            fix="Check server_url of the connection: it must be the address of the organization itself.",
+            extra=extra,
+        )
+    return CrmRefused(f"CRM refused {said}", extra=extra)
+
+
+def code_and_message(answer: Answer) -> tuple[str, str]:
+    """CRM's own code (lower case, may be empty) and message; answers of its front ends have other shapes."""
+    try:
+        body = json.loads(answer.body, parse_float=Decimal)
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        return "", f"HTTP {answer.status}"
+    error = body.get("error")
+    if not isinstance(error, dict):
+        return "", str(body.get("Message") or body.get("message") or f"HTTP {answer.status}")
+    message = str(error.get("message") or f"HTTP {answer.status}")
+    return str(error.get("code") or "").lower(), message
+
+
+def retry_after(answer: Answer) -> timedelta | None:
+    """How long CRM asks us to wait: seconds or a date (RFC 9110, 10.2.3)."""
+    text = answer.headers.get("retry-after", "").strip()
+    if not text:
+        return None
+    try:
+        return timedelta(seconds=max(0.0, float(text)))
+    except ValueError:
+        pass
+    try:
+        until = email.utils.parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    until = until if until.tzinfo else until.replace(tzinfo=UTC)
+    return max(timedelta(0), until - datetime.now(UTC))
