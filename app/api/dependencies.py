@@ -1,0 +1,57 @@
+"""What a handler may ask for: the caller, the company, the context."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Path, Request
+
+from app.api.auth import Gate
+from app.domain.access import Caller
+from app.domain.company import Company
+from app.ports import Context
+
+BASE = "/api/v1"
+
+Readiness = Callable[[], Awaitable[Mapping[str, str | None]]]
+"""What stands between the service and being ready: by check the reason, None where all is well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What the API was opened with."""
+
+    context: Context
+    gate: Gate
+    readiness: Readiness
+    public_url: str | None
+
+
+def door_of(request: Request) -> Door:
+    """The door the request came through."""
+    return cast(Door, request.app.state.door)
+
+
+def _context(request: Request) -> Context:
+    return door_of(request).context
+
+
+def _caller(request: Request) -> Caller:
+    return cast(Caller, request.state.caller)
+
+
+ContextDep = Annotated[Context, Depends(_context)]
+CallerDep = Annotated[Caller, Depends(_caller)]
+
+CompanyName = Annotated[
+    str, Path(description="Name of the company, the word in the URL.", examples=["cronus"], max_length=60)
+]
+
+
+async def _company(ctx: ContextDep, company: CompanyName) -> Company:
+    async with ctx.uow() as tx:
+        return await tx.companies.get(company)
+
+
+CompanyDep = Annotated[Company, Depends(_company)]
+"""The company of the path. Raises CompanyNotFound."""

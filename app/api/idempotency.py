@@ -1,0 +1,68 @@
+"""Idempotency-Key: the same request twice is carried out once, and answered twice with the same."""
+
+import hashlib
+from collections.abc import Awaitable, Callable
+
+from fastapi import Request
+from starlette.responses import Response
+
+from app.domain.access import Caller
+from app.domain.errors import FieldProblem, Invalid
+from app.ports import Context, StoredAnswer
+
+HEADER = "Idempotency-Key"
+MAXIMUM_LENGTH = 255
+KEPT_HEADERS = ("content-type", "location", "etag")
+NOT_KEPT = frozenset({401, 403, 408, 413, 429})
+"""Answers that say nothing about the operation itself; the next attempt may fare better."""
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+async def once(ctx: Context, caller: Caller, request: Request, handle: Handler) -> Response:
+    """Carries the request out unless its key was used before; then gives the first answer again.
+
+    Faults of ours or of another system (5xx) and answers that ask to come back (Retry-After) are not kept: they
+    free the key for the next attempt.
+
+    Raises IdempotencyKeyReused (same key, other request), Busy (the first one is still at work) and Invalid.
+    """
+    key = request.headers.get(HEADER)
+    if key is None:
+        return await handle(request)
+    if not 0 < len(key) <= MAXIMUM_LENGTH:
+        message = f"The key must have 1 to {MAXIMUM_LENGTH} characters."
+        raise Invalid(message, errors=[FieldProblem(HEADER, message)])
+    async with ctx.uow() as tx:
+        first = await tx.idempotency.claim(caller.id, key, await fingerprint(request), ctx.clock.now())
+    if first is not None:
+        return Response(
+            first.body, first.status, headers=dict(first.headers) | {"Idempotent-Replayed": "true"}
+        )
+    kept = False
+    try:
+        answer = await handle(request)
+        if (
+            answer.status_code < 500
+            and answer.status_code not in NOT_KEPT
+            and "retry-after" not in answer.headers
+        ):
+            headers = {name: answer.headers[name] for name in KEPT_HEADERS if name in answer.headers}
+            async with ctx.uow() as tx:
+                stored = StoredAnswer(answer.status_code, headers, bytes(answer.body))
+                await tx.idempotency.answer(caller.id, key, stored)
+            kept = True
+        return answer
+    finally:
+        if not kept:
+            async with ctx.uow() as tx:
+                await tx.idempotency.release(caller.id, key)
+
+
+async def fingerprint(request: Request) -> bytes:
+    """What makes two requests the same: method, path with query, body."""
+    digest = hashlib.sha256()
+    for part in (request.method, request.scope["path"], request.url.query):
+        digest.update(part.encode() + b"\0")
+    digest.update(await request.body())
+    return digest.digest()

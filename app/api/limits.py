@@ -1,0 +1,44 @@
+"""How often a caller may ask: a token bucket for each, in the memory of this process."""
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import timedelta
+from time import monotonic
+
+from app.api.problems import TooManyRequests
+
+MAXIMUM_CALLERS = 10_000
+"""Buckets kept; the one unused for longest goes first and would be full again anyway."""
+
+
+class RateLimit:
+    """Lets `per_minute` requests of one caller pass in a minute, at once or spread; 0: any number."""
+
+    def __init__(self, per_minute: int, now: Callable[[], float] = monotonic) -> None:
+        self.per_minute = per_minute
+        self.now = now
+        self.buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # (tokens left, when)
+
+    def left(self, caller: str) -> float:
+        """How many more requests the caller may send now."""
+        tokens, at = self.buckets.get(caller, (float(self.per_minute), self.now()))
+        return min(float(self.per_minute), tokens + (self.now() - at) * self.per_minute / 60)
+
+    def take(self, caller: str) -> None:
+        """Counts a request. Raises TooManyRequests."""
+        if not self.per_minute:
+            return
+        self.check(caller)
+        self.buckets[caller] = (self.left(caller) - 1, self.now())
+        self.buckets.move_to_end(caller)
+        while len(self.buckets) > MAXIMUM_CALLERS:
+            self.buckets.popitem(last=False)
+
+    def check(self, caller: str) -> None:
+        """Raises TooManyRequests when the caller has none left."""
+        if self.per_minute and (left := self.left(caller)) < 1:
+            wait = timedelta(seconds=math.ceil((1 - left) * 60 / self.per_minute))
+            raise TooManyRequests(
+                f"No more than {self.per_minute} of these are accepted in a minute.", retry_after=wait
+            )

@@ -1,0 +1,113 @@
+"""The OpenAPI document: FastAPI's, made into what client generators and readers need."""
+
+from copy import deepcopy
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from app.api.idempotency import HEADER, MAXIMUM_LENGTH
+from app.api.operation import SCHEME
+from app.api.problems import MEDIA_TYPE, Problem
+
+DESCRIPTION = """\
+Keeps Dynamics NAV (or Business Central) and Dynamics CRM (Dataverse) in step, over REST.
+
+* A **company** is a NAV company and the tenant: everything below `/companies/{company}` belongs to it alone.
+* NAV records are addressed by table and number, CRM records by entity set and GUID. Keys are percent-encoded; the
+  parts of a two-part key are joined by a comma (`CT000001,CUST`).
+* `filter` parameters are OData `$filter` expressions on either side.
+* Lists are pages: `items` and `next_cursor`.
+* Errors are problem details (RFC 9457) with a stable `code` and, where it helps, `errors` by field and `fix`, the
+  call that mends it.
+* Any POST may carry an `Idempotency-Key`: the same key and body gives the first answer again.
+* Configuration resources carry an `ETag`; `If-Match` is honoured.
+* `preview: true` answers with exactly what would be written, and writes nothing.
+* Long work answers 202 with `Location` and the synch job.
+"""
+
+AUTHENTICATION = """\
+An API key (`nck_…`) or, where configured, an Entra ID access token. Scopes, each including the one before: `read`;
+`sync` (couple, synchronize, run); `admin` (companies, connections, mappings, keys). A key may be bound to companies.
+"""
+
+TAGS = [
+    {"name": "Companies", "description": "NAV companies and what can be mapped in them."},
+    {"name": "API keys", "description": "Who may call."},
+    {"name": "CRM connection", "description": "The connection of a company to CRM, and its default setup."},
+    {
+        "name": "Integration table mappings",
+        "description": "Which NAV table goes with which CRM entity, field by field.",
+    },
+    {"name": "NAV records", "description": "The records of NAV."},
+    {"name": "CRM records", "description": "The records of CRM."},
+    {"name": "Couplings", "description": "Which records are the same thing, and keeping them in step."},
+    {"name": "Synch jobs", "description": "Runs, their outcomes and errors."},
+    {"name": "Job queue", "description": "What runs by itself, and when."},
+    {"name": "Deep links", "description": "Links a browser follows."},
+    {"name": "Service", "description": "The state of the service."},
+]
+
+METHODS = ("get", "put", "post", "patch", "delete")
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document of the app, always the same for the same code."""
+    found = get_openapi(
+        title=app.title,
+        version=app.version,
+        openapi_version="3.1.0",
+        summary=app.summary,
+        description=DESCRIPTION,
+        routes=app.routes,
+        tags=TAGS,
+        license_info={"name": "MIT", "identifier": "MIT"},
+    )
+    components = found.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas |= problem.pop("$defs")
+    schemas["Problem"] = problem
+    components["schemas"] = dict(sorted(schemas.items()))
+    components["securitySchemes"] = {
+        SCHEME: {"type": "http", "scheme": "bearer", "bearerFormat": "nck_…", "description": AUTHENTICATION}
+    }
+    for path in found["paths"].values():
+        for method in METHODS:
+            if method in path:
+                _finish(method, path[method])
+    return found
+
+
+def _finish(method: str, operation: dict[str, Any]) -> None:
+    if method == "post" and operation.get("security"):
+        operation.setdefault("parameters", []).append(deepcopy(_IDEMPOTENCY_KEY))
+    for status, response in operation["responses"].items():
+        content = response.get("content", {})
+        if int(status) >= 400 and MEDIA_TYPE in content:
+            content.pop("application/json", None)
+        if "text/event-stream" in content:
+            # `itemSchema` belongs to OpenAPI 3.2; generators refuse a 3.1 document that has it.
+            content["text/event-stream"] = {"schema": {"type": "string"}}
+
+
+_IDEMPOTENCY_KEY = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": "The same key and body gives the first answer again, for a day.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": MAXIMUM_LENGTH},
+}
+
+
+def install(app: FastAPI) -> None:
+    """Lets the app give out this document."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = document(app)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to change the document

@@ -1,0 +1,97 @@
+"""What every operation has in common: who may call it, what it takes, how it fails.
+
+An operation says which scope it needs and which problems it can answer with:
+
+    @router.post("/{mapping}/synchronize", status_code=202, **operation(Scope.SYNC, 409, 503))
+
+The checks run before the body is read as anything, so that a stranger learns nothing about what would be accepted.
+"""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.routing import APIRoute
+from starlette.responses import Response
+
+from app.api import idempotency, problems
+from app.api.dependencies import door_of
+from app.api.problems import UnsupportedMediaType
+from app.domain.access import Scope
+
+SCHEME = "bearer"
+ALWAYS = (401, 403, 422, 429)
+"""Problems that every operation can answer with."""
+CRM = (409, 502, 503)
+"""Problems of every operation that needs CRM: not enabled, refused, not reached."""
+
+_REASONS = {
+    400: "The body is no JSON.",
+    401: "The key is missing, unknown, revoked or expired.",
+    403: "The key lacks the scope, or is bound to other companies.",
+    404: "There is no such thing.",
+    409: "A rule or the present state forbids it.",
+    412: "The resource was changed since it was read.",
+    413: "The body is too large.",
+    415: "The body is not JSON.",
+    422: "The request cannot be carried out as it is.",
+    429: "Too many requests.",
+    502: "The other system refused.",
+    503: "The other system cannot be reached.",
+}
+
+
+def operation(scope: Scope, *statuses: int) -> dict[str, Any]:
+    """Arguments of a route: the scope it needs, the problems it can answer with besides the usual ones."""
+    return {
+        "openapi_extra": {"security": [{SCHEME: [scope.value]}]},
+        "responses": {status: described(status) for status in sorted({*ALWAYS, *statuses})},
+    }
+
+
+def described(status: int) -> dict[str, Any]:
+    """A problem response for the OpenAPI document."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {"description": _REASONS[status], "content": {problems.MEDIA_TYPE: {"schema": schema}}}
+
+
+class Operation(APIRoute):
+    """A route behind the gate. It cannot be registered without the scope it needs."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler of the endpoint with everything that comes before and after it."""
+        needed = Scope((self.openapi_extra or {})["security"][0][SCHEME][0])
+        handle = super().get_route_handler()
+
+        async def carry_out(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except Exception as error:
+                return problems.of_exception(request, error)
+
+        async def guarded(request: Request) -> Response:
+            door = door_of(request)
+            try:
+                caller = await door.gate.admit(request, needed)
+                request.state.caller = caller
+                await _check_body(request)
+                if request.method != "POST":
+                    return await carry_out(request)
+                return await idempotency.once(door.context, caller, request, carry_out)
+            except Exception as error:
+                return problems.of_exception(request, error)
+
+        return guarded
+
+
+def api_router(prefix: str, tag: str) -> APIRouter:
+    """A router below the base path whose routes are operations."""
+    return APIRouter(prefix=prefix, tags=[tag], route_class=Operation)
+
+
+async def _check_body(request: Request) -> None:
+    """Reads the body. Raises BodyTooLarge, UnsupportedMediaType."""
+    body = await request.body()
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if body and media_type != "application/json" and not media_type.endswith("+json"):
+        raise UnsupportedMediaType(f"The body is {media_type or 'of no named type'}, not application/json.")

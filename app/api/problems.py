@@ -1,0 +1,260 @@
+"""Errors to problem details (RFC 9457); the only place that knows which error has which status code."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from app.domain.errors import (
+    FieldProblem,
+    Forbidden,
+    IdempotencyKeyReused,
+    IntegrationError,
+    Invalid,
+    NotFound,
+    PreconditionFailed,
+    RuleBroken,
+    SideRefused,
+    SideUnavailable,
+    Throttled,
+    Unauthenticated,
+)
+
+MEDIA_TYPE = "application/problem+json"
+TYPE = "urn:navcrm:problem:"
+
+log = structlog.get_logger(__name__)
+
+
+class TooManyRequests(IntegrationError):
+    """Too many requests."""
+
+    code = "too-many-requests"
+    retryable = True
+
+    def __init__(self, detail: str, *, retry_after: timedelta) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class BodyTooLarge(IntegrationError):
+    """The request body is too large."""
+
+    code = "body-too-large"
+
+
+class UnsupportedMediaType(IntegrationError):
+    """Requests carry JSON."""
+
+    code = "unsupported-media-type"
+
+
+class MalformedJson(IntegrationError):
+    """The request body is no JSON."""
+
+    code = "malformed-json"
+
+
+STATUS: Mapping[type[IntegrationError], int] = {
+    MalformedJson: 400,
+    Unauthenticated: 401,
+    Forbidden: 403,
+    NotFound: 404,
+    RuleBroken: 409,
+    PreconditionFailed: 412,
+    BodyTooLarge: 413,
+    UnsupportedMediaType: 415,
+    Invalid: 422,
+    IdempotencyKeyReused: 422,
+    TooManyRequests: 429,
+    SideRefused: 502,
+    SideUnavailable: 503,
+}
+
+BUSY_SECONDS = 1
+"""How long a caller is asked to wait before repeating what found something else at work."""
+
+
+class FieldProblemOut(BaseModel):
+    """What is wrong with one field of the request."""
+
+    pointer: str = Field(
+        description="JSON pointer into the body, or the name of a parameter.", examples=["/fields/Name"]
+    )
+    message: str
+    suggestion: Any | None = Field(default=None, description="A value that would be accepted.")
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457). Some problems carry further members that say more."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "urn:navcrm:problem:salesperson-not-coupled",
+                    "title": "The salesperson must be coupled first",
+                    "status": 422,
+                    "detail": "The salesperson PS of customer 10000 is not coupled with a CRM user.",
+                    "code": "salesperson-not-coupled",
+                    "fix": "PUT /api/v1/companies/cronus/nav/salespeople/PS/coupling",
+                }
+            ]
+        },
+    )
+
+    type: str = Field(description="Stable identifier of the kind of problem, a URI.")
+    title: str
+    status: int
+    detail: str
+    code: str = Field(description="Stable, kebab-case.")
+    errors: list[FieldProblemOut] | None = Field(default=None, description="What is wrong, field by field.")
+    fix: str | None = Field(default=None, description="Which call mends it.")
+
+
+def status_of(error: IntegrationError) -> int:
+    """The status code of an error of ours, by the nearest class that has one."""
+    return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
+
+
+def problem(
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    *,
+    errors: Sequence[FieldProblem] = (),
+    fix: str | None = None,
+    extra: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """A problem as a response; members without a value are left out."""
+    body = dict(extra or {}) | {
+        "type": TYPE + code,
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+    }
+    if errors:
+        body["errors"] = [FieldProblemOut(**_fields(error)).model_dump(exclude_none=True) for error in errors]
+    if fix:
+        body["fix"] = fix
+    text = Problem.model_validate(body).model_dump_json(exclude_unset=True)
+    return Response(text, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def _fields(error: FieldProblem) -> dict[str, Any]:
+    return {"pointer": error.pointer, "message": error.message, "suggestion": error.suggestion}
+
+
+def of_error(error: IntegrationError) -> Response:
+    """The problem that an error of ours is."""
+    return problem(
+        status_of(error),
+        error.code,
+        error.title(),
+        error.detail,
+        errors=error.errors,
+        fix=error.fix,
+        extra=error.extra,
+        headers=_headers(error),
+    )
+
+
+def _headers(error: IntegrationError) -> dict[str, str]:
+    match error:
+        case Unauthenticated():
+            return {"WWW-Authenticate": 'Bearer realm="navcrm"'}
+        case Throttled(retry_after=delay) | TooManyRequests(retry_after=delay):
+            return {"Retry-After": str(max(1, round(delay.total_seconds())))}
+        case _ if error.retryable:
+            return {"Retry-After": str(BUSY_SECONDS)}
+        case _:
+            return {}
+
+
+def of_validation(error: RequestValidationError) -> Response:
+    """The problem that a request is which does not fit its schema: 400 when it is no JSON at all, else 422."""
+    details = error.errors()
+    for found in details:
+        if found["type"] == "json_invalid":
+            reason = found.get("ctx", {}).get("error", "it ends too early")
+            return of_error(MalformedJson(f"The body cannot be read as JSON: {reason}."))
+    errors = [FieldProblem(_pointer(found["loc"]), found["msg"]) for found in details]
+    listed = "; ".join(f"{each.pointer}: {each.message}" for each in errors[:3])
+    return problem(
+        422, "invalid-request", "The request does not fit the operation", f"{listed}.", errors=errors
+    )
+
+
+def _pointer(location: Sequence[Any]) -> str:
+    """`/fields/Name` for a part of the body, the bare name for a parameter."""
+    place, *rest = location or ("body",)
+    if place != "body":
+        return str(rest[-1]) if rest else str(place)
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in rest)
+
+
+def of_http(request: Request, error: HTTPException) -> Response:
+    """The problem behind a status that routing came up with."""
+    status = HTTPStatus(error.status_code)
+    code = status.phrase.lower().replace(" ", "-")
+    headers = dict(error.headers or {})
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = allowed_methods(request)
+        headers["Allow"] = ", ".join(allowed)
+        detail = f"{request.method} is not possible here; {' and '.join(allowed)} is."
+    elif status is HTTPStatus.NOT_FOUND:
+        detail = "There is nothing at this address."
+    else:
+        detail = str(error.detail)
+    return problem(status, code, status.phrase, detail, headers=headers)
+
+
+def allowed_methods(request: Request) -> list[str]:
+    """The methods of every route that the path of the request could mean."""
+    methods: set[str] = set()
+    for route in iter_route_contexts(request.app.routes):
+        pattern = getattr(route, "path_regex", None)
+        if pattern is not None and pattern.match(request.scope["path"]):
+            methods |= route.methods or set()
+    return sorted(methods)
+
+
+def of_exception(request: Request, error: Exception) -> Response:
+    """The problem that any exception is. What we did not foresee is logged and told without details."""
+    match error:
+        case IntegrationError():
+            return of_error(error)
+        case RequestValidationError():
+            return of_validation(error)
+        case HTTPException():
+            return of_http(request, error)
+        case _:
+            log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
+            return problem(
+                500,
+                "internal-error",
+                "Something went wrong in the service",
+                "The service came upon a fault of its own. Its log says more, under the request id of this answer.",
+            )
+
+
+def install(app: FastAPI) -> None:
+    """Lets the app answer every error as a problem."""
+
+    async def answer(request: Request, error: Exception) -> Response:
+        return of_exception(request, error)
+
+    for kind in (IntegrationError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, answer)

@@ -1,0 +1,39 @@
+"""Whether the database and the workers are there."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.db.migrate import at_head
+from app.db.tables import worker
+
+SEEN_WITHIN = timedelta(minutes=1)
+
+
+async def readiness(engine: AsyncEngine) -> Mapping[str, str | None]:
+    """By check (`database`, `migrations`, `worker`) what is in the way; None where all is well."""
+    unknown = "unknown while the database does not answer"
+    try:
+        if not await at_head(engine):
+            return {
+                "database": None,
+                "migrations": "the schema is not that of this version: run `navcrm migrate`",
+                "worker": "unknown before the database is migrated",
+            }
+        async with engine.connect() as connection:
+            recent = select(func.count()).where(worker.c.seen_at > func.now() - SEEN_WITHIN)
+            seen = (await connection.execute(recent)).scalar()
+    except (SQLAlchemyError, OSError, TimeoutError) as error:
+        return {
+            "database": f"it does not answer ({type(error).__name__})",
+            "migrations": unknown,
+            "worker": unknown,
+        }
+    return {
+        "database": None,
+        "migrations": None,
+        "worker": None if seen else "no worker was seen in the last minute: run `navcrm worker`",
+    }

@@ -1,0 +1,94 @@
+"""Door one: the API."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from app.api import api_keys, docs, health, openapi, problems
+from app.api.auth import FAILURES_PER_MINUTE, EntraTokens, Gate, Tokens
+from app.api.dependencies import Door, Readiness
+from app.api.headers import REQUEST_ID, BodyLimit, EveryAnswer
+from app.api.limits import RateLimit
+from app.api.paths import Segments
+from app.db.readiness import readiness
+from app.ports import Context
+from app.settings import Settings
+
+ROUTERS = (api_keys.router, health.router)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service as an ASGI application. Its lifespan opens the database and closes it again."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        from app.wiring import open_parts
+
+        async with open_parts(settings) as parts, httpx.AsyncClient(timeout=10) as http:
+            app.state.door = door(settings, parts.context, partial(readiness, parts.engine), http)
+            yield
+
+    app = FastAPI(
+        title="navcrm",
+        summary="Dynamics NAV and Dynamics CRM in step",
+        version=version("navcrm"),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        generate_unique_id_function=lambda route: route.name,
+        middleware=_middleware(settings),
+        telemetry={"tracing": False},
+    )
+    problems.install(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    docs.install(app)
+    openapi.install(app)
+    return app
+
+
+def _middleware(settings: Settings) -> list[Middleware]:
+    found = [
+        Middleware(EveryAnswer),
+        Middleware(Segments),
+        Middleware(BodyLimit, limit=settings.max_body_bytes),
+    ]
+    if settings.cors_origins:
+        cors = Middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match"],
+            expose_headers=["ETag", "Location", "Retry-After", REQUEST_ID],
+        )
+        found.insert(1, cors)
+    return found
+
+
+def door(settings: Settings, ctx: Context, ready: Readiness, http: httpx.AsyncClient) -> Door:
+    """What the settings say about callers, and what the handlers work with."""
+    tokens: Tokens | None = None
+    if settings.entra_openid_config_url and settings.entra_audience:
+        tokens = EntraTokens(ctx, http, settings.entra_openid_config_url, settings.entra_audience)
+    bootstrap = settings.bootstrap_api_key
+    gate = Gate(
+        ctx=ctx,
+        bootstrap_key=bootstrap.get_secret_value() if bootstrap is not None else None,
+        tokens=tokens,
+        requests=RateLimit(settings.rate_limit_per_minute),
+        failures=RateLimit(FAILURES_PER_MINUTE),
+    )
+    return Door(context=ctx, gate=gate, readiness=ready, public_url=settings.public_url)
+
+
+def openapi_document() -> dict[str, Any]:
+    """The OpenAPI document, without opening anything."""
+    return create_app(Settings(_env_file=None)).openapi()
