@@ -1,14 +1,16 @@
 # One image, two commands: `serve --no-worker` and `worker`. Needs NAVCRM_DATABASE_URL and NAVCRM_SECRET_KEYS.
 FROM python:3.13-slim AS build
 WORKDIR /src
-RUN python -m venv /opt/navcrm
-ENV PATH=/opt/navcrm/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1
-COPY requirements-runtime.lock ./
-RUN pip install --no-cache-dir --require-hashes --no-deps -r requirements-runtime.lock
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+RUN python -m venv /opt/navcrm && python -m venv /opt/build
+COPY requirements-runtime.lock requirements.lock ./
+RUN /opt/navcrm/bin/pip install --require-hashes --no-deps -r requirements-runtime.lock
+# The build backend comes from a lock too, so not from the environment that pip would make for it.
+RUN /opt/build/bin/pip install --require-hashes --no-deps -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY app app
 COPY alembic alembic
-RUN pip install --no-cache-dir --no-deps . && python -m compileall -q /opt/navcrm/lib
+RUN /opt/build/bin/python -m hatchling build -t wheel && /opt/navcrm/bin/pip install --no-deps dist/*.whl
 
 FROM python:3.13-slim
 RUN useradd --system --uid 10001 --home-dir /var/lib/navcrm --create-home navcrm

@@ -177,10 +177,12 @@ def _launch(home: Path, account: RunAs, pg_bin: Path | None, server_settings: Ma
         raise EmbeddedPostgresError(
             f"{data} was made by PostgreSQL {made_by}, NAVCRM_PG_BIN holds {version(bin_dir)}: name the older programs."
         )
-    command = [str(bin_dir / "postgres"), "-D", str(data), "-k", str(_socket_dir(home, account))]
+    socket_dir = _socket_dir(home, account)
+    command = [str(bin_dir / "postgres"), "-D", str(data), "-k", str(socket_dir)]
     for name, value in server_settings.items():
         command += ["-c", f"{name}={value}"]
-    order = {"home": str(home), "command": command, "user": account.user, "group": account.group}
+    account_ids = {"user": account.user, "group": account.group}
+    order = {"home": str(home), "socket_dir": str(socket_dir), "command": command, **account_ids}
     with contextlib.suppress(FileNotFoundError):
         os.truncate(home / "server.log", 0)
     # A session of its own: Ctrl-C is for the service, which still needs the server for its last words.
@@ -227,13 +229,20 @@ def _socket_dir(home: Path, account: RunAs) -> Path:
     """The directory of the last start when it still is ours alone, else a new one; the address then stays the same."""
     noted = home / "socket-dir"
     owner = os.geteuid() if account.user is None else account.user
+    made: Path | None = None
     with contextlib.suppress(OSError):
         known = Path(noted.read_text())
+        with contextlib.suppress(FileExistsError):
+            known.mkdir(
+                mode=0o700
+            )  # removed at the last stop; fails if somebody else took the name meanwhile
+            made = known
         found = known.lstat()
         if stat.S_ISDIR(found.st_mode) and found.st_uid == owner and stat.S_IMODE(found.st_mode) == 0o700:
             return known
-    roomy = len(os.fsencode(tempfile.gettempdir())) < LONGEST_SOCKET_DIR
-    made = Path(tempfile.mkdtemp(prefix="navcrm-pg-", dir=None if roomy else SHORT_TEMP))
+    if made is None:
+        roomy = len(os.fsencode(tempfile.gettempdir())) < LONGEST_SOCKET_DIR
+        made = Path(tempfile.mkdtemp(prefix="navcrm-pg-", dir=None if roomy else SHORT_TEMP))
     if account.user is not None:
         os.chown(made, account.user, account.group or account.user)
     noted.write_text(str(made))

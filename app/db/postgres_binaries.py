@@ -105,8 +105,8 @@ def reachable(bin_dir: Path, account: RunAs, home: Path) -> Path:
             f"As root, PostgreSQL runs as another account, which cannot pass {closed_parent(bin_dir)}: "
             "name programs that every account can reach with NAVCRM_PG_BIN."
         )
-    made = (bin_dir / "postgres").stat()
-    name = f"pg-{hashlib.sha256(f'{bin_dir}{made.st_size}{made.st_mtime_ns}'.encode()).hexdigest()[:12]}"
+    with (bin_dir / "postgres").open("rb") as program:
+        name = f"pg-{hashlib.file_digest(program, 'sha256').hexdigest()[:12]}"
     shelf = _shelf(home)
     copy = shelf / name
     with exclusive(shelf / "copy.lock"):

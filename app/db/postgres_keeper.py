@@ -143,7 +143,7 @@ def stop(server: "subprocess.Popen[bytes]") -> None:
 
 
 def main() -> int:
-    """Reads {home, command, user, group} as JSON from the command line; see EmbeddedPostgres for the folder."""
+    """Reads {home, socket_dir, command, user, group} as JSON from the command line; see EmbeddedPostgres for the folder."""
     order = json.loads(sys.argv[1])
     home = Path(order["home"])
     keeper = os.open(home / "keeper.lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -157,6 +157,8 @@ def main() -> int:
     for stream in (1, 2):
         os.dup2(log, stream)
     result = keep(home / "data", users, lambda: serve(order["command"], order["user"], order["group"], log))
+    with contextlib.suppress(OSError):
+        os.rmdir(order["socket_dir"])
     os.close(keeper)  # before the users' lock, which a newcomer may be waiting for
     return result
 
