@@ -1,0 +1,410 @@
+"""One value in the other side's terms, which kinds of fields can be paired, and when two values are equal.
+
+Source of the rules: nav-behaviour 7. Where NAV drops a value that it cannot convert, we say so.
+Lengths count UTF-16 units: both sides store text in them.
+"""
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, date, datetime, time
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from typing import Final, NoReturn
+from uuid import UUID
+
+from app.domain.errors import FieldProblem, InvalidValues
+from app.domain.mapping import Direction
+from app.domain.records import FieldDefinition, FieldType, Option, Reference, Side, Value
+
+_TEXTS: Final = frozenset({FieldType.TEXT, FieldType.CODE, FieldType.MEMO})
+_WHOLE: Final = frozenset({FieldType.INTEGER, FieldType.BIG_INTEGER})
+_BROKEN: Final = frozenset({FieldType.DECIMAL, FieldType.MONEY})
+_TIMES: Final = frozenset({FieldType.DATE, FieldType.DATETIME})
+
+_ACCEPTED: Final[Mapping[FieldType, frozenset[FieldType]]] = {
+    # destination: sources that always fit (text may be cut, money rounded)
+    FieldType.TEXT: frozenset(FieldType) - {FieldType.LOOKUP},
+    FieldType.CODE: frozenset(FieldType) - {FieldType.LOOKUP},
+    FieldType.MEMO: frozenset(FieldType) - {FieldType.LOOKUP},
+    FieldType.INTEGER: frozenset({FieldType.INTEGER}),
+    FieldType.BIG_INTEGER: _WHOLE,
+    FieldType.DECIMAL: _WHOLE | _BROKEN,
+    FieldType.MONEY: _WHOLE | _BROKEN,
+    FieldType.BOOLEAN: frozenset({FieldType.BOOLEAN}),
+    FieldType.OPTION: _TEXTS | {FieldType.OPTION},
+    FieldType.DATE: _TIMES,
+    FieldType.DATETIME: _TIMES,
+    FieldType.TIME: frozenset({FieldType.TIME}),
+    FieldType.GUID: frozenset({FieldType.GUID, FieldType.LOOKUP}),
+    FieldType.LOOKUP: frozenset(),  # through couplings only, see `_relation_problem`
+    FieldType.ENTITY_NAME: frozenset(),
+}
+
+
+# --- which fields can be paired --------------------------------------------------------------------
+
+
+def convertible(
+    nav: FieldDefinition,
+    crm: FieldDefinition,
+    direction: Direction,
+    mapped: Collection[tuple[str, str]] = (),
+) -> str | None:
+    """Why the two fields cannot be mapped in that direction; None when they can.
+
+    `mapped` are the pairs of NAV table and CRM entity that have a mapping: a lookup is translated
+    through the couplings of such a pair.
+    """
+    for run in direction.runs:
+        source, destination = (nav, crm) if run is Direction.TO_CRM else (crm, nav)
+        if problem := _unwritable(destination) or _problem(nav, crm, source, destination, mapped):
+            return problem
+    return None
+
+
+def _unwritable(destination: FieldDefinition) -> str | None:
+    if destination.computed or not (destination.insertable or destination.updatable):
+        return f"{destination.name} cannot be written."
+    return None
+
+
+def _problem(
+    nav: FieldDefinition,
+    crm: FieldDefinition,
+    source: FieldDefinition,
+    destination: FieldDefinition,
+    mapped: Collection[tuple[str, str]],
+) -> str | None:
+    if crm.type is FieldType.LOOKUP and nav.type is not FieldType.GUID:
+        return _relation_problem(nav, crm, mapped)
+    if source.type in _ACCEPTED[destination.type]:
+        return None
+    return f"{source.name} ({source.type}) cannot be converted to {destination.name} ({destination.type})."
+
+
+def _relation_problem(
+    nav: FieldDefinition, crm: FieldDefinition, mapped: Collection[tuple[str, str]]
+) -> str | None:
+    if not nav.relation:
+        return f"{nav.name} refers to no NAV table, so it cannot follow the lookup {crm.name}."
+    if any((table, entity) in mapped for table in nav.relation for entity in crm.relation):
+        return None
+    tables, entities = " or ".join(nav.relation), " or ".join(crm.relation)
+    return f"Table {tables} must be mapped to {entities} to transfer between {nav.name} and {crm.name}."
+
+
+# --- values ----------------------------------------------------------------------------------------
+
+
+def to_crm(value: Value, nav: FieldDefinition, crm: FieldDefinition) -> Value:
+    """The NAV value as CRM keeps it; blank text becomes null. Lookups are not translated here.
+
+    Raises InvalidValues naming the field and the value.
+    """
+    if nav.type is FieldType.OPTION and isinstance(value, str):
+        value = _option_source(value, nav, crm)
+    return _converted(value, crm, Side.CRM)
+
+
+def to_nav(value: Value, crm: FieldDefinition, nav: FieldDefinition) -> Value:
+    """The CRM value as NAV keeps it; null becomes the blank of the field's type.
+
+    Raises InvalidValues naming the field and the value.
+    """
+    if crm.type is FieldType.OPTION and isinstance(value, int) and not isinstance(value, bool):
+        value = _option_words(value, crm, nav)
+    return _converted(value, nav, Side.NAV)
+
+
+def constant(text: str, destination: FieldDefinition, side: Side) -> Value:
+    """The value of a constant row, for the side it is written to. An option is given by name, label or
+    number, a boolean also as 1 or 0.
+
+    Raises InvalidValues.
+    """
+    return _converted(text, destination, side)
+
+
+def _option_source(value: str, nav: FieldDefinition, crm: FieldDefinition) -> Value:
+    """A NAV option towards CRM: its name, or its label when only that says something to CRM."""
+    member = next((option for option in nav.options if option.name == value), None)
+    if member is None or crm.type is not FieldType.OPTION:
+        return value
+    return member.name if find_option(member.name, crm.options) else member.label
+
+
+def _option_words(value: int, crm: FieldDefinition, nav: FieldDefinition) -> Value:
+    """An option value of CRM towards NAV: the words that say something to NAV."""
+    member = next((option for option in crm.options if option.value == value), None)
+    if member is None:
+        return str(value)
+    if nav.type is FieldType.OPTION and find_option(member.name, nav.options):
+        return member.name
+    return member.label or member.name
+
+
+def find_option(words: str, options: Collection[Option]) -> Option | None:
+    """The option of that name, label or number. Case, blanks and punctuation do not count."""
+    for option in options:
+        if words in (option.name, option.label):
+            return option
+    wanted = _plain(words)
+    for option in options:
+        if wanted and wanted in (_plain(option.name), _plain(option.label)):
+            return option
+    return next((option for option in options if words.strip() == str(option.value)), None)
+
+
+def _plain(words: str) -> str:
+    return re.sub(r"[\W_]+", "", words.casefold())
+
+
+def _converted(value: Value, target: FieldDefinition, side: Side) -> Value:
+    if value is None or (isinstance(value, str) and not value.strip() and target.type not in _TEXTS):
+        return blank(target, side)
+    if target.type in _TEXTS:
+        text = as_text(value)
+        if target.type is FieldType.CODE:
+            text = text.strip().upper()
+        return cut(text, target.length) or blank(target, side)
+    try:
+        return _CONVERTERS[target.type](value, target, side)
+    except (ValueError, InvalidOperation, TypeError, OverflowError):
+        _refuse(value, target)
+
+
+def blank(definition: FieldDefinition, side: Side) -> Value:
+    """What an empty field holds: null in CRM; in NAV the blank of its type."""
+    if side is Side.CRM:
+        return None
+    kind = definition.type
+    if kind in _TEXTS or kind is FieldType.OPTION or kind is FieldType.TIME:
+        return ""
+    if kind in _WHOLE:
+        return 0
+    if kind in _BROKEN:
+        return Decimal(0)
+    return False if kind is FieldType.BOOLEAN else None
+
+
+def as_text(value: Value) -> str:
+    """A value in words, as NAV would show it: plain decimals, Yes and No, ISO dates."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "Yes" if value else "No"
+        case Decimal():
+            return f"{value.normalize():f}" if value.is_finite() else str(value)
+        case datetime():
+            return _utc(value).isoformat().replace("+00:00", "Z")
+        case date():
+            return value.isoformat()
+        case Reference():
+            return str(value.id)
+    return str(value)
+
+
+def cut(text: str, length: int | None) -> str:
+    """The text, cut to so many UTF-16 units, but never in the middle of a character."""
+    if length is None or len(text) * 2 <= length:
+        return text
+    units = text.encode("utf-16-le", "surrogatepass")
+    if len(units) <= 2 * length:
+        return text
+    return units[: 2 * length].decode("utf-16-le", "ignore")
+
+
+def _whole(value: Value, target: FieldDefinition, side: Side) -> Value:
+    number = _number(value)
+    if number != number.to_integral_value():
+        raise ValueError
+    _in_range(number, target, 31 if target.type is FieldType.INTEGER else 63)
+    return int(number)
+
+
+def _broken(value: Value, target: FieldDefinition, side: Side) -> Value:
+    number = rounded(_number(value), target.precision)
+    _in_range(number, target, None)
+    return number
+
+
+def _number(value: Value) -> Decimal:
+    if isinstance(value, Decimal | int | str):
+        number = Decimal(value) if not isinstance(value, bool) else Decimal(int(value))
+        if number.is_finite():
+            return number
+    raise ValueError
+
+
+def rounded(number: Decimal, precision: int | None) -> Decimal:
+    """The number with so many decimals, halves away from zero, as NAV rounds."""
+    if precision is None or -int(number.as_tuple().exponent) <= precision:
+        return number
+    return number.quantize(Decimal(1).scaleb(-precision), rounding=ROUND_HALF_UP)
+
+
+def _in_range(number: Decimal, target: FieldDefinition, bits: int | None) -> None:
+    low = target.minimum if target.minimum is not None else (-(2**bits) if bits else None)
+    high = target.maximum if target.maximum is not None else (2**bits - 1 if bits else None)
+    if (low is not None and number < low) or (high is not None and number > high):
+        limits = [f"at least {low}"] * (low is not None) + [f"at most {high}"] * (high is not None)
+        _refuse(number, target, f"It must be {' and '.join(limits)}.")
+
+
+_YES_NO: Final = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+
+
+def _boolean(value: Value, target: FieldDefinition, side: Side) -> Value:
+    if isinstance(value, bool):
+        return value
+    word = as_text(value).strip().casefold()
+    if word not in _YES_NO:
+        raise ValueError(word)
+    return _YES_NO[word]
+
+
+def _option(value: Value, target: FieldDefinition, side: Side) -> Value:
+    found = find_option(as_text(value), target.options)
+    if found is None:
+        _refuse(value, target, f"{target.name} has no such option.")
+    return found.value if side is Side.CRM else found.name
+
+
+def _date(value: Value, target: FieldDefinition, side: Side) -> Value:
+    if isinstance(value, datetime):
+        return _utc(value).date()
+    return value if isinstance(value, date) else date.fromisoformat(as_text(value).strip()[:10])
+
+
+def _datetime(value: Value, target: FieldDefinition, side: Side) -> Value:
+    if isinstance(value, datetime):
+        return _utc(value)
+    if isinstance(value, date):
+        return datetime.combine(value, time(), UTC)
+    return _utc(datetime.fromisoformat(as_text(value).strip()))
+
+
+def _utc(value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _guid(value: Value, target: FieldDefinition, side: Side) -> Value:
+    if isinstance(value, Reference):
+        return value.id
+    return value if isinstance(value, UUID) else UUID(as_text(value).strip())
+
+
+def _reference(value: Value, target: FieldDefinition, side: Side) -> Value:
+    if isinstance(value, Reference):
+        return value
+    only = target.relation[0] if len(target.relation) == 1 else None
+    return Reference(value if isinstance(value, UUID) else UUID(as_text(value).strip()), only)
+
+
+def _unchanged(value: Value, target: FieldDefinition, side: Side) -> Value:
+    return value
+
+
+_CONVERTERS: Final[Mapping[FieldType, Callable[[Value, FieldDefinition, Side], Value]]] = {
+    FieldType.INTEGER: _whole,
+    FieldType.BIG_INTEGER: _whole,
+    FieldType.DECIMAL: _broken,
+    FieldType.MONEY: _broken,
+    FieldType.BOOLEAN: _boolean,
+    FieldType.OPTION: _option,
+    FieldType.DATE: _date,
+    FieldType.DATETIME: _datetime,
+    FieldType.TIME: _unchanged,
+    FieldType.GUID: _guid,
+    FieldType.LOOKUP: _reference,
+    FieldType.ENTITY_NAME: _unchanged,
+}
+
+
+def _refuse(value: Value, target: FieldDefinition, why: str | None = None) -> NoReturn:
+    shown = as_text(value)
+    shown = shown if len(shown) <= 50 else f"{shown[:50]}…"
+    message = f"'{shown}' does not fit {target.name} ({target.type})." + (f" {why}" if why else "")
+    raise InvalidValues(message, errors=[FieldProblem(f"/{target.name}", message)])
+
+
+# --- text rules ------------------------------------------------------------------------------------
+
+TRANSFORMATIONS: Final[Mapping[str, Callable[[str], str]]] = {
+    "uppercase": str.upper,
+    "lowercase": str.lower,
+    "titlecase": str.title,
+    "trim": str.strip,
+    "remove_spaces": lambda text: re.sub(r"\s+", "", text),
+    "alphanumeric": lambda text: re.sub(r"[\W_]+", "", text),
+    "digits": lambda text: re.sub(r"\D+", "", text),
+    # NAV calls the CRM unit group of a unit of measure so (nav-behaviour 10.5).
+    "unit_group_name": lambda text: f"NAV {text}" if text else "",
+}
+"""The rules a field row may name; each changes the source text before it is transferred."""
+
+
+def transformed(value: Value, transformation: str | None) -> Value:
+    """The source value after the row's text rule; values that are no text stay as they are."""
+    if transformation is None or not isinstance(value, str):
+        return value
+    return TRANSFORMATIONS[transformation](value)
+
+
+# --- equality --------------------------------------------------------------------------------------
+
+
+def equal(a: Value, b: Value, definition: FieldDefinition, other: FieldDefinition | None = None) -> bool:
+    """Whether two values of one field are the same for a synchronization.
+
+    Args:
+        definition: the field on the side whose terms the values are in.
+        other: the field it is paired with. Text is compared up to the shorter length of the two and
+            numbers up to the fewer decimals: what the other side could not hold is not a change.
+    """
+    kind = definition.type
+    if kind in _TEXTS:
+        return _text_key(a, definition, other) == _text_key(b, definition, other)
+    if kind in _WHOLE or kind in _BROKEN:
+        return _number_key(a, definition, other) == _number_key(b, definition, other)
+    if kind is FieldType.BOOLEAN:
+        return bool(a) == bool(b)
+    if kind in _TIMES:
+        by_day = kind is FieldType.DATE or (other is not None and other.type is FieldType.DATE)
+        return _time_key(a, by_day) == _time_key(b, by_day)
+    if kind is FieldType.OPTION:
+        return (a if a != "" else None) == (b if b != "" else None)
+    return _id_key(a) == _id_key(b)
+
+
+def _text_key(value: Value, definition: FieldDefinition, other: FieldDefinition | None) -> str:
+    text = as_text(value)
+    if definition.type is FieldType.CODE or (other is not None and other.type is FieldType.CODE):
+        text = text.strip().upper()
+    lengths = [side.length for side in (definition, other) if side is not None and side.length is not None]
+    # Text from a number, a date or an option has no length of its own on the other side.
+    return cut(text, min(lengths) if lengths else None)
+
+
+def _number_key(value: Value, definition: FieldDefinition, other: FieldDefinition | None) -> Value:
+    if value is None or value == "":
+        return Decimal(0)
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        return value
+    known = [
+        side.precision for side in (definition, other) if side is not None and side.precision is not None
+    ]
+    return rounded(Decimal(value), min(known) if known else None)
+
+
+def _time_key(value: Value, by_day: bool) -> Value:
+    if isinstance(value, datetime):
+        moment = _utc(value)
+        return moment.date() if by_day else moment
+    if isinstance(value, date):
+        return value if by_day else datetime.combine(value, time(), UTC)
+    return value or None
+
+
+def _id_key(value: Value) -> Value:
+    return value.id if isinstance(value, Reference) else (value or None)

@@ -1,0 +1,66 @@
+"""Templates: values for the records that a synchronization creates (nav-behaviour 4 and 6.5).
+
+They come on top of the mapped values, and on insert only. A mapping names one of the templates below or
+holds one itself, as the text of a JSON object: `{"Country_Region_Code": "GB"}`.
+"""
+
+import json
+from collections.abc import Mapping
+
+from app.domain.errors import InvalidMapping
+from app.domain.records import Side, Value, Values
+
+CUSTOMER_TYPE = 3  # account.customertypecode
+VENDOR_TYPE = 11
+
+CRM_TEMPLATES: Mapping[str, Values] = {
+    "CRMACCOUNT": {"customertypecode": CUSTOMER_TYPE},
+    "BCICUSTOME": {"customertypecode": CUSTOMER_TYPE},
+    "BCIVENDOR": {"customertypecode": VENDOR_TYPE},
+}
+"""The templates that the default setup uses for records created in CRM."""
+
+NAV_TEMPLATES: Mapping[str, Values] = {}
+"""NAV makes CRMCUST and its like out of customer templates of its own; where there are none, no mapping
+gets a NAV template (default-mappings, configuration_templates)."""
+
+
+def template_values(template: str | None, side: Side) -> Values:
+    """The values of a template, by field of that side.
+
+    Raises:
+        InvalidMapping: there is no template of that name, or its text is not an object of plain values.
+    """
+    if template is None:
+        return {}
+    known = NAV_TEMPLATES if side is Side.NAV else CRM_TEMPLATES
+    if template in known:
+        return known[template]
+    if not template.lstrip().startswith("{"):
+        names = ", ".join(sorted(known)) or "none"
+        raise InvalidMapping(
+            f"There is no {side.upper()} template {template}; known: {names}.",
+            fix='Name a known template, or give its values: {"field": value}.',
+        )
+    return _inline(template)
+
+
+def crm_template_values(name: str | None) -> Values:
+    """The values of the template for records created in CRM."""
+    return template_values(name, Side.CRM)
+
+
+def nav_template_values(name: str | None) -> Values:
+    """The values of the template for records created in NAV."""
+    return template_values(name, Side.NAV)
+
+
+def _inline(text: str) -> dict[str, Value]:
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise InvalidMapping(f"The template is not a JSON object: {error}.") from error
+    plain = (str, int, bool, type(None))
+    if not isinstance(values, dict) or not all(isinstance(value, plain) for value in values.values()):
+        raise InvalidMapping("A template holds texts, whole numbers, true, false and null by field name.")
+    return values
