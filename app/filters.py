@@ -2,7 +2,7 @@
 
 The trees are those of the odata-query library, so that each side can walk them into its own terms (SQL on the
 NAV side, `$filter` on the CRM side). Added here: surrounding blanks, names that begin with a keyword
-(`allowed`, `nullable`), one-element lists, and the Dataverse query functions with their bracketed lists of values
+(`allowed`, `nullable`), one-element lists, and the Dataverse query functions with values in brackets
 (`Microsoft.Dynamics.CRM.In(PropertyName='no',PropertyValues=['10000','20000'])`).
 
 Truth has three values: a comparison with an empty field is unknown (None) unless it asks for null, and a
@@ -149,6 +149,13 @@ def path_of(node: ast._Node) -> str | None:
     return None
 
 
+def conjuncts(node: ast._Node) -> list[ast._Node]:
+    """The conditions that a filter joins by `and` at its top: it matches exactly where all of them do."""
+    if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.And):
+        return [*conjuncts(node.left), *conjuncts(node.right)]
+    return [node]
+
+
 def names(node: ast._Node) -> frozenset[str]:
     """The paths of all fields that the filter uses; fields inside `any(c:...)` as `collection/field`."""
     return frozenset(_names(node, {}))
@@ -243,7 +250,7 @@ def predicate(
         node: what `parse` returned.
         literal: turns a literal into the form in which the field of that path keeps its values.
         related: the getters of the records behind a collection (`any`, `all`), from the record's getter.
-        function: the predicate of a Dataverse query function, from its name and its parameters.
+        function: the predicate of a Dataverse query function, from its name and its parameters (as text).
         wildcards: `%`, `_` and `[]` in contains, startswith and endswith are wildcards, as in SQL.
     """
     return _Compiler(literal, related, function or _query_function, wildcards).test(node)
@@ -297,7 +304,7 @@ class _Compiler:
             case ast.Compare(comparator, left, right):
                 return self._compare(type(comparator), left, right)
             case ast.Call(func, args) if func.namespace == DATAVERSE:
-                return self._query_function(func.name, _parameters(args))
+                return self.function(func.name, _parameters(args))
             case ast.Call(func, args):
                 return self._text(".".join((*func.namespace, func.name)), args)
             case ast.CollectionLambda(owner, op, lambda_):
@@ -349,14 +356,6 @@ class _Compiler:
         if not isinstance(right, ast.List):
             raise FilterError("After 'in' comes a list of values in parentheses.")
         return _member(name, [self._value(name, item) for item in right.val])
-
-    def _query_function(self, kind: str, parameters: dict[str, Any]) -> Predicate:
-        name = str(parameters.get("PropertyName", ""))
-        for key in ("PropertyValues", "PropertyValue"):
-            values = parameters.get(key)
-            if isinstance(values, list):
-                parameters[key] = [self._kept(name, value) for value in values]
-        return self.function(kind, parameters)
 
     def _text(self, name: str, arguments: list[ast._Node]) -> Predicate:
         if name not in _TEXT:

@@ -128,7 +128,9 @@ class Coupling:
             failure.code,
             failure.message,
         )
-        again = same and self.last_synch_result is SynchResult.FAILURE and not failure.retryable
+        another_run = job_id is None or job_id != self.last_job_id  # both directions of one run are one time
+        again = same and another_run and self.last_synch_result is SynchResult.FAILURE
+        again = again and not failure.retryable
         return replace(
             self,
             last_synch_at=at,

@@ -241,6 +241,18 @@ class StaleRecord(RuleBroken):
     retryable = True
 
 
+class CouplingSkipped(RuleBroken):
+    """The coupling is skipped until it is restored."""
+
+    code = "skipped"
+
+
+class PartnerGone(RuleBroken):
+    """The other half of the coupling was deleted, so the coupling was removed."""
+
+    code = "uncoupled"
+
+
 class UpdateConflict(RuleBroken):
     """Both sides changed since they last agreed."""
 
@@ -354,3 +366,12 @@ class IdempotencyKeyReused(IntegrationError):
     """The Idempotency-Key was used for another request."""
 
     code = "idempotency-key-reused"
+
+
+# --- this service --------------------------------------------------------------------------------
+
+
+class SecretsUnreadable(IntegrationError):
+    """The stored secrets were encrypted with a key that this service does not have."""
+
+    code = "secrets-unreadable"

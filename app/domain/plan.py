@@ -1,0 +1,263 @@
+"""decide(): what synchronizing one record would do, and why.
+
+A field has three values: what the source wants, what the destination shows, and the base both agreed on
+last. Clocks never decide. A missing base counts as blank: a freshly coupled pair fills each other's
+blanks, and where both hold something different it is a conflict (nav-behaviour 6.4, 18.3).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from app.domain import conversion
+from app.domain.coupling import Base
+from app.domain.errors import IntegrationError
+from app.domain.mapping import Direction, FieldMapping, UpdateConflictResolution
+from app.domain.records import Side, Snapshot, Value, Values
+from app.domain.transfer import Shape, Translation
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """The destination has no such record: create it with these values."""
+
+    values: Values
+
+
+@dataclass(frozen=True, slots=True)
+class Modify:
+    """Write these fields."""
+
+    changes: Values
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadyEqual:
+    """Both sides show the same; only our memory of it is older."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """The source did not change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Left alone, for a reason that is not a failure; the error's code is the reason."""
+
+    error: IntegrationError
+
+
+@dataclass(frozen=True, slots=True)
+class Clash:
+    """One field that both sides changed to different values."""
+
+    field: str
+    wanted: Value
+    found: Value
+    base: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Both sides changed; nothing is written."""
+
+    clashes: tuple[Clash, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """The record cannot be transferred."""
+
+    error: IntegrationError
+
+
+Plan = Create | Modify | AlreadyEqual | Unchanged | Skip | Conflict | Fail
+
+SKIPPED_REASONS = frozenset(
+    {
+        "contact-without-account",
+        "contact-without-company",
+        "contact-type-not-person",
+        "filtered",
+        "currency-without-iso",
+    }
+)
+"""Errors that leave a record out with a reason instead of failing it (seed-checklist, decisions and E)."""
+
+
+def why_not(error: IntegrationError) -> Skip | Fail:
+    """An error of the translation as a plan."""
+    if error.code in SKIPPED_REASONS:
+        return Skip(error)
+    return Fail(error)
+
+
+def decide(
+    shape: Shape,
+    run: Direction,
+    source: Values,
+    found: Values | None,
+    translation: Translation,
+    base: Base | None,
+    *,
+    force: bool,
+) -> Plan:
+    """What to do with the destination of a one-way run.
+
+    `force` is Synchronize Now with a direction: the source wins every field.
+    """
+    if translation.error is not None:
+        return why_not(translation.error)
+    if found is None:
+        return Create(dict(translation.wanted))
+    cells = [
+        _compare(shape, row, run, source, found, translation, base or Base())
+        for row in shape.mapping.rows(run)
+        if row.name_on(run.destination) in translation.wanted
+    ]
+    if not force and (clashes := _clashes(cells, run, shape.mapping.update_conflict_resolution)):
+        return Conflict(clashes)
+    policy = shape.mapping.update_conflict_resolution
+    changes = {
+        cell.name: cell.wanted for cell in cells if (force and cell.differs) or cell.flows(run, policy)
+    }
+    if changes:
+        return Modify(changes)
+    if any(cell.differs for cell in cells) and not force:
+        return Unchanged()
+    return AlreadyEqual()
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    name: str
+    wanted: Value
+    found: Value
+    base: Value
+    two_way: bool
+    source_changed: bool
+    found_changed: bool
+    differs: bool
+
+    @property
+    def clashes(self) -> bool:
+        return self.two_way and self.differs and self.source_changed and self.found_changed
+
+    def flows(self, run: Direction, policy: UpdateConflictResolution) -> bool:
+        if not self.differs:
+            return False
+        if not self.two_way:
+            return True  # one-way: the source always wins
+        if self.clashes:
+            return _winner(policy) is run.source
+        return self.source_changed
+
+
+def _winner(policy: UpdateConflictResolution) -> Side | None:
+    match policy:
+        case UpdateConflictResolution.SEND_TO_CRM:
+            return Side.NAV
+        case UpdateConflictResolution.GET_FROM_CRM:
+            return Side.CRM
+        case UpdateConflictResolution.NONE | UpdateConflictResolution.MERGE:
+            return None
+
+
+def _clashes(cells: list[_Cell], run: Direction, policy: UpdateConflictResolution) -> tuple[Clash, ...]:
+    if _winner(policy) is not None:
+        return ()
+    both = [cell for cell in cells if cell.clashes]
+    if policy is UpdateConflictResolution.NONE and not both:
+        # NAV's record rule: changed on both sides, whichever the fields (nav-behaviour 6.4)
+        ours = [cell for cell in cells if cell.two_way and cell.source_changed and cell.differs]
+        theirs = [cell for cell in cells if cell.two_way and cell.found_changed and cell.differs]
+        both = [*ours, *theirs] if ours and theirs else []
+    return tuple(Clash(cell.name, cell.wanted, cell.found, cell.base) for cell in both)
+
+
+def _compare(
+    shape: Shape,
+    row: FieldMapping,
+    run: Direction,
+    source: Values,
+    found: Values,
+    translation: Translation,
+    base: Base,
+) -> _Cell:
+    origin, target = shape.field(row, run.source), shape.required(row, run.destination)
+    wanted, shown = translation.wanted[target.name], found.get(target.name)
+    agreed = base.on(run.destination).get(target.name)
+    source_changed = origin is None or not conversion.equal(
+        source.get(origin.name), base.on(run.source).get(origin.name), origin
+    )
+    return _Cell(
+        name=target.name,
+        wanted=wanted,
+        found=shown,
+        base=agreed,
+        two_way=row.direction is Direction.BIDIRECTIONAL and row.rule != "blocked_when_inactive",
+        source_changed=source_changed,
+        found_changed=not conversion.equal(shown, agreed, target),
+        differs=not conversion.equal(wanted, shown, target, origin),
+    )
+
+
+def rebase(
+    shape: Shape,
+    run: Direction,
+    source: Snapshot,
+    after: Snapshot,
+    translation: Translation,
+    base: Base | None,
+) -> Base:
+    """What both sides agree on after a run, given the source as it was read and the destination as it is now.
+
+    A two-way field is agreed on when the destination shows what the source wants; until then its old base
+    stays, so that the change of the other side is still seen as one. Fields of one-way rows are simply
+    remembered. A version is kept only when the base holds every mapped value the record of that version has:
+    then, and only then, "same version" means "same values as the base".
+    """
+    here, there = run.source, run.destination
+    old = base or Base()
+    ours: dict[str, Value] = dict(old.on(here))
+    theirs: dict[str, Value] = dict(old.on(there))
+    for row in shape.mapping.fields:
+        if not (row.takes_part(Direction.TO_CRM) or row.takes_part(Direction.FROM_CRM)):
+            continue
+        origin, target = row.name_on(here), row.name_on(there)
+        two_way = row.direction is Direction.BIDIRECTIONAL
+        kept = target in translation.kept
+        agreed = (
+            not two_way
+            or target is None
+            or (target in translation.wanted and _equal(shape, row, run, translation.wanted, after.values))
+        )
+        if origin is not None and (agreed or kept):
+            ours[origin] = source.values.get(origin)
+        if target is not None and agreed and not (two_way and kept):
+            theirs[target] = after.values.get(target)
+    versions = {
+        here: source.version if _covers(shape, here, ours, source.values) else None,
+        there: after.version if _covers(shape, there, theirs, after.values) else None,
+    }
+    by_side = {here: ours, there: theirs}
+    return Base(
+        nav=by_side[Side.NAV],
+        crm=by_side[Side.CRM],
+        nav_version=versions[Side.NAV] or None,
+        crm_version=versions[Side.CRM] or None,
+    )
+
+
+def _equal(shape: Shape, row: FieldMapping, run: Direction, wanted: Values, shown: Values) -> bool:
+    target = shape.required(row, run.destination)
+    return conversion.equal(wanted[target.name], shown.get(target.name), target, shape.field(row, run.source))
+
+
+def _covers(shape: Shape, side: Side, base: Mapping[str, Value], values: Values) -> bool:
+    fields = shape.definition(side).fields
+    return all(
+        conversion.equal(values.get(name), base.get(name), fields[name])
+        for name in shape.mapping.names_on(side)
+        if name in fields
+    )

@@ -1,0 +1,433 @@
+"""Synchronizing a set of records in one direction: look, decide, act, remember.
+
+The way of a set: the couplings (one short transaction), the destination where it is not known from the base,
+the references of all of it, a decision per record, the new ids saved as reserved couplings, one write of the
+whole set, and the memory of what both sides now agree on. One record is a set of one.
+
+A destination whose kept version still stands needs no reading: the write is guarded by that version, and a
+refusal (StaleRecord) sends just those records round again with a fresh look.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import assert_never
+from uuid import UUID, uuid5
+
+from app.domain.coupling import Change, Coupling, CouplingStatus, SynchAction
+from app.domain.errors import (
+    CouplingSkipped,
+    CrmRecordNotFound,
+    Filtered,
+    IntegrationError,
+    InvalidMapping,
+    NavRecordNotFound,
+    PartnerGone,
+    StaleRecord,
+)
+from app.domain.mapping import DeletionConflictResolution, Direction
+from app.domain.plan import (
+    AlreadyEqual,
+    Conflict,
+    Create,
+    Fail,
+    Modify,
+    Skip,
+    Unchanged,
+    decide,
+)
+from app.domain.records import Side, Snapshot, Value, Values
+from app.domain.templates import template_values
+from app.domain.transfer import Lookups, needs, translate
+from app.ports import Context, Insert, Refused, Transaction, Update, Write, Written
+from app.use_cases import deletions, remembering
+from app.use_cases.items import Item, Options
+from app.use_cases.lookups import Resolver
+from app.use_cases.setting import Setting, passes
+
+ROUNDS = 4
+"""How often a record is looked at again when somebody else changes it at the same time."""
+
+
+class Exchange:
+    """A run of one mapping in one direction; keeps resolved references from page to page."""
+
+    def __init__(
+        self, ctx: Context, setting: Setting, run: Direction, options: Options, job_id: UUID | None = None
+    ) -> None:
+        self.ctx = ctx
+        self.setting = setting
+        self.run = run
+        self.options = options
+        self.job_id = job_id
+        self._resolver = Resolver(ctx, setting)
+        self._source = setting.side(run.source)
+        self._destination = setting.side(run.destination)
+
+    # --- the way of a set ---------------------------------------------------------------------------
+
+    async def synchronize(self, sources: Sequence[Snapshot]) -> list[Item]:
+        """Takes a set as far as the destination's answer; `remember` finishes it.
+
+        Uncoupled records that are not to be created are ignored: they appear nowhere (nav-behaviour 9.1).
+        Raises SideUnavailable when a side cannot be reached; everything may then be done again.
+        """
+        items = await self._with_couplings(sources)
+        todo = [item for item in items if not item.settled]
+        for _ in range(ROUNDS):
+            if not todo:
+                break
+            await self._look(todo)
+            await self._translate(todo)
+            for item in todo:
+                if not item.settled:
+                    self._plan(item)
+            if self.options.preview:
+                return items
+            await self._reserve(todo)
+            todo = await self._act(todo)
+        for item in todo:
+            item.fail(
+                StaleRecord(
+                    f"{self._named(item)} was changed by somebody else {ROUNDS} times meanwhile.",
+                    fix="Try again.",
+                )
+            )
+        return items
+
+    async def remember(self, tx: Transaction, items: Sequence[Item], at: datetime) -> list[Item]:
+        """Saves what both sides agree on now, with the log of it. Call it in one short transaction.
+
+        Returns the items whose coupling was changed by somebody else meanwhile: what they agreed on is not
+        saved; synchronize them again.
+        """
+        company = self.setting.company.id
+        saves: dict[UUID, Item] = {}
+        for item in items:
+            coupling = remembering.coupling_after(self.setting, self.run, item, at, self.job_id)
+            if coupling is not None:
+                item.coupling = coupling
+                saves[coupling.id] = item
+        await self._replace(tx, [item for item in saves.values() if item.replaced is not None])
+        saved = await tx.couplings.save(company, [i.held for i in saves.values() if i.replaced is None])
+        saved |= {key for key, item in saves.items() if item.replaced is not None}
+        gone = [item.held.id for item in items if item.release or item.uncouple]
+        if gone:
+            await tx.couplings.delete(company, gone)
+        lost = [item for key, item in saves.items() if key not in saved]
+        kept = [item for item in items if item not in lost] if lost else list(items)
+        logged = [remembering.outcome(self.setting, self.run, item) for item in kept if self._is_logged(item)]
+        if logged:
+            await tx.synch_log.add(company, self.job_id, logged, at)
+        return lost
+
+    # --- before the decision -------------------------------------------------------------------------
+
+    async def _with_couplings(self, sources: Sequence[Snapshot]) -> list[Item]:
+        mapping, ids = self.setting.mapping, {source.id for source in sources}
+        async with self.ctx.uow() as tx:
+            if self.run.source is Side.NAV:
+                coupled = await tx.couplings.of_nav(self.setting.company.id, mapping.nav_table, ids)
+            else:
+                coupled = await tx.couplings.of_crm(self.setting.company.id, mapping.nav_table, ids)
+        unique = {
+            source.id: source for source in sources
+        }  # a page may hold a record twice; the last is newest
+        items = [Item(source, coupled.get(key)) for key, source in unique.items()]
+        return [item for item in items if self._enters(item)]
+
+    def _enters(self, item: Item) -> bool:
+        """Settles what needs no look at the other side; False when the record is to be ignored."""
+        if self.options.replace and item.coupling is not None and not item.reserved:
+            item.replaced, item.coupling = item.coupling, self._successor(item.source, item.coupling)
+        coupling, source = item.coupling, item.source
+        if coupling is None and not self.options.create:
+            return False
+        inside = self.options.force or passes(self.setting.mapping.filter_on(self.run.source), source.values)
+        if coupling is None:
+            return inside or self._left_out(item)
+        if not inside and coupling.status is CouplingStatus.COUPLED:
+            return self._left_out(item)
+        if coupling.skipped and self.options.background:
+            item.skip(
+                CouplingSkipped(
+                    f"{self._named(item)} is skipped: it failed twice in the same way.",
+                    fix=f"POST …/couplings/{coupling.id}/restore takes it back.",
+                )
+            )
+        elif self._unchanged(coupling, source):
+            item.action = SynchAction.UNMODIFIED
+        return True
+
+    def _left_out(self, item: Item) -> bool:
+        if self.options.background and item.coupling is None:
+            return False
+        item.skip(
+            Filtered(
+                f"{self._named(item)} lies outside the filter of mapping {self.setting.mapping.name}.",
+                fix=f"PATCH …/integration-table-mappings/{self.setting.mapping.name} changes the filter.",
+            )
+        )
+        return True
+
+    def _unchanged(self, coupling: Coupling, source: Snapshot) -> bool:
+        if (
+            self.options.force
+            or self.options.look
+            or coupling.base is None
+            or coupling.last_error is not None
+        ):
+            return False
+        return bool(source.version) and coupling.base.version(self.run.source) == source.version
+
+    async def _look(self, todo: Iterable[Item]) -> None:
+        """Finds out what the destination shows: from the base where its version may still stand, else by
+        reading the set."""
+        unknown: dict[UUID, Item] = {}
+        for item in todo:
+            if item.coupling is None or (
+                item.coupling.status is CouplingStatus.RESERVED and item.coupling.base is None
+            ):
+                item.found = None
+            elif not item.looked and (assumed := self._assumed(item.coupling)) is not None:
+                item.found = assumed
+            else:
+                unknown[item.coupling.id_on(self.run.destination)] = item
+        if not unknown:
+            return
+        table = self.setting.mapping.table_on(self.run.destination)
+        read = await self._destination.get(table, unknown.keys(), self.setting.fields(self.run.destination))
+        for key, item in unknown.items():
+            item.found, item.looked = read.get(key), True
+            if item.found is None:
+                self._partner_gone(item)
+
+    def _assumed(self, coupling: Coupling) -> Snapshot | None:
+        there = self.run.destination
+        if self.options.look or coupling.base is None or coupling.base.version(there) is None:
+            return None
+        version = coupling.base.version(there) or ""
+        key = coupling.nav_key if there is Side.NAV else str(coupling.crm_id)
+        return Snapshot(coupling.id_on(there), key, version, coupling.base.on(there))
+
+    def _partner_gone(self, item: Item) -> None:
+        if item.held.status is CouplingStatus.RESERVED:
+            return  # it was never created: create it now, under the id that was chosen for it
+        action = deletions.partner_gone(self.setting.mapping.deletion_conflict_resolution, self._named(item))
+        if isinstance(action, IntegrationError):
+            item.fail(action)
+        elif action is DeletionConflictResolution.RESTORE:
+            item.coupling = replace(item.held, base=None)
+        else:
+            item.skip(
+                PartnerGone(f"The partner of {self._named(item)} was deleted; the coupling was removed.")
+            )
+            item.uncouple = True
+
+    async def _translate(self, todo: Sequence[Item]) -> None:
+        shape, run = self.setting.shape, self.run
+        open_items = [item for item in todo if not item.settled]
+        try:
+            wanted = [need for item in open_items for need in needs(shape, run, item.source.values)]
+        except InvalidMapping as error:
+            for item in open_items:
+                item.fail(error)
+            return
+        lookups: Lookups = await self._resolver.resolve(wanted)
+        for item in open_items:
+            found = item.found.values if item.found else None
+            item.translation = translate(shape, run, item.source.values, found, lookups)
+
+    def _plan(self, item: Item) -> None:
+        base = item.coupling.base if item.coupling else None
+        found = item.found.values if item.found else None
+        item.plan = decide(
+            self.setting.shape,
+            self.run,
+            item.source.values,
+            found,
+            item.translation,
+            base,
+            force=self.options.force,
+        )
+        match item.plan:
+            case Create(values):
+                self._plan_create(item, values)
+            case Modify(changes):
+                item.changes = self._changes(changes, found or {})
+            case Unchanged() | AlreadyEqual():
+                item.action = SynchAction.INSERTED if item.repeated else SynchAction.UNMODIFIED
+                item.after = item.found
+            case Skip(error):
+                item.skip(error)
+                item.release = item.reserved
+            case Conflict(clashes):
+                item.fail(remembering.conflict(self._named(item), clashes))
+            case Fail(error):
+                item.fail(error)
+                item.release = item.reserved
+            case _:
+                assert_never(item.plan)
+
+    def _plan_create(self, item: Item, values: Values) -> None:
+        complete = self._completed(values)
+        there = self.run.destination
+        if not passes(self.setting.mapping.filter_on(there), complete):
+            outside = Filtered(
+                f"{self._named(item)} would be created outside the mapping's own filter for {there.value}.",
+                fix=f"Change the filter or the template of mapping {self.setting.mapping.name}.",
+            )
+            item.skip(outside)
+            item.release = item.reserved
+            return
+        item.plan = Create(complete)
+        item.changes = self._changes({k: v for k, v in complete.items() if v not in (None, "")}, {})
+
+    def _completed(self, values: Values) -> dict[str, Value]:
+        """A new record with its template on top: what the template fills, wins (seed-checklist E-19)."""
+        mapping = self.setting.mapping
+        template = mapping.nav_template if self.run.destination is Side.NAV else mapping.crm_template
+        filled = template_values(template, self.run.destination)
+        return {**values, **{name: value for name, value in filled.items() if value not in (None, "")}}
+
+    def _changes(self, written: Values, shown: Values) -> tuple[Change, ...]:
+        side = self.run.destination
+        return tuple(Change(side, name, shown.get(name), value) for name, value in written.items())
+
+    # --- acting --------------------------------------------------------------------------------------
+
+    async def _reserve(self, todo: Sequence[Item]) -> None:
+        """Chooses the ids of new records and saves them before the other side hears of them."""
+        new = [i for i in todo if not i.settled and isinstance(i.plan, Create) and i.coupling is None]
+        if not new:
+            return
+        async with self.ctx.uow() as tx:
+            ids = [(self.ctx.new_id(), self.ctx.new_id()) for _ in new]
+            chosen = [self._reservation(i.source, *pair) for i, pair in zip(new, ids, strict=True)]
+            held = await tx.couplings.reserve(self.setting.company.id, chosen)
+        for item, coupling in zip(new, held, strict=True):
+            item.coupling = coupling
+
+    def _successor(self, source: Snapshot, old: Coupling) -> Coupling:
+        """The coupling with a new partner that takes the place of an old one.
+
+        Its ids follow from the old coupling, so they need not be saved beforehand: a second attempt chooses
+        the same, and the old coupling stands until the new partner exists.
+        """
+        return self._reservation(source, uuid5(old.id, f"coupling {old.revision}"), uuid5(old.id, "partner"))
+
+    def _reservation(self, source: Snapshot, coupling_id: UUID, other: UUID) -> Coupling:
+        mapping = self.setting.mapping
+        here = self.run.source is Side.NAV
+        return Coupling(
+            id=coupling_id,
+            mapping=mapping.name,
+            nav_table=mapping.nav_table,
+            nav_id=source.id if here else other,
+            nav_key=source.key if here else "",
+            crm_entity=mapping.crm_entity,
+            crm_id=other if here else source.id,
+            status=CouplingStatus.RESERVED,
+        )
+
+    async def _act(self, todo: Sequence[Item]) -> list[Item]:
+        """Writes the set. Returns the records that have to be looked at again."""
+        again: list[Item] = []
+        writes: list[tuple[Item, Write]] = []
+        for item in todo:
+            if item.settled or item.coupling is None:
+                continue
+            if (
+                isinstance(item.plan, Create)
+                and item.coupling.status is CouplingStatus.COUPLED
+                and not item.looked
+            ):
+                again.append(item)  # somebody else coupled it meanwhile
+                item.plan = None
+            else:
+                writes.append((item, self._write_of(item)))
+        table = self.setting.mapping.table_on(self.run.destination)
+        answers = await self._destination.write(table, [write for _, write in writes]) if writes else []
+        for (item, write), answer in zip(writes, answers, strict=True):
+            if not self._answered(item, write, answer):
+                again.append(item)
+        return again
+
+    def _write_of(self, item: Item) -> Write:
+        target = item.held.id_on(self.run.destination)
+        match item.plan:
+            case Create(values):
+                return Insert(target, _filled(values))
+            case Modify(changes):
+                version = item.found.version if item.found else None
+                return Update(target, changes, version or None)
+            case _:
+                raise RuntimeError(f"{self._named(item)}: nothing to write for {item.plan!r}")
+
+    def _answered(self, item: Item, write: Write, answer: Written | Refused) -> bool:
+        """Takes the destination's answer in; False when the record has to be looked at again."""
+        if isinstance(answer, Written) and answer.snapshot is not None:
+            shown = item.found.values if item.found else {}
+            item.after = replace(answer.snapshot, values={**shown, **answer.snapshot.values})
+            if isinstance(write, Insert) and not answer.created:
+                # An earlier attempt got through, and the record may have been changed since: compare.
+                item.found, item.looked, item.plan, item.repeated = item.after, True, None, True
+                item.coupling = replace(item.held, status=CouplingStatus.COUPLED)
+                return False
+            item.action = SynchAction.INSERTED if isinstance(write, Insert) else SynchAction.MODIFIED
+            return True
+        if isinstance(answer, Written):
+            raise RuntimeError(f"{self._named(item)}: no record came back from the write")
+        if isinstance(answer.error, StaleRecord | CrmRecordNotFound | NavRecordNotFound):
+            item.looked, item.plan, item.changes = True, None, ()
+            return False
+        item.fail(answer.error)
+        item.changes = ()
+        item.release = item.reserved and not answer.error.retryable
+        return True
+
+    async def _replace(self, tx: Transaction, items: Sequence[Item]) -> None:
+        """The new partners exist: their couplings take the place of the old ones."""
+        if not items:
+            return
+        company = self.setting.company.id
+        await tx.couplings.delete(company, [item.replaced.id for item in items if item.replaced is not None])
+        await tx.couplings.reserve(company, [item.held for item in items])
+
+    def _is_logged(self, item: Item) -> bool:
+        return item.action is not SynchAction.UNMODIFIED or self.options.log_unmodified
+
+    def _named(self, item: Item) -> str:
+        return remembering.named(self.setting, self.run, item)
+
+
+def _filled(values: Values) -> dict[str, Value]:
+    """A new record is sent without its blanks: a column left out is blank already."""
+    return {name: value for name, value in values.items() if value not in (None, "")}
+
+
+async def carry_out(
+    exchange: Exchange,
+    sources: Sequence[Snapshot],
+    finish: Callable[[Transaction, Sequence[Item]], Awaitable[None]] | None = None,
+) -> list[Item]:
+    """Synchronizes a set and remembers it; `finish` adds to the remembering transaction (progress, watermark).
+
+    Records whose coupling was written by somebody else meanwhile are synchronized again, so that what is
+    remembered is what both sides really agree on.
+    """
+    ctx = exchange.ctx
+    items = await exchange.synchronize(sources)
+    if exchange.options.preview:
+        return items
+    async with ctx.uow() as tx:
+        lost = await exchange.remember(tx, items, ctx.clock.now())
+        if finish is not None:
+            await finish(tx, items)
+    for _ in range(ROUNDS):
+        if not lost:
+            break
+        repeated = await exchange.synchronize([item.source for item in lost])
+        async with ctx.uow() as tx:
+            lost = await exchange.remember(tx, repeated, ctx.clock.now())
+    return items

@@ -1,0 +1,73 @@
+"""One record on its way through a run, and how a run treats its records."""
+
+from dataclasses import dataclass, field
+
+from app.domain.coupling import Change, Coupling, CouplingStatus, SynchAction
+from app.domain.errors import IntegrationError
+from app.domain.plan import Plan
+from app.domain.records import Snapshot
+from app.domain.transfer import Translation
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a run treats its records.
+
+    `force`: the source wins every field (Synchronize Now). `create`: uncoupled records are created on the
+    destination. `look`: the destination is always read, even where its kept version may still stand (previews,
+    comparisons by field). `background`: skipped couplings are left alone. `replace`: a coupled record gets a new
+    partner, which takes over the coupling once it exists.
+    """
+
+    force: bool = False
+    create: bool = False
+    look: bool = False
+    background: bool = True
+    preview: bool = False
+    replace: bool = False
+    log_unmodified: bool = False
+
+
+@dataclass(slots=True)
+class Item:
+    """One record on its way through a run."""
+
+    source: Snapshot
+    coupling: Coupling | None = None
+    found: Snapshot | None = None
+    looked: bool = False
+    translation: Translation = field(default_factory=lambda: Translation({}))
+    plan: Plan | None = None
+    after: Snapshot | None = None
+    action: SynchAction | None = None
+    error: IntegrationError | None = None
+    changes: tuple[Change, ...] = ()
+    release: bool = False  # the reservation is to go: nothing was created under it
+    uncouple: bool = False
+    replaced: Coupling | None = None  # the coupling that the new one takes the place of
+    repeated: bool = False  # an earlier attempt had created the record already
+
+    def fail(self, error: IntegrationError) -> None:
+        """The record failed."""
+        self.action, self.error = SynchAction.FAILED, error
+
+    def skip(self, error: IntegrationError) -> None:
+        """The record was left alone; the error's code is the reason."""
+        self.action, self.error = SynchAction.SKIPPED, error
+
+    @property
+    def held(self) -> Coupling:
+        """The coupling, for records that have one by now."""
+        if self.coupling is None:
+            raise RuntimeError(f"{self.source.key} is neither coupled nor reserved")
+        return self.coupling
+
+    @property
+    def reserved(self) -> bool:
+        """Whether its coupling is only an intent: the partner may not exist yet."""
+        return self.coupling is not None and self.coupling.status is CouplingStatus.RESERVED
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more will be done to it in this run."""
+        return self.action is not None

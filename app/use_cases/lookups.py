@@ -1,0 +1,132 @@
+"""Lookups through couplings, resolved in sets: what the records of a page refer to on the other side."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from uuid import UUID
+
+from app.domain.coupling import Coupling, CouplingStatus
+from app.domain.transfer import CURRENCIES, Lookups, Need
+from app.ports import Context
+from app.use_cases.setting import Setting
+
+CURRENCY_ENTITY = "transactioncurrency"
+ISO = "isocurrencycode"
+
+
+class Resolver:
+    """Resolves references for the pages of one run and keeps what it found for the next page.
+
+    Only hits are kept: a record that is coupled during the run is found on the next page.
+    """
+
+    def __init__(self, ctx: Context, setting: Setting) -> None:
+        self._ctx = ctx
+        self._setting = setting
+        self._crm_ids: dict[tuple[str, str], UUID] = {}
+        self._nav_keys: dict[tuple[str, UUID], str] = {}
+
+    async def resolve(self, needs: Iterable[Need]) -> Lookups:
+        """The lookups of a page. A fixed number of requests per table referred to, whatever the page."""
+        keys: dict[str, set[str]] = defaultdict(set)
+        ids: dict[str, set[UUID]] = defaultdict(set)
+        for need in needs:
+            if need.nav_table not in self._setting.entities:
+                continue  # the translation says so, naming both tables
+            if need.key is not None and (need.nav_table, need.key) not in self._crm_ids:
+                keys[need.nav_table].add(need.key)
+            if need.crm_id is not None and (need.nav_table, need.crm_id) not in self._nav_keys:
+                ids[need.nav_table].add(need.crm_id)
+        await self._resolve_keys(keys)
+        await self._resolve_ids(ids)
+        return Lookups(
+            crm_ids=self._crm_ids,
+            nav_keys=self._nav_keys,
+            options=self._setting.options,
+            entities=self._setting.entities,
+            local_currency=self._setting.company.local_currency,
+        )
+
+    async def _resolve_keys(self, keys: Mapping[str, Collection[str]]) -> None:
+        by_table: dict[str, dict[UUID, str]] = {}
+        for table, wanted in keys.items():
+            records = await self._setting.nav.by_key(table, wanted, ())
+            by_table[table] = {
+                record.integration_id: key
+                for key, record in records.items()
+                if record.integration_id is not None
+            }
+        if any(by_table.values()):
+            async with self._ctx.uow() as tx:
+                for table, nav_ids in by_table.items():
+                    found = await tx.couplings.of_nav(self._setting.company.id, table, nav_ids)
+                    for nav_id, coupling in found.items():
+                        if coupling.status is CouplingStatus.COUPLED:
+                            self._crm_ids[table, nav_ids[nav_id]] = coupling.crm_id
+        if keys.get(CURRENCIES):
+            await self._match_currencies(keys[CURRENCIES], by_table.get(CURRENCIES, {}))
+
+    async def _match_currencies(self, keys: Collection[str], nav_ids: Mapping[UUID, str]) -> None:
+        """Currencies are found by their ISO code, and coupled at once (nav-behaviour 6.2, 8.2)."""
+        local = self._setting.company.local_currency
+        missing = {key: key or local for key in keys if (CURRENCIES, key) not in self._crm_ids}
+        if not missing:
+            return
+        found = await self._setting.crm.match(CURRENCY_ENTITY, ISO, set(missing.values()))
+        ids = {key: found[code][0].id for key, code in missing.items() if found.get(code)}
+        id_of = {key: nav_id for nav_id, key in nav_ids.items()}
+        await self._couple_currencies(
+            {key: (id_of[key], crm_id) for key, crm_id in ids.items() if key in id_of}
+        )
+        for key, crm_id in ids.items():
+            self._crm_ids[CURRENCIES, key] = crm_id
+
+    async def _resolve_ids(self, ids: Mapping[str, Collection[UUID]]) -> None:
+        coupled: dict[str, dict[UUID, UUID]] = {}
+        if ids:
+            async with self._ctx.uow() as tx:
+                for table, crm_ids in ids.items():
+                    found = await tx.couplings.of_crm(self._setting.company.id, table, crm_ids)
+                    coupled[table] = {
+                        c.nav_id: c.crm_id for c in found.values() if c.status is CouplingStatus.COUPLED
+                    }
+        for table, by_nav in coupled.items():
+            if by_nav:
+                for nav_id, snapshot in (await self._setting.nav.get(table, by_nav, ())).items():
+                    self._nav_keys[table, by_nav[nav_id]] = snapshot.key
+        missing = {i for i in ids.get(CURRENCIES, ()) if (CURRENCIES, i) not in self._nav_keys}
+        if missing:
+            await self._match_crm_currencies(missing)
+
+    async def _match_crm_currencies(self, crm_ids: Collection[UUID]) -> None:
+        """The local currency is blank in NAV; any other must exist there under its ISO code (nav-behaviour 8.2)."""
+        rows = await self._setting.crm.get(CURRENCY_ENTITY, crm_ids, (ISO,))
+        iso = {crm_id: str(row.values.get(ISO) or "") for crm_id, row in rows.items()}
+        others = {code for code in iso.values() if code and code != self._setting.company.local_currency}
+        records = await self._setting.nav.by_key(CURRENCIES, others, ()) if others else {}
+        pairs = {}
+        for crm_id, code in iso.items():
+            if code and code == self._setting.company.local_currency:
+                self._nav_keys[CURRENCIES, crm_id] = ""
+            elif code in records:
+                self._nav_keys[CURRENCIES, crm_id] = records[code].key
+                if (nav_id := records[code].integration_id) is not None:
+                    pairs[records[code].key] = (nav_id, crm_id)
+        await self._couple_currencies(pairs)
+
+    async def _couple_currencies(self, pairs: Mapping[str, tuple[UUID, UUID]]) -> None:
+        if not pairs:
+            return
+        couplings = [
+            Coupling(
+                id=self._ctx.new_id(),
+                mapping=self._setting.mapping_of[CURRENCIES],
+                nav_table=CURRENCIES,
+                nav_id=nav_id,
+                nav_key=key,
+                crm_entity=CURRENCY_ENTITY,
+                crm_id=crm_id,
+            )
+            for key, (nav_id, crm_id) in pairs.items()
+        ]
+        async with self._ctx.uow() as tx:
+            await tx.couplings.reserve(self._setting.company.id, couplings)

@@ -1,0 +1,92 @@
+"""What is kept of a record after a run: its coupling, its line in the log, and its name in words."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from uuid import UUID
+
+from app.domain.coupling import Coupling, Failure, Outcome, SynchAction
+from app.domain.errors import UpdateConflict
+from app.domain.mapping import Direction
+from app.domain.plan import Clash, rebase
+from app.domain.records import Reference, Side, Value
+from app.use_cases.items import Item
+from app.use_cases.setting import Setting
+
+
+def coupling_after(
+    setting: Setting, run: Direction, item: Item, at: datetime, job_id: UUID | None
+) -> Coupling | None:
+    """The coupling as it is to be saved, or None when there is nothing new to say."""
+    coupling = item.coupling
+    if coupling is None or item.release or item.uncouple:
+        return None
+    if item.action is SynchAction.FAILED and item.error is not None:
+        if item.replaced is not None:
+            return None  # the old coupling stands as it was
+        return coupling.failed(Failure.of(item.error), at, job_id)
+    if item.action is SynchAction.SKIPPED or item.after is None or item.action is None:
+        return None
+    base = rebase(setting.shape, run, item.source, item.after, item.translation, coupling.base)
+    key = item.source.key if run.source is Side.NAV else item.after.key
+    return replace(coupling.agreed(base, item.action, at, job_id), nav_key=key or coupling.nav_key)
+
+
+def outcome(setting: Setting, run: Direction, item: Item) -> Outcome:
+    """The item as the log and the API show it."""
+    nav = item.source if run.source is Side.NAV else item.after or item.found
+    coupling = item.coupling
+    known_key = (coupling.nav_key or None) if coupling else None
+    from_crm = item.source.id if run.source is Side.CRM else None
+    return Outcome(
+        action=item.action or SynchAction.UNMODIFIED,
+        direction=run.value,
+        nav_table=setting.mapping.nav_table,
+        nav_key=nav.key if nav else known_key,
+        nav_id=coupling.nav_id if coupling else None,
+        crm_entity=setting.mapping.crm_entity,
+        crm_id=coupling.crm_id if coupling else from_crm,
+        coupling_id=coupling.id if coupling else None,
+        reason=item.error.code if item.error and item.action is SynchAction.SKIPPED else None,
+        message=told(item),
+        error=Failure.of(item.error) if item.error and item.action is SynchAction.FAILED else None,
+        changes=item.changes,
+        extra={"mapping": setting.mapping.name},
+    )
+
+
+def told(item: Item) -> str | None:
+    """What there is to say about a record that did not fail: why it was left alone, what was left out."""
+    if item.error is not None and item.action is SynchAction.SKIPPED:
+        return item.error.detail
+    return "; ".join(item.translation.notes) or None
+
+
+def named(setting: Setting, run: Direction, item: Item) -> str:
+    """The record in words, both halves where they are known."""
+    here = f"{setting.shape.definition(run.source).label} {item.source.key}"
+    if item.coupling is None or item.reserved:
+        return here
+    there = item.coupling.crm_id if run.source is Side.NAV else item.coupling.nav_key
+    return f"{here} (coupled with {setting.mapping.table_on(run.destination)} {there})"
+
+
+def conflict(named: str, clashes: Sequence[Clash]) -> UpdateConflict:
+    """The error of a record that both sides changed, with the three values of each field."""
+    fields = "; ".join(
+        f"{clash.field}: wanted {shown(clash.wanted)}, found {shown(clash.found)}, "
+        f"last agreed on {shown(clash.base)}"
+        for clash in clashes
+    )
+    return UpdateConflict(
+        f"Both sides changed {named} since they last agreed. {fields}",
+        fix="Choose a side: POST …/synchronize with direction to_crm or from_crm.",
+        extra={"fields": [clash.field for clash in clashes]},
+    )
+
+
+def shown(value: Value) -> str:
+    """A value in a sentence."""
+    if value is None or value == "":
+        return "nothing"
+    return str(value.id if isinstance(value, Reference) else value)

@@ -1,0 +1,156 @@
+"""What a synchronization of one mapping works with, read once: the mapping with its implied rows, both sides
+and what they say about the table and the entity."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app import filters
+from app.domain.company import Company, ConnectionSetup
+from app.domain.connection import require_enabled
+from app.domain.defaults import implied_fields
+from app.domain.errors import MappingNotFound
+from app.domain.mapping import TableMapping
+from app.domain.records import Reference, Side, Values
+from app.domain.transfer import Shape
+from app.ports import Context, CrmSide, NavSide, RecordStore, StoredMapping, Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One mapping of one company, ready to be synchronized."""
+
+    company: Company
+    connection: ConnectionSetup
+    nav: NavSide
+    crm: CrmSide
+    shape: Shape
+    entities: Mapping[str, str]  # NAV table -> CRM entity, of every record mapping
+    mapping_of: Mapping[str, str]  # NAV table -> the name of its default mapping
+    options: Mapping[tuple[str, str], Mapping[str, int]]
+
+    @property
+    def mapping(self) -> TableMapping:
+        """The mapping, its implied rows included."""
+        return self.shape.mapping
+
+    def side(self, side: Side) -> RecordStore:
+        """The store of that side."""
+        return self.nav if side is Side.NAV else self.crm
+
+    def fields(self, side: Side) -> frozenset[str]:
+        """What has to be read on that side: mapped fields, filtered fields, the name."""
+        definition = self.shape.definition(side)
+        named = {logical_name(name) for name in filter_names(self.mapping.filter_on(side))}
+        wanted = set(self.mapping.names_on(side)) | named | {definition.name_field or ""}
+        return frozenset(name for name in wanted if name in definition.fields)
+
+
+def logical_name(name: str) -> str:
+    """The attribute behind the name a Web API filter uses: `_parentcustomerid_value` -> `parentcustomerid`."""
+    if name.startswith("_") and name.endswith("_value"):
+        return name[1 : -len("_value")]
+    return name
+
+
+def filter_names(text: str | None) -> frozenset[str]:
+    """The fields a mapping's filter looks at."""
+    return filters.names(filters.parse(text)) if text else frozenset()
+
+
+def passes(text: str | None, values: Values) -> bool:
+    """Whether a record lies inside the filter.
+
+    A condition on something the record does not tell (a new record has no state yet) counts as met.
+    """
+
+    def value_of(name: str) -> Any:
+        value = values.get(logical_name(name))
+        return value.id if isinstance(value, Reference) else value
+
+    conditions = filters.conjuncts(filters.parse(text)) if text else []
+    return all(
+        filters.matches(condition, value_of) is True
+        for condition in conditions
+        if all(logical_name(name) in values for name in filters.names(condition))
+    )
+
+
+def is_default_for(mappings: Collection[StoredMapping], nav_table: str) -> StoredMapping | None:
+    """The mapping that serves a NAV table unless the caller names one: the first record mapping by position."""
+    serving = [m for m in mappings if m.mapping.nav_table == nav_table and m.mapping.option_attribute is None]
+    serving.sort(
+        key=lambda stored: (not stored.mapping.is_default, stored.mapping.position, stored.mapping.name)
+    )
+    return serving[0] if serving else None
+
+
+async def choose(
+    tx: Transaction, company: Company, *, name: str | None, nav_table: str | None, crm_entity: str | None
+) -> tuple[StoredMapping, list[StoredMapping]]:
+    """The mapping asked for, by name or by table or by entity, and all of them.
+
+    Raises MappingNotFound with the call that makes one.
+    """
+    stored = await tx.mappings.all(company.id)
+    candidates = [
+        m
+        for m in stored
+        if m.mapping.option_attribute is None
+        and (name is None or m.mapping.name == name)
+        and (nav_table is None or m.mapping.nav_table == nav_table)
+        and (crm_entity is None or m.mapping.crm_entity == crm_entity)
+    ]
+    candidates.sort(key=lambda m: (not m.mapping.is_default, m.mapping.position, m.mapping.name))
+    if not candidates:
+        asked = name or " and ".join(filter(None, (nav_table, crm_entity)))
+        raise MappingNotFound(
+            f"There is no integration table mapping for {asked}.",
+            fix=f"POST /api/v1/companies/{company.name}/crm-connection/use-default-synchronization-setup "
+            "creates the default mappings; POST …/integration-table-mappings adds one.",
+        )
+    return candidates[0], stored
+
+
+async def open_setting(
+    ctx: Context,
+    company: Company,
+    *,
+    mapping: str | None = None,
+    nav_table: str | None = None,
+    crm_entity: str | None = None,
+) -> Setting:
+    """Reads what a synchronization needs. Raises ConnectionDisabled, MappingNotFound."""
+    async with ctx.uow() as tx:
+        connection = require_enabled(await tx.connections.find(company.id))
+        chosen, stored = await choose(tx, company, name=mapping, nav_table=nav_table, crm_entity=crm_entity)
+        options = await tx.option_mappings.all(company.id)
+    return await setting_of(ctx, company, connection, chosen.mapping, stored, options)
+
+
+async def setting_of(
+    ctx: Context,
+    company: Company,
+    connection: ConnectionSetup,
+    mapping: TableMapping,
+    stored: Collection[StoredMapping],
+    options: Mapping[tuple[str, str], Mapping[str, int]],
+) -> Setting:
+    """The setting of a mapping that was read already; asks both sides for their definitions."""
+    nav, crm = ctx.sides.nav(company), ctx.sides.crm(company, connection)
+    records = sorted(
+        (m.mapping for m in stored if m.mapping.option_attribute is None),
+        key=lambda m: (m.is_default, -m.position),  # the default mapping of a table is written last and wins
+    )
+    complete = mapping.with_fields((*mapping.fields, *implied_fields(mapping)))
+    shape = Shape(complete, await nav.definition(mapping.nav_table), await crm.definition(mapping.crm_entity))
+    return Setting(
+        company=company,
+        connection=connection,
+        nav=nav,
+        crm=crm,
+        shape=shape,
+        entities={m.nav_table: m.crm_entity for m in records},
+        mapping_of={m.nav_table: m.name for m in records},
+        options=options,
+    )
