@@ -1,25 +1,16 @@
 """Runs migrations: on a connection that `app.db.migrate` hands over, or for the alembic command."""
 
 import asyncio
-from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from alembic import context
-from sqlalchemy import Connection, MetaData
+from sqlalchemy import Connection
 
 from app.db.embedded import embedded_unless_named
 from app.db.migrate import alone
+from app.db.tables import metadata as memory
+from app.nav.tables import metadata as nav
 from app.settings import Settings
-
-
-def metadata() -> Sequence[MetaData]:
-    """The tables of our memory and those of the NAV side; read only to compare them with a database."""
-    from app.nav.tables import metadata as nav
-
-    from app.db.tables import metadata as memory
-
-    return [memory, nav]
 
 
 def ours(name: str | None, kind: str, _parents: Any) -> bool:
@@ -27,11 +18,11 @@ def ours(name: str | None, kind: str, _parents: Any) -> bool:
     return not (kind == "table" and name is not None and name.startswith("pgqueuer"))
 
 
-def migrate(connection: Connection, target: Sequence[MetaData] | None = None) -> None:
+def migrate(connection: Connection) -> None:
     """Run on a connection whose transaction belongs to the caller."""
     context.configure(
         connection=connection,
-        target_metadata=target,
+        target_metadata=[memory, nav],
         include_name=ours,
         compare_type=True,
         compare_server_default=True,
@@ -47,7 +38,7 @@ async def migrate_named_database() -> None:
     try:
         named = settings.database_url
         address = named.get_secret_value() if named else embedded.url if embedded else ""
-        await alone(address, partial(migrate, target=metadata()))
+        await alone(address, migrate)
     finally:
         if embedded:
             embedded.stop()

@@ -52,19 +52,20 @@ async def at_head(engine: AsyncEngine) -> bool:
 @cache
 def heads() -> frozenset[str]:
     """The newest migrations that this version knows."""
-    return frozenset(ScriptDirectory.from_config(_config()).get_heads())
+    return frozenset(ScriptDirectory.from_config(config()).get_heads())
 
 
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(scripts()).replace("%", "%%"))
-    return config
+def config() -> Config:
+    """Alembic's own settings; `connection` among its attributes is where it works."""
+    made = Config()
+    made.set_main_option("script_location", str(scripts()).replace("%", "%%"))
+    return made
 
 
 def _upgrade(connection: Connection) -> None:
-    config = _config()
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    here = config()
+    here.attributes["connection"] = connection
+    command.upgrade(here, "head")
 
 
 def _current_heads(connection: Connection) -> frozenset[str]:

@@ -143,7 +143,7 @@ def stop(server: "subprocess.Popen[bytes]") -> None:
 
 
 def main() -> int:
-    """Reads {home, socket_dir, command, user, group} as JSON from the command line; see EmbeddedPostgres for the folder."""
+    """Do as the JSON on the command line says: {home, socket_dir, command, user, group}."""
     order = json.loads(sys.argv[1])
     home = Path(order["home"])
     keeper = os.open(home / "keeper.lock", os.O_RDWR | os.O_CREAT, 0o600)

@@ -3,7 +3,8 @@
 import asyncio
 
 import pytest
-from sqlalchemy import text
+from alembic import command
+from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db import migrate
@@ -28,6 +29,16 @@ async def test_an_empty_database_is_not_at_head(test_server: TestServer) -> None
         engine = create_engine(empty)
         assert not await migrate.at_head(engine)
         await engine.dispose()
+
+
+async def test_the_migrations_make_the_tables_that_the_code_expects(engine: AsyncEngine) -> None:
+    def check(connection: Connection) -> None:
+        config = migrate.config()
+        config.attributes["connection"] = connection
+        command.check(config)  # raises, naming every difference
+
+    async with engine.connect() as connection:
+        await connection.run_sync(check)
 
 
 async def test_each_test_gets_a_migrated_database_of_its_own(engine: AsyncEngine, database: str) -> None:
