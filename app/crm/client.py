@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TypeVar
 from uuid import uuid4
 
@@ -22,6 +22,14 @@ from app.crm.failures import DEFAULT_WAIT, error_of, retry_after
 from app.crm.lanes import Lanes
 from app.crm.wire import Answer, Request, batch_answers, batch_body
 from app.domain.errors import CrmRefused, CrmUnavailable, IntegrationError, LoginRefused, Throttled
+
+
+def _user_agent() -> str:
+    try:
+        return f"navcrm/{version('navcrm')}"
+    except PackageNotFoundError:  # run from the source tree, not installed
+        return "navcrm"
+
 
 T = TypeVar("T")
 LaneFactory = Callable[[], AbstractAsyncContextManager[None]]
@@ -35,7 +43,7 @@ HEADERS = {
     "OData-Version": "4.0",
     "OData-MaxVersion": "4.0",
     "If-None-Match": "null",  # no caches on the way (Dataverse: HTTP headers)
-    "User-Agent": f"navcrm/{version('navcrm')}",
+    "User-Agent": _user_agent(),
 }
 
 

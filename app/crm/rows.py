@@ -1,0 +1,118 @@
+"""Rows of CRM: which columns to ask for, and what the answers say."""
+
+from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from app.crm.client import DataverseClient
+from app.crm.metadata import CrmTable
+from app.crm.odata import TARGET, Read, query, reader
+from app.crm.wire import Answer, Request
+from app.domain.errors import CrmUnavailable, FieldProblem, InvalidMapping
+from app.domain.records import FieldDefinition, FieldType, Snapshot
+
+ETAG = "@odata.etag"
+NEXT = "@odata.nextLink"
+MODIFIED = "modifiedon"
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Some attributes of an entity: how to select them and how to read them."""
+
+    table: CrmTable
+    select: str | None  # None: all
+    readers: tuple[tuple[str, Read], ...]
+    annotated: bool  # whether the answers must say which entity a lookup points to
+
+    def preferring(self, *preferences: str) -> str:
+        """The Prefer header: these, and the annotations that the columns need."""
+        annotations = (f'odata.include-annotations="{TARGET}"',) if self.annotated else ()
+        return ",".join((*preferences, *annotations))
+
+    def paged(self, size: int) -> dict[str, str]:
+        """The header for pages of that size."""
+        return {"Prefer": self.preferring(f"odata.maxpagesize={size}")}
+
+    def snapshot(self, row: Mapping[str, Any]) -> Snapshot:
+        """The record that a row shows."""
+        record_id = row[self.table.key]
+        changed = row.get(MODIFIED)
+        return Snapshot(
+            id=UUID(record_id),
+            key=record_id,
+            version=row.get(ETAG, ""),
+            values={name: read(row) for name, read in self.readers},
+            modified_at=datetime.fromisoformat(changed) if changed else None,
+        )
+
+
+def columns_of(table: CrmTable, fields: Collection[str] | None) -> Columns:
+    """The columns for these attributes (logical names), or for all. Raises InvalidMapping for unknown ones."""
+    if fields is None:
+        found = list(table.definition.fields.values())
+    else:
+        found = _known(table, fields)
+    names = [table.key]
+    for field in found:
+        source = table.lookup_of(field) if field.type is FieldType.ENTITY_NAME else field
+        if source is not None:
+            names.append(table.property_of(source))
+    if table.field(MODIFIED) is not None:
+        names.append(MODIFIED)
+    return Columns(
+        table=table,
+        select=None if fields is None else ",".join(dict.fromkeys(names)),
+        readers=tuple((field.name, reader(table, field)) for field in found),
+        annotated=any(_needs_annotation(field) for field in found),
+    )
+
+
+def _known(table: CrmTable, fields: Collection[str]) -> list[FieldDefinition]:
+    unknown = [name for name in fields if table.field(name) is None]
+    if unknown:
+        raise InvalidMapping(
+            f"CRM entity {table.name} has no attribute {', '.join(unknown)}.",
+            fix=f"GET /companies/{{company}}/crm-entities/{table.entity_set} lists its attributes.",
+            errors=[FieldProblem(f"/{name}", f"{table.name} has no attribute '{name}'") for name in unknown],
+        )
+    return [field for name in dict.fromkeys(fields) if (field := table.field(name)) is not None]
+
+
+def _needs_annotation(field: FieldDefinition) -> bool:
+    return field.type is FieldType.ENTITY_NAME or (field.type is FieldType.LOOKUP and len(field.relation) > 1)
+
+
+async def pages(
+    client: DataverseClient, path: str, headers: Mapping[str, str], subject: str
+) -> AsyncIterator[dict[str, Any]]:
+    """The pages of a list, one at a time; links are followed as they are, with the same headers."""
+    seen = set()
+    link: str | None = path
+    while link is not None:
+        if link in seen:
+            raise CrmUnavailable(f"CRM pages {subject} in a circle.", fix="Try again later.")
+        seen.add(link)
+        page = (await client.send(Request("GET", link, headers), subject)).json()
+        yield page
+        link = page.get(NEXT)
+
+
+async def rest(
+    client: DataverseClient, first: Answer, headers: Mapping[str, str], subject: str
+) -> list[dict[str, Any]]:
+    """All rows of a list whose first page is here already."""
+    page = first.json()
+    rows: list[dict[str, Any]] = list(page["value"])
+    if link := page.get(NEXT):
+        async for following in pages(client, link, headers, subject):
+            rows += following["value"]
+    return rows
+
+
+def list_path(columns: Columns, **options: str | None) -> str:
+    """The path of a list of rows: `filter`, `orderby`, `count` and `top` without their `$`."""
+    named = {f"${name}": text for name, text in options.items()}
+    return query(columns.table.entity_set, {"$select": columns.select, **named})

@@ -1,0 +1,86 @@
+"""CRM as a RecordStore: the words of ports.py over the Dataverse Web API."""
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from uuid import UUID
+
+from app.crm import reading, writing
+from app.crm.changes import changes
+from app.crm.client import DataverseClient
+from app.crm.metadata import Metadata
+from app.crm.rows import columns_of
+from app.domain.records import Side, Snapshot, TableDefinition
+from app.ports import CrmSide, Listing, Page, Refused, Write, Written
+
+PAGE_SIZE = 5000
+
+
+class Dataverse(CrmSide):
+    """The CRM side behind one connection."""
+
+    side = Side.CRM
+
+    def __init__(
+        self, client: DataverseClient, metadata: Metadata | None = None, page_size: int = PAGE_SIZE
+    ) -> None:
+        self.client = client
+        self.metadata = metadata or Metadata(client)
+        self._page_size = page_size
+
+    async def definition(self, table: str) -> TableDefinition:
+        """What the entity holds. Raises TableNotFound."""
+        return (await self.metadata.table(table)).definition
+
+    async def definition_of_set(self, entity_set: str) -> TableDefinition:
+        """The entity behind a word in our URLs (`accounts`). Raises TableNotFound."""
+        return await self.definition(await self.metadata.name_of_set(entity_set))
+
+    async def get(self, table: str, ids: Collection[UUID], fields: Collection[str]) -> dict[UUID, Snapshot]:
+        """The rows that exist among these ids."""
+        if not ids:
+            return {}
+        return await reading.by_ids(self.client, columns_of(await self.metadata.table(table), fields), ids)
+
+    async def changes(self, table: str, fields: Collection[str], since: str | None) -> AsyncIterator[Page]:
+        """What changed or was deleted since the watermark, or everything. Raises WatermarkExpired."""
+        columns = columns_of(await self.metadata.table(table), fields)
+        async for page in changes(self.client, columns, since, self._page_size):
+            yield page
+
+    async def match(
+        self, table: str, field: str, values: Collection[str], fields: Collection[str] = ()
+    ) -> dict[str, list[Snapshot]]:
+        """The rows whose attribute has one of these values, by value as given."""
+        if not values:
+            return {}
+        return await reading.by_values(self.client, await self.metadata.table(table), field, values, fields)
+
+    async def listing(
+        self,
+        table: str,
+        fields: Collection[str] | None,
+        *,
+        filter: str | None = None,
+        search: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Listing:
+        """A page of rows in the order of their ids. Raises InvalidFilter."""
+        return await reading.listing(
+            self.client,
+            await self.metadata.table(table),
+            fields,
+            filter=filter,
+            search=search,
+            limit=limit,
+            cursor=cursor,
+        )
+
+    async def count(self, table: str, filter: str) -> int:
+        """How many rows pass the filter. Raises InvalidFilter."""
+        return await reading.count(self.client, await self.metadata.table(table), filter)
+
+    async def write(self, table: str, writes: Sequence[Write]) -> list[Written | Refused]:
+        """Applies every write it can, answers in order. Raises CrmUnavailable if none could be delivered."""
+        if not writes:
+            return []
+        return await writing.write(self.client, await self.metadata.table(table), writes)

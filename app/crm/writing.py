@@ -1,0 +1,281 @@
+"""Writing sets of rows, each guarded by a condition and each alone.
+
+A create is a PATCH of the chosen id that must not exist, an update one of a row that must exist (with its version,
+if one is given). Both answer with the row as CRM stored it. So everything may be repeated after a lost answer: what
+came through the first time shows as "exists" or "changed", and one look at the rows tells which it was.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from app.crm.client import DataverseClient
+from app.crm.failures import (
+    OBJECT_DOES_NOT_EXIST,
+    RECORD_EXISTS,
+    VERSION_MISMATCH,
+    code_and_message,
+    error_of,
+)
+from app.crm.metadata import CrmTable
+from app.crm.odata import STATE, body_of, query, row_path
+from app.crm.reading import by_ids
+from app.crm.rows import Columns, columns_of
+from app.crm.wire import Answer, Request
+from app.domain.errors import CrmRecordNotFound, CrmUnavailable, IntegrationError, StaleRecord
+from app.domain.records import Reference, Snapshot, Value, Values
+from app.ports import Delete, Insert, Refused, Update, Write, Written
+
+SMALLEST_BATCH = 10
+LARGEST_BATCH = 1000  # parts; Dataverse takes no more
+NOTHING = b"{}"
+Outcome = Written | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A write made ready: what to send, and how to read the answer."""
+
+    position: int
+    write: Write
+    request: Request
+    columns: Columns | None = None
+    later: Values | None = None  # the state, which a create cannot set
+
+    @property
+    def version(self) -> str | None:
+        """The version that the row must still have."""
+        return None if isinstance(self.write, Insert) else self.write.version
+
+    @property
+    def values(self) -> Values:
+        """What was asked to be written."""
+        return {} if isinstance(self.write, Delete) else self.write.values
+
+
+async def write(client: DataverseClient, table: CrmTable, writes: Sequence[Write]) -> list[Outcome]:
+    """Applies every write it can; answers in their order. Raises CrmUnavailable if none could be delivered."""
+    writer = _Writer(client, table)
+    outcomes: dict[int, Outcome] = {}
+    for round_ in _rounds(writes):
+        outcomes |= await writer.carry_out(round_)
+    return [outcomes[position] for position in range(len(writes))]
+
+
+def _rounds(writes: Sequence[Write]) -> list[list[tuple[int, Write]]]:
+    """Writes to one row in their order, one after the other; all others at once."""
+    rounds: list[list[tuple[int, Write]]] = []
+    times: dict[UUID, int] = {}
+    for position, each in enumerate(writes):
+        turn = times[each.id] = times.get(each.id, -1) + 1
+        if turn == len(rounds):
+            rounds.append([])
+        rounds[turn].append((position, each))
+    return rounds
+
+
+class _Writer:
+    def __init__(self, client: DataverseClient, table: CrmTable) -> None:
+        self._client = client
+        self._table = table
+        self._columns: dict[frozenset[str], Columns] = {}
+
+    async def carry_out(self, writes: Sequence[tuple[int, Write]]) -> dict[int, Outcome]:
+        """The outcomes of writes to different rows, by position."""
+        outcomes: dict[int, Outcome] = {}
+        jobs: list[_Job] = []
+        for position, each in writes:
+            prepared = self._prepared(position, each)
+            if isinstance(prepared, _Job):
+                jobs.append(prepared)
+            else:
+                outcomes[position] = prepared
+        outcomes |= await self._guarded_by_us(jobs)
+        doubtful: list[tuple[_Job, Answer]] = []
+        states: list[tuple[int, Write]] = []
+        for job, answer in await self._sent([job for job in jobs if job.position not in outcomes]):
+            if isinstance(answer, CrmUnavailable):
+                outcomes[job.position] = Refused(job.write.id, self._named(answer, job.write))
+            elif (outcome := self._outcome(job, answer)) is None:
+                doubtful.append((job, answer))
+            else:
+                outcomes[job.position] = outcome
+                states += _state_to_set(job, outcome)
+        outcomes |= await self._looked_up(doubtful)
+        if states:
+            outcomes |= _merged(outcomes, await self.carry_out(states))
+        return outcomes
+
+    async def _guarded_by_us(self, jobs: Sequence[_Job]) -> dict[int, Outcome]:
+        """What a look at the rows decides: updates that change nothing on the wire, and versions that the entity
+        does not guard (Dataverse: IsOptimisticConcurrencyEnabled)."""
+        idle = [job for job in jobs if job.request.body == NOTHING and isinstance(job.write, Update)]
+        versioned = [] if self._table.guards_versions else [job for job in jobs if job.version]
+        looked_at = {job.position: job for job in (*idle, *versioned)}
+        if not looked_at:
+            return {}
+        outcomes: dict[int, Outcome] = {}
+        fields = sorted({name for job in looked_at.values() for name in job.values})
+        found = await self._found(fields, list(looked_at.values()))
+        for position, job in looked_at.items():
+            present = found.get(job.write.id)
+            if present is not None and job.version not in (None, present.version):
+                error = StaleRecord(f"CRM changed {self._subject(job.write)} meanwhile.", fix=READ_AGAIN)
+                outcomes[position] = Refused(job.write.id, self._named(error, job.write))
+            elif job in idle and present is not None:
+                outcomes[position] = Written(job.write.id, present)
+            elif job in idle:
+                gone = CrmRecordNotFound(f"CRM does not have {self._subject(job.write)}.")
+                outcomes[position] = Refused(job.write.id, self._named(gone, job.write))
+        return outcomes
+
+    # --- asking ---
+
+    def _prepared(self, position: int, each: Write) -> _Job | Refused:
+        path = row_path(self._table, each.id)
+        if isinstance(each, Delete):
+            guard = self._if_match(each.version) if each.version else {}
+            return _Job(position, each, Request("DELETE", path, guard))
+        creating = isinstance(each, Insert)
+        later = {name: value for name, value in each.values.items() if creating and name in STATE}
+        values = {name: value for name, value in each.values.items() if name not in later}
+        try:
+            columns = self._columns_for(each.values)
+            body = body_of(self._table, values, creating=creating)
+        except IntegrationError as error:
+            return Refused(each.id, self._named(error, each))
+        guard = {"If-None-Match": "*"} if isinstance(each, Insert) else self._if_match(each.version or "*")
+        headers = {**guard, "Prefer": columns.preferring("return=representation")}
+        request = Request("PATCH", query(path, {"$select": columns.select}), headers, body)
+        return _Job(position, each, request, columns, later or None)
+
+    def _if_match(self, version: str) -> dict[str, str]:
+        return {"If-Match": version if self._table.guards_versions else "*"}
+
+    def _columns_for(self, values: Values) -> Columns:
+        """Rows of one set mostly have the same fields."""
+        names = frozenset(values)
+        if names not in self._columns:
+            self._columns[names] = columns_of(self._table, sorted(names))
+        return self._columns[names]
+
+    async def _sent(self, jobs: Sequence[_Job]) -> list[tuple[_Job, Answer | CrmUnavailable]]:
+        """The answer to each job: one alone as a plain request, more in batches side by side."""
+        if not jobs:
+            return []
+        if len(jobs) == 1:
+            subject = self._subject(jobs[0].write)
+            return [(jobs[0], await self._client.ask(jobs[0].request, subject))]
+        lanes = self._client.lanes.open
+        size = min(max(-(-len(jobs) // lanes), SMALLEST_BATCH), LARGEST_BATCH)
+        batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
+        answered = await asyncio.gather(*(self._batch(batch) for batch in batches))
+        failures = [answers for answers in answered if isinstance(answers, CrmUnavailable)]
+        if len(failures) == len(batches):
+            raise failures[0]
+        return [
+            (job, answers if isinstance(answers, CrmUnavailable) else answers[place])
+            for batch, answers in zip(batches, answered, strict=True)
+            for place, job in enumerate(batch)
+        ]
+
+    async def _batch(self, jobs: Sequence[_Job]) -> list[Answer] | CrmUnavailable:
+        """Answers, or why there are none: another batch of the same set may have come through."""
+        try:
+            return await self._client.batch([job.request for job in jobs], self._table.entity_set)
+        except CrmUnavailable as error:
+            return error
+
+    # --- understanding ---
+
+    def _outcome(self, job: _Job, answer: Answer) -> Outcome | None:
+        """What an answer means; None if only a look at the row can tell."""
+        each = job.write
+        if answer.ok:
+            return Written(each.id, self._stored(job, answer), created=isinstance(each, Insert))
+        code, _ = code_and_message(answer)
+        if isinstance(each, Delete) and answer.status == 404 and code == OBJECT_DOES_NOT_EXIST:
+            return Written(each.id, None)
+        if isinstance(each, Insert) and code == RECORD_EXISTS:
+            return None
+        if answer.repeated and code == VERSION_MISMATCH and isinstance(each, Update):
+            return None
+        return Refused(each.id, self._named(error_of(answer, self._subject(each)), each))
+
+    def _stored(self, job: _Job, answer: Answer) -> Snapshot | None:
+        """The row as CRM stored it; without a body, what was sent, and no version."""
+        if job.columns is None:
+            return None
+        if answer.body:
+            row: dict[str, Any] = answer.json()
+            return job.columns.snapshot(row)
+        return Snapshot(job.write.id, str(job.write.id), answer.headers.get("etag", ""), dict(job.values))
+
+    async def _looked_up(self, doubtful: Sequence[tuple[_Job, Answer]]) -> dict[int, Outcome]:
+        """One look at the rows that exist already, or have another version than they should have."""
+        if not doubtful:
+            return {}
+        fields = sorted({name for job, _ in doubtful for name in job.values})
+        found = await self._found(fields, [job for job, _ in doubtful])
+        return {job.position: self._judged(job, answer, found.get(job.write.id)) for job, answer in doubtful}
+
+    async def _found(self, fields: Sequence[str], jobs: Sequence[_Job]) -> dict[UUID, Snapshot]:
+        return await by_ids(self._client, columns_of(self._table, fields), [job.write.id for job in jobs])
+
+    def _judged(self, job: _Job, answer: Answer, present: Snapshot | None) -> Outcome:
+        each = job.write
+        ours = present is not None and answer.repeated and _holds(present.values, job.values)
+        if present is not None and (ours or isinstance(each, Insert)):
+            return Written(each.id, present, created=ours and isinstance(each, Insert))
+        return Refused(each.id, self._named(error_of(answer, self._subject(each)), each))
+
+    def _subject(self, each: Write) -> str:
+        return f"{self._table.name} {each.id}"
+
+    def _named(self, error: IntegrationError, each: Write) -> IntegrationError:
+        error.extra.update(crm_entity=self._table.name, crm_id=str(each.id))
+        return error
+
+
+def _state_to_set(job: _Job, outcome: Outcome) -> list[tuple[int, Write]]:
+    """The second step of a create whose state is not the one that CRM gives to new rows."""
+    if not job.later or not isinstance(outcome, Written) or not outcome.created or outcome.snapshot is None:
+        return []
+    if _holds(outcome.snapshot.values, job.later):
+        return []
+    return [(job.position, Update(job.write.id, job.later, outcome.snapshot.version or None))]
+
+
+def _merged(first: dict[int, Outcome], second: dict[int, Outcome]) -> dict[int, Outcome]:
+    """Creates with the state that they were given afterwards."""
+    merged: dict[int, Outcome] = {}
+    for position, outcome in second.items():
+        before = first[position]
+        if (
+            isinstance(outcome, Written)
+            and outcome.snapshot
+            and isinstance(before, Written)
+            and before.snapshot
+        ):
+            values = {**before.snapshot.values, **outcome.snapshot.values}
+            later = outcome.snapshot
+            snapshot = Snapshot(later.id, later.key, later.version, values, later.modified_at)
+            merged[position] = Written(outcome.id, snapshot, created=before.created)
+        else:
+            merged[position] = outcome
+    return merged
+
+
+def _holds(present: Values, wanted: Values) -> bool:
+    """Whether a row has these values, as far as the wire can tell them apart."""
+    return all(_alike(present.get(name), value) for name, value in wanted.items())
+
+
+def _alike(present: Value, wanted: Value) -> bool:
+    if wanted == "":
+        return present is None
+    if isinstance(present, Reference) and isinstance(wanted, UUID):
+        return present.id == wanted
+    return present == wanted
