@@ -1,6 +1,7 @@
 """One record on its way through a run, and how a run treats its records."""
 
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from app.domain.coupling import Change, Coupling, CouplingStatus, SynchAction
 from app.domain.errors import IntegrationError
@@ -15,8 +16,8 @@ class Options:
 
     `force`: the source wins every field (Synchronize Now). `create`: uncoupled records are created on the
     destination. `look`: the destination is always read, even where its kept version may still stand (previews,
-    comparisons by field). `background`: skipped couplings are left alone. `replace`: a coupled record gets a new
-    partner, which takes over the coupling once it exists.
+    comparisons by field). `background`: skipped couplings are left alone. `replace`: the record of this
+    coupling gets a new partner, which takes over the coupling once it exists.
     """
 
     force: bool = False
@@ -24,7 +25,7 @@ class Options:
     look: bool = False
     background: bool = True
     preview: bool = False
-    replace: bool = False
+    replace: UUID | None = None
     log_unmodified: bool = False
 
 
@@ -45,6 +46,7 @@ class Item:
     release: bool = False  # the reservation is to go: nothing was created under it
     uncouple: bool = False
     replaced: Coupling | None = None  # the coupling that the new one takes the place of
+    job_id: UUID | None = None  # the synch job that logs it, for a record synchronized by itself
     repeated: bool = False  # an earlier attempt had created the record already
 
     def fail(self, error: IntegrationError) -> None:

@@ -1,0 +1,383 @@
+"""Couplings: set up, compare, delete, restore."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from app.domain import conversion
+from app.domain.company import Company
+from app.domain.coupling import Coupling, CouplingStatus, Outcome, SynchAction
+from app.domain.eligibility import require_creation
+from app.domain.errors import (
+    DirectionNotAllowed,
+    FieldProblem,
+    IntegrationError,
+    Invalid,
+    NoCoupling,
+)
+from app.domain.mapping import Direction, FieldMapping
+from app.domain.records import Side, Snapshot
+from app.domain.transfer import needs, translate
+from app.ports import Context, Transaction
+from app.use_cases import synchronize
+from app.use_cases.lookups import Resolver
+from app.use_cases.results import (
+    ComparedField,
+    Comparison,
+    CoupledRecord,
+    CoupleResult,
+    PairOutcome,
+    RecordResult,
+)
+from app.use_cases.setting import Setting
+from app.use_cases.subject import Subject, crm_snapshot, held_partner, linked, nav_record, subject
+
+RUN_OF = {"nav_data": Direction.TO_CRM, "crm_data": Direction.FROM_CRM, "no": None}
+"""Synchronize After Coupling: which side's data overwrite the other's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two records that shall be coupled."""
+
+    nav_table: str
+    nav_no: str
+    crm_id: UUID
+
+
+async def couple(
+    ctx: Context,
+    company: Company,
+    table: str,
+    key: str,
+    *,
+    crm_id: UUID | None = None,
+    create_new: bool = False,
+    then: str | None = None,
+    replace_existing: bool = False,
+    preview: bool = False,
+    mapping: str | None = None,
+) -> CoupleResult:
+    """Set Up Coupling: with an existing CRM row, or with one created for it.
+
+    Args:
+        then: Synchronize After Coupling, `no` (the default), `nav_data` or `crm_data`; `create_new` implies
+            `nav_data`.
+    Raises:
+        AlreadyCoupled: either record has another partner, and `replace_existing` is off.
+        CrmRecordNotFound, NavRecordNotFound, NotEligible, DirectionNotAllowed, CreateNotSupported, Invalid.
+    """
+    run = _checked(crm_id, create_new, then)
+    about = await subject(ctx, company, table, key, mapping=mapping, make_id=not preview)
+    if create_new:
+        require_creation(about.setting.mapping, Direction.TO_CRM)
+        await _check_references(ctx, about)
+        coupled, result = await synchronize.create_in_crm(
+            ctx, company, table, key, replace_existing=replace_existing, preview=preview, mapping=mapping
+        )
+        return CoupleResult(coupled, result)
+    if run is not None and not about.setting.mapping.direction.allows(run):
+        raise _wrong_way(about.setting, run)
+    if crm_id is None:
+        raise Invalid("Say which CRM record: crm_id or create_new.")
+    target = await crm_snapshot(about.setting, crm_id)
+    await _check_references(ctx, about)
+    coupling, news = await _couple(ctx, about, target, replace_existing, preview)
+    synchronization = await _synchronize_after(ctx, about, run, preview, coupling if news else None)
+    if preview:
+        return CoupleResult(None, synchronization)
+    return CoupleResult(await _current(ctx, about.setting, coupling), synchronization)
+
+
+def _checked(crm_id: UUID | None, create_new: bool, then: str | None) -> Direction | None:
+    if create_new and crm_id is not None:
+        problem = FieldProblem("/crm_id", "create_new makes a new CRM record; leave crm_id out.")
+        raise Invalid("crm_id and create_new exclude each other.", errors=[problem])
+    if not create_new and crm_id is None:
+        problem = FieldProblem("/crm_id", "Name the CRM record, or set create_new.")
+        raise Invalid("Say which CRM record to couple with.", errors=[problem])
+    if create_new and then not in (None, "nav_data"):
+        problem = FieldProblem("/synchronize_after_coupling", "A new record takes the NAV data.", "nav_data")
+        raise Invalid("create_new implies nav_data and allows nothing else.", errors=[problem])
+    return RUN_OF[then or "no"]
+
+
+def _wrong_way(setting: Setting, run: Direction) -> DirectionNotAllowed:
+    mapping = setting.mapping
+    allowed = "crm_data" if run is Direction.TO_CRM else "nav_data"
+    problem = FieldProblem("/synchronize_after_coupling", f"Only no and {allowed} are possible.", allowed)
+    return DirectionNotAllowed(
+        f"Mapping {mapping.name} only goes {mapping.direction.value}.",
+        fix=f"Use {allowed} or no.",
+        errors=[problem],
+    )
+
+
+async def _check_references(ctx: Context, about: Subject) -> None:
+    """A customer's salesperson must be coupled before the customer is (seed-checklist, decisions)."""
+    setting = about.setting
+    owner_rows = [row for row in setting.mapping.rows(Direction.TO_CRM) if row.rule == "owner"]
+    if not owner_rows or setting.mapping.nav_table != "customers":
+        return
+    shape = replace(setting.shape, mapping=setting.mapping.with_fields(owner_rows))
+    wanted = needs(shape, Direction.TO_CRM, about.snapshot.values)
+    lookups = await Resolver(ctx, setting).resolve(wanted)
+    translation = translate(shape, Direction.TO_CRM, about.snapshot.values, None, lookups)
+    if translation.error is not None:
+        raise translation.error
+
+
+async def _couple(
+    ctx: Context, about: Subject, target: Snapshot, replace_existing: bool, preview: bool
+) -> tuple[Coupling, bool]:
+    """The coupling of the two, and whether it is new."""
+    setting, table = about.setting, about.setting.mapping.nav_table
+    ours = await _living(ctx, about)
+    if ours is not None and ours.crm_id == target.id:
+        return ours, False
+    async with ctx.uow() as tx:
+        theirs = await held_partner(tx, setting.company, table, target.id)
+    stale = [c for c in (ours, theirs) if c is not None and c.status is CouplingStatus.RESERVED]
+    if theirs is not None and theirs not in stale and not replace_existing:
+        alive = await setting.nav.get(table, [theirs.nav_id], ())
+        if theirs.nav_id in alive:
+            present = replace(theirs, nav_key=alive[theirs.nav_id].key)
+            raise synchronize.already_coupled(f"{setting.shape.crm.label} {target.id}", present, Side.CRM)
+    if ours is not None and ours not in stale and not replace_existing:
+        named = f"{setting.shape.nav.label} {about.snapshot.key}"
+        raise synchronize.already_coupled(named, ours, Side.NAV)
+    coupling = Coupling(
+        id=ctx.new_id(),
+        mapping=setting.mapping.name,
+        nav_table=table,
+        nav_id=about.snapshot.id,
+        nav_key=about.snapshot.key,
+        crm_entity=setting.mapping.crm_entity,
+        crm_id=target.id,
+    )
+    if preview:
+        return coupling, True
+    gone = [c.id for c in (ours, theirs) if c is not None]
+    async with ctx.uow() as tx:
+        if gone:
+            await tx.couplings.delete(setting.company.id, gone)
+        (held,) = await tx.couplings.reserve(setting.company.id, [coupling])
+        if held.id != coupling.id and (held.nav_id, held.crm_id) != (coupling.nav_id, coupling.crm_id):
+            side = Side.NAV if held.nav_id == coupling.nav_id else Side.CRM
+            raise synchronize.already_coupled(f"{setting.shape.nav.label} {about.snapshot.key}", held, side)
+        await _log(tx, setting, held, SynchAction.COUPLED, ctx)
+    return held, held.id == coupling.id
+
+
+async def _living(ctx: Context, about: Subject) -> Coupling | None:
+    """The record's coupling; a reserved one only counts when its partner was created after all."""
+    coupling = about.coupling
+    if coupling is None or coupling.status is CouplingStatus.COUPLED:
+        return coupling
+    created = await about.setting.crm.get(coupling.crm_entity, [coupling.crm_id], ())
+    return replace(coupling, status=CouplingStatus.COUPLED) if coupling.crm_id in created else coupling
+
+
+async def _synchronize_after(
+    ctx: Context, about: Subject, run: Direction | None, preview: bool, new: Coupling | None
+) -> RecordResult | None:
+    """The synchronization that was asked for. When it fails the answer says that the coupling stands."""
+    if run is None or preview:
+        return None
+    mapping = about.setting.mapping
+    try:
+        return await synchronize.synchronize_record(
+            ctx,
+            about.setting.company,
+            mapping.nav_table,
+            about.snapshot.key,
+            direction=run.value,
+            mapping=mapping.name,
+        )
+    except IntegrationError as error:
+        error.detail += " The records are coupled, but not synchronized."
+        error.extra |= {"coupled": True} | ({"coupling_id": str(new.id)} if new else {})
+        raise
+
+
+async def _current(ctx: Context, setting: Setting, coupling: Coupling) -> CoupledRecord:
+    async with ctx.uow() as tx:
+        current = await tx.couplings.get(setting.company.id, coupling.id)
+    return linked(setting.company, setting.connection, current)
+
+
+async def _log(
+    tx: Transaction, setting: Setting, coupling: Coupling, action: SynchAction, ctx: Context
+) -> None:
+    outcome = Outcome(
+        action=action,
+        nav_table=coupling.nav_table,
+        nav_key=coupling.nav_key,
+        nav_id=coupling.nav_id,
+        crm_entity=coupling.crm_entity,
+        crm_id=coupling.crm_id,
+        coupling_id=coupling.id,
+        extra={"mapping": coupling.mapping},
+    )
+    await tx.synch_log.add(setting.company.id, None, [outcome], ctx.clock.now())
+
+
+async def couple_many(
+    ctx: Context,
+    company: Company,
+    pairs: Sequence[Pair],
+    *,
+    then: str | None = None,
+    replace_existing: bool = False,
+) -> list[PairOutcome]:
+    """Couples several pairs; an outcome per pair, one bad pair harms no other."""
+    outcomes = []
+    for pair in pairs:
+        coupled, result, error = None, None, None
+        try:
+            done = await couple(
+                ctx,
+                company,
+                pair.nav_table,
+                pair.nav_no,
+                crm_id=pair.crm_id,
+                then=then,
+                replace_existing=replace_existing,
+            )
+            coupled, result = done.coupling, done.synchronization
+        except IntegrationError as problem:
+            error = problem
+        entity = coupled.coupling.crm_entity if coupled else None
+        outcomes.append(PairOutcome(pair.nav_table, pair.nav_no, entity, pair.crm_id, coupled, result, error))
+    return outcomes
+
+
+# --- the coupling of a record ------------------------------------------------------------------------
+
+
+async def coupling_of(ctx: Context, company: Company, table: str, key: str) -> CoupledRecord:
+    """The coupling of a NAV record. Raises NavRecordNotFound, NoCoupling. Needs no enabled connection."""
+    record = await nav_record(ctx.sides.nav(company), table, key)
+    async with ctx.uow() as tx:
+        connection = await tx.connections.find(company.id)
+        ids = [record.integration_id] if record.integration_id else []
+        found = list((await tx.couplings.of_nav(company.id, table, ids)).values())
+    coupled = [c for c in found if c.status is CouplingStatus.COUPLED]
+    if not coupled or connection is None:
+        raise NoCoupling(
+            f"The record {key} of {table} is not coupled.",
+            fix=f"PUT …/nav/{table}/{key}/coupling couples it.",
+        )
+    return linked(company, connection, replace(coupled[0], nav_key=record.key))
+
+
+async def uncouple(ctx: Context, company: Company, table: str, key: str) -> None:
+    """Removes the coupling of a NAV record; both records stay. Raises NavRecordNotFound, NoCoupling."""
+    coupled = await coupling_of(ctx, company, table, key)
+    await delete_coupling(ctx, company, coupled.coupling.id)
+
+
+async def delete_coupling(ctx: Context, company: Company, coupling_id: UUID) -> None:
+    """Removes a coupling; both records stay. Raises NoCoupling."""
+    async with ctx.uow() as tx:
+        coupling = await tx.couplings.get(company.id, coupling_id)
+        await tx.couplings.delete(company.id, [coupling.id])
+        outcome = Outcome(
+            action=SynchAction.UNCOUPLED,
+            nav_table=coupling.nav_table,
+            nav_key=coupling.nav_key,
+            nav_id=coupling.nav_id,
+            crm_entity=coupling.crm_entity,
+            crm_id=coupling.crm_id,
+            coupling_id=coupling.id,
+            extra={"mapping": coupling.mapping},
+        )
+        await tx.synch_log.add(company.id, None, [outcome], ctx.clock.now())
+
+
+# --- the Coupled Records FastTab ------------------------------------------------------------------
+
+
+async def comparison(
+    ctx: Context,
+    company: Company,
+    table: str,
+    key: str,
+    *,
+    crm_id: UUID | None = None,
+    mapping: str | None = None,
+) -> Comparison:
+    """Both records side by side, read just now, before or after coupling.
+
+    Raises NotCoupled when the record has no partner and no `crm_id` names one.
+    """
+    about = await subject(ctx, company, table, key, mapping=mapping, make_id=False)
+    partner = crm_id or about.coupled.crm_id
+    row = await crm_snapshot(about.setting, partner)
+    rows = [r for r in about.setting.mapping.fields if r.rule != "blocked_when_inactive"]
+    resolver = Resolver(ctx, about.setting)
+    fields = [await _compared(about, resolver, r, row) for r in rows]
+    return Comparison(_newer(about.snapshot, row), [field for field in fields if field is not None])
+
+
+async def _compared(
+    about: Subject, resolver: Resolver, row: FieldMapping, crm: Snapshot
+) -> ComparedField | None:
+    setting = about.setting
+    if row.nav_field is None or row.crm_attribute is None:
+        return None  # a constant stands for no pair of values
+    run = Direction.TO_CRM if row.takes_part(Direction.TO_CRM) else Direction.FROM_CRM
+    shape = replace(setting.shape, mapping=setting.mapping.with_fields([row]))
+    source, found = (about.snapshot, crm) if run is Direction.TO_CRM else (crm, about.snapshot)
+    lookups = await resolver.resolve(needs(shape, run, source.values))
+    translation = translate(shape, run, source.values, found.values, lookups)
+    target = shape.required(row, run.destination)
+    origin = shape.field(row, run.source)
+    wanted = translation.wanted.get(target.name)
+    equal = target.name in translation.wanted and conversion.equal(
+        wanted, found.values.get(target.name), target, origin
+    )
+    return ComparedField(
+        nav_field=row.nav_field,
+        label=shape.required(row, Side.NAV).label,
+        nav_value=about.snapshot.values.get(row.nav_field),
+        crm_attribute=row.crm_attribute,
+        crm_value=crm.values.get(row.crm_attribute),
+        equal=equal or target.name in translation.kept,
+        direction=row.direction.value,
+    )
+
+
+def _newer(nav: Snapshot, crm: Snapshot) -> Side | None:
+    if nav.modified_at is None or crm.modified_at is None:
+        return None
+    return Side.NAV if nav.modified_at > crm.modified_at else Side.CRM
+
+
+# --- skipped couplings ------------------------------------------------------------------------------
+
+
+async def restore(
+    ctx: Context,
+    company: Company,
+    *,
+    ids: Collection[UUID] | None = None,
+    mapping: str | None = None,
+    error_code: str | None = None,
+) -> int:
+    """Takes skipped couplings back into synchronization: these, those of a mapping, those with an error
+    code, or all. Returns how many."""
+    restored, after = 0, None
+    while True:
+        async with ctx.uow() as tx:
+            page = await tx.couplings.page(company.id, mapping=mapping, skipped=True, after=after, limit=1000)
+            chosen = [
+                c.restored()
+                for c in page
+                if (ids is None or c.id in ids)
+                and (error_code is None or (c.last_error is not None and c.last_error.code == error_code))
+            ]
+            restored += len(await tx.couplings.save(company.id, chosen)) if chosen else 0
+        if len(page) < 1000:
+            return restored
+        after = page[-1].id

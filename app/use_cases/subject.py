@@ -1,0 +1,98 @@
+"""The one record a call is about: found in NAV, with its mapping, its integration id and its coupling."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from app.domain import links
+from app.domain.company import Company, ConnectionSetup
+from app.domain.coupling import Coupling, CouplingStatus
+from app.domain.eligibility import obstacle
+from app.domain.errors import CrmRecordNotFound, NavRecordNotFound, NotCoupled
+from app.domain.records import Side, Snapshot
+from app.ports import Context, NavRecord, NavSide, Transaction
+from app.use_cases.results import CoupledRecord
+from app.use_cases.setting import Setting, open_setting
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A NAV record and what it is coupled with. `id_generated`: it got its integration id just now."""
+
+    setting: Setting
+    snapshot: Snapshot
+    coupling: Coupling | None
+    id_generated: bool = False
+
+    @property
+    def coupled(self) -> Coupling:
+        """Its coupling. Raises NotCoupled with the call that couples."""
+        if self.coupling is None or self.coupling.status is CouplingStatus.RESERVED:
+            table, key = self.setting.mapping.nav_table, self.snapshot.key
+            raise NotCoupled(
+                f"{self.setting.shape.nav.label} {key} is not coupled to a CRM {self.setting.mapping.crm_entity}.",
+                fix=f"PUT …/nav/{table}/{key}/coupling couples it, POST …/nav/{table}/{key}/create-in-crm "
+                "creates its partner.",
+            )
+        return self.coupling
+
+
+async def nav_record(nav: NavSide, table: str, key: str) -> NavRecord:
+    """The record. Raises NavRecordNotFound."""
+    found = await nav.by_key(table, [key])
+    if key not in found:
+        raise NavRecordNotFound(
+            f"There is no record {key} in {table}.", fix=f"GET …/nav/{table} lists the records."
+        )
+    return found[key]
+
+
+async def subject(
+    ctx: Context, company: Company, table: str, key: str, *, mapping: str | None = None, make_id: bool = True
+) -> Subject:
+    """The record a call is about.
+
+    A record without an integration id gets one on the way (seed-checklist, decisions), unless `make_id` is off.
+    Raises ConnectionDisabled, MappingNotFound, NavRecordNotFound, and why it may not be coupled at all.
+    """
+    setting = await open_setting(ctx, company, mapping=mapping, nav_table=table)
+    record = await nav_record(setting.nav, table, key)
+    if (problem := obstacle(table, key, record.values)) is not None:
+        raise problem
+    integration_id, generated = record.integration_id, False
+    if integration_id is None and make_id:
+        integration_id = (await setting.nav.ensure_ids(table, [key]))[key]
+        generated = True
+    snapshot = Snapshot(
+        integration_id or UUID(int=0), record.key, record.version, record.values, record.modified_at
+    )
+    coupling = None
+    if integration_id is not None and not generated:
+        async with ctx.uow() as tx:
+            coupling = (await tx.couplings.of_nav(company.id, table, [integration_id])).get(integration_id)
+    return Subject(setting, snapshot, coupling, generated)
+
+
+async def crm_snapshot(setting: Setting, crm_id: UUID) -> Snapshot:
+    """The CRM row. Raises CrmRecordNotFound."""
+    entity = setting.mapping.crm_entity
+    found = await setting.crm.get(entity, [crm_id], setting.fields(Side.CRM))
+    if crm_id not in found:
+        raise CrmRecordNotFound(
+            f"There is no {entity} {crm_id} in CRM.",
+            fix=f"GET …/crm/{setting.shape.crm.entity_set} lists the records.",
+        )
+    return found[crm_id]
+
+
+def linked(company: Company, connection: ConnectionSetup, coupling: Coupling) -> CoupledRecord:
+    """The coupling with the links of both its records."""
+    return CoupledRecord(
+        coupling=coupling,
+        nav_url=links.nav_url(company, coupling.nav_table, coupling.nav_key),
+        crm_url=links.crm_url(connection, coupling.crm_entity, coupling.crm_id),
+    )
+
+
+async def held_partner(tx: Transaction, company: Company, table: str, crm_id: UUID) -> Coupling | None:
+    """The coupling of a CRM row with a record of that NAV table, if any."""
+    return (await tx.couplings.of_crm(company.id, table, [crm_id])).get(crm_id)

@@ -1,0 +1,304 @@
+"""Synchronize Now: one record, in the direction the user chose, or merged by field. Create in CRM, create in NAV."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from uuid import UUID
+
+from app.domain.company import Company
+from app.domain.coupling import Coupling, CouplingStatus, SynchAction
+from app.domain.eligibility import one_way, require_creation
+from app.domain.errors import (
+    AlreadyCoupled,
+    DeletionConflict,
+    DirectionNotAllowed,
+    FieldProblem,
+    IntegrationError,
+)
+from app.domain.job import Counts, JobStatus, SynchJob, SynchMode
+from app.domain.mapping import Direction
+from app.domain.plan import Create, Modify
+from app.domain.records import Side, Snapshot
+from app.ports import Context, Transaction
+from app.use_cases import remembering
+from app.use_cases.engine import Exchange, carry_out
+from app.use_cases.items import Item, Options
+from app.use_cases.results import COMPLETED, CoupledRecord, PairOutcome, RecordResult
+from app.use_cases.setting import Setting, open_setting
+from app.use_cases.subject import Subject, crm_snapshot, linked, subject
+
+MERGE = "merge"
+
+
+async def synchronize_record(
+    ctx: Context,
+    company: Company,
+    table: str,
+    key: str,
+    *,
+    direction: str | None = None,
+    preview: bool = False,
+    mapping: str | None = None,
+) -> RecordResult:
+    """Synchronize Now of one NAV record.
+
+    Args:
+        direction: `to_crm` or `from_crm`: that side wins every field. `merge`: by field, as a run of the
+            mapping would. Left out on a one-way mapping: its only direction.
+    Raises:
+        DirectionRequired, DirectionNotAllowed, NotCoupled, and whatever keeps the record from being
+        synchronized; nothing is written then.
+    """
+    about = await subject(ctx, company, table, key, mapping=mapping, make_id=not preview)
+    runs = _runs(about, direction)
+    coupling = about.coupled
+    options = Options(
+        force=direction != MERGE, look=direction == MERGE or preview, background=False, preview=preview
+    )
+    items: list[tuple[Direction, Item]] = []
+    for run in runs:
+        source = await _source(about, coupling, run)
+        items.append((run, await _one(ctx, about.setting, run, source, options)))
+    return _result([item for _, item in items], about.id_generated, preview)
+
+
+def _runs(about: Subject, direction: str | None) -> tuple[Direction, ...]:
+    mapping = about.setting.mapping
+    if direction != MERGE:
+        return (one_way(mapping, Direction(direction) if direction else None),)
+    if mapping.direction is not Direction.BIDIRECTIONAL:
+        raise DirectionNotAllowed(
+            f"Mapping {mapping.name} only goes {mapping.direction.value}, so there is nothing to merge.",
+            fix=f"Use direction {mapping.direction.value}.",
+            errors=[FieldProblem("/direction", f"Only {mapping.direction.value} is possible.")],
+        )
+    return mapping.direction.runs
+
+
+async def _source(about: Subject, coupling: Coupling, run: Direction) -> Snapshot:
+    if run is Direction.TO_CRM:
+        return about.snapshot
+    found = await about.setting.crm.get(
+        coupling.crm_entity, [coupling.crm_id], about.setting.fields(Side.CRM)
+    )
+    if coupling.crm_id not in found:
+        key = about.snapshot.key
+        raise DeletionConflict(
+            f"The {coupling.crm_entity} {coupling.crm_id} that {key} is coupled with was deleted in CRM.",
+            fix=f"DELETE …/nav/{coupling.nav_table}/{key}/coupling uncouples it, "
+            f"POST …/nav/{coupling.nav_table}/{key}/create-in-crm creates it again.",
+        )
+    return found[coupling.crm_id]
+
+
+async def _one(ctx: Context, setting: Setting, run: Direction, source: Snapshot, options: Options) -> Item:
+    """One record through the engine, logged as a synch job of its own. Raises what kept it from succeeding."""
+    job_id = ctx.new_id()
+    started = ctx.clock.now()
+    exchange = Exchange(ctx, setting, run, replace(options, log_unmodified=True), job_id)
+
+    async def log_job(tx: Transaction, items: Sequence[Item]) -> None:
+        await tx.jobs.add(
+            setting.company.id, [_job(setting, run, items[0], job_id, started, ctx.clock.now())]
+        )
+
+    (item,) = await carry_out(exchange, [source], log_job)
+    item.job_id = job_id
+    if item.error is not None:
+        raise item.error
+    return item
+
+
+def _job(
+    setting: Setting, run: Direction, item: Item, job_id: UUID, started: datetime, ended: datetime
+) -> SynchJob:
+    action = item.action or SynchAction.UNMODIFIED
+    failed = action is SynchAction.FAILED
+    return SynchJob(
+        id=job_id,
+        kind="synchronize",
+        mapping=setting.mapping.name,
+        mode=SynchMode.SELECTION,
+        direction=run,
+        status=JobStatus.FAILED if failed else JobStatus.SUCCEEDED,
+        counts={run.value: Counts.of({action: 1})},
+        message=item.error.detail if item.error else COMPLETED,
+        created_at=started,
+        started_at=started,
+        finished_at=ended,
+    )
+
+
+def _result(items: Sequence[Item], id_generated: bool, preview: bool) -> RecordResult:
+    changes = tuple(change for item in items for change in item.changes)
+    action = _would_be(items) if preview else _action(items)
+    notes = "; ".join(filter(None, (remembering.told(item) for item in items))) or None
+    return RecordResult(
+        message="Preview: nothing was written" if preview else COMPLETED,
+        action=action,
+        changes=changes,
+        synch_job_id=None if preview else items[-1].job_id,
+        integration_id_generated=id_generated,
+        notes=notes,
+    )
+
+
+def _action(items: Sequence[Item]) -> SynchAction:
+    actions = [item.action or SynchAction.UNMODIFIED for item in items]
+    written = [action for action in actions if action is not SynchAction.UNMODIFIED]
+    return written[0] if written else SynchAction.UNMODIFIED
+
+
+def _would_be(items: Sequence[Item]) -> SynchAction:
+    for item in items:
+        if item.error is not None:
+            raise item.error
+        if isinstance(item.plan, Create):
+            return SynchAction.INSERTED
+        if isinstance(item.plan, Modify):
+            return SynchAction.MODIFIED
+    return SynchAction.UNMODIFIED
+
+
+# --- creating the partner ---------------------------------------------------------------------------
+
+
+async def create_in_crm(
+    ctx: Context,
+    company: Company,
+    table: str,
+    key: str,
+    *,
+    replace_existing: bool = False,
+    preview: bool = False,
+    mapping: str | None = None,
+) -> tuple[CoupledRecord | None, RecordResult]:
+    """Creates the CRM record of a NAV record and couples the two.
+
+    A record that is coupled already is refused (AlreadyCoupled), unless its CRM record is gone or
+    `replace_existing`: then the new record takes over the coupling once it exists.
+    """
+    about = await subject(ctx, company, table, key, mapping=mapping, make_id=not preview)
+    require_creation(about.setting.mapping, Direction.TO_CRM)
+    coupling = about.coupling
+    if coupling is not None and coupling.status is CouplingStatus.COUPLED and not replace_existing:
+        alive = await about.setting.crm.get(coupling.crm_entity, [coupling.crm_id], ())
+        if coupling.crm_id in alive:
+            raise already_coupled(f"{about.setting.shape.nav.label} {key}", coupling, Side.NAV)
+    return await create_partner(
+        ctx,
+        about.setting,
+        Direction.TO_CRM,
+        about.snapshot,
+        coupling,
+        preview=preview,
+        id_generated=about.id_generated,
+    )
+
+
+async def create_in_nav(
+    ctx: Context,
+    company: Company,
+    entity_set: str,
+    crm_id: UUID,
+    *,
+    replace_existing: bool = False,
+    preview: bool = False,
+    mapping: str | None = None,
+) -> tuple[CoupledRecord | None, RecordResult]:
+    """Creates the NAV record of a CRM row and couples the two; refusals as `create_in_crm`."""
+    setting = await setting_of_set(ctx, company, entity_set, mapping)
+    return await _create_in_nav(ctx, setting, crm_id, replace_existing, preview)
+
+
+async def create_in_nav_many(
+    ctx: Context,
+    company: Company,
+    entity_set: str,
+    ids: Sequence[UUID],
+    *,
+    replace_existing: bool = False,
+    mapping: str | None = None,
+) -> list[PairOutcome]:
+    """Creates the NAV records of several CRM rows; an outcome per id, one bad row harms no other."""
+    setting = await setting_of_set(ctx, company, entity_set, mapping)
+    outcomes = []
+    for crm_id in dict.fromkeys(ids):
+        coupled, result, error = None, None, None
+        try:
+            coupled, result = await _create_in_nav(ctx, setting, crm_id, replace_existing, preview=False)
+        except IntegrationError as problem:
+            error = problem
+        key = coupled.coupling.nav_key if coupled else None
+        outcomes.append(
+            PairOutcome(
+                setting.mapping.nav_table, key, setting.mapping.crm_entity, crm_id, coupled, result, error
+            )
+        )
+    return outcomes
+
+
+async def setting_of_set(ctx: Context, company: Company, entity_set: str, mapping: str | None) -> Setting:
+    """The setting of the mapping that serves an entity set. Raises TableNotFound, MappingNotFound."""
+    first = await open_setting(ctx, company, mapping=mapping)
+    definition = await first.crm.definition_of_set(entity_set)
+    if first.mapping.crm_entity == definition.name:
+        return first
+    return await open_setting(ctx, company, mapping=mapping, crm_entity=definition.name)
+
+
+async def _create_in_nav(
+    ctx: Context, setting: Setting, crm_id: UUID, replace_existing: bool, preview: bool
+) -> tuple[CoupledRecord | None, RecordResult]:
+    require_creation(setting.mapping, Direction.FROM_CRM)
+    source = await crm_snapshot(setting, crm_id)
+    table = setting.mapping.nav_table
+    async with ctx.uow() as tx:
+        coupling = (await tx.couplings.of_crm(setting.company.id, table, [crm_id])).get(crm_id)
+    if coupling is not None and coupling.status is CouplingStatus.COUPLED and not replace_existing:
+        alive = await setting.nav.get(table, [coupling.nav_id], ())
+        if coupling.nav_id in alive:
+            current = replace(coupling, nav_key=alive[coupling.nav_id].key)
+            raise already_coupled(f"{setting.shape.crm.label} {crm_id}", current, Side.CRM)
+    return await create_partner(ctx, setting, Direction.FROM_CRM, source, coupling, preview=preview)
+
+
+async def create_partner(
+    ctx: Context,
+    setting: Setting,
+    run: Direction,
+    source: Snapshot,
+    present: Coupling | None,
+    *,
+    preview: bool = False,
+    id_generated: bool = False,
+) -> tuple[CoupledRecord | None, RecordResult]:
+    """Creates the partner of a record on the other side, coupled; the present coupling is replaced."""
+    replaced = present.id if present is not None and present.status is CouplingStatus.COUPLED else None
+    options = Options(force=True, create=True, replace=replaced, background=False, preview=preview)
+    item = await _one(ctx, setting, run, source, options)
+    result = _result([item], id_generated, preview)
+    if preview or item.coupling is None:
+        return None, result
+    return linked(setting.company, setting.connection, item.coupling), result
+
+
+def already_coupled(what: str, coupling: Coupling, side: Side) -> AlreadyCoupled:
+    """The refusal that names the present partner and both ways out."""
+    partner = (
+        f"{coupling.crm_entity} {coupling.crm_id}"
+        if side is Side.NAV
+        else f"{coupling.nav_table} {coupling.nav_key}"
+    )
+    return AlreadyCoupled(
+        f"{what} is already coupled with {partner}.",
+        fix="Repeat the call with replace_existing: the old record stays, its coupling goes. "
+        f"DELETE …/couplings/{coupling.id} uncouples them.",
+        extra={
+            "coupling_id": str(coupling.id),
+            "nav_table": coupling.nav_table,
+            "nav_no": coupling.nav_key,
+            "crm_entity": coupling.crm_entity,
+            "crm_id": str(coupling.crm_id),
+        },
+    )
