@@ -15,16 +15,16 @@ RESERVED   a coupling whose partner may not exist yet: its id is chosen and save
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
 from app.domain.access import ApiKey
 from app.domain.company import Company, ConnectionSetup
-from app.domain.coupling import Coupling, Outcome
+from app.domain.coupling import Coupling, Failure, Outcome
 from app.domain.errors import IntegrationError
-from app.domain.job import Counts, JobQueueEntry, JobStatus, SynchJob
-from app.domain.mapping import TableMapping
+from app.domain.job import Counts, JobQueueEntry, JobStatus, Standing, SynchJob, SynchMode
+from app.domain.mapping import Direction, TableMapping
 from app.domain.records import Side, Snapshot, TableDefinition, Values
 
 # --- writes ---------------------------------------------------------------------------------------
@@ -439,13 +439,32 @@ class JobFilter:
     parent_id: UUID | None = None
 
 
+TICKET = "synch_job"
+"""The name under which the queue carries tickets: "run that synch job", its id as 16 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompanyJob:
+    """A synch job and the company it belongs to."""
+
+    company_id: int
+    job: SynchJob
+
+
 class SynchJobs(Protocol):
+    """The synch jobs. Whatever ends a job, or takes it from its worker, also lets the queue carry the
+    tickets of those that waited for it: the next of its mapping, and its dependants."""
+
     async def add(self, company_id: int, jobs: Sequence[SynchJob]) -> None:
-        """Saves the jobs and lets the queue carry a ticket for each that can start."""
+        """Saves the jobs and lets the queue carry a ticket for each that can start.
+
+        A job that another of them names as its parent is a parent: it gets no ticket and ends with its
+        children. A job whose `request["depends_on"]` names others of them waits until those ended.
+        """
         ...
 
     async def get(self, company_id: int, job_id: UUID) -> SynchJob:
-        """Raises NotFound."""
+        """Raises NotFound. A parent shows the sums of its children."""
         ...
 
     async def page(
@@ -454,14 +473,78 @@ class SynchJobs(Protocol):
         """The newest first."""
         ...
 
-    async def progress(
-        self, job: SynchJob, direction: str, counts: Counts, expected: int | None = None
-    ) -> bool:
-        """Records how far a running job came; False when the job is no longer ours (fence) or is to stop."""
+    async def children(self, parent_id: UUID) -> list[SynchJob]:
+        """The children of a parent, the oldest first."""
         ...
 
-    async def finish(self, job: SynchJob, status: JobStatus, message: str | None, at: datetime) -> bool:
-        """Ends a running job, guarded by its fence."""
+    async def waiting(
+        self, company_id: int, mapping: str, mode: SynchMode, direction: Direction | None, kind: str
+    ) -> SynchJob | None:
+        """A queued job that would do the same, without a parent. Whoever asks next waits until this
+        transaction ends, so that asking and adding cannot pile up jobs."""
+        ...
+
+    async def claim(self, job_id: UUID, worker_id: UUID, now: datetime) -> CompanyJob | None:
+        """Makes a queued job a running one. None when it is not to run now: it is gone or not queued,
+        its mapping is busy, it waits for siblings, or its `not_before` has not come."""
+        ...
+
+    async def heartbeat(self, jobs: Collection[SynchJob], now: datetime) -> dict[UUID, Standing]:
+        """A sign of life of running jobs, guarded by their fences; how each stands with us."""
+        ...
+
+    async def progress(
+        self, job: SynchJob, direction: str, counts: Counts, expected: int | None = None
+    ) -> Standing:
+        """Records how far a running job came, guarded by its fence; how it stands with us.
+
+        `counts` are all of that direction so far. Call it in the transaction that commits the page, and
+        undo that when the answer is LOST.
+        """
+        ...
+
+    async def finish(
+        self,
+        job: SynchJob,
+        status: JobStatus,
+        message: str | None,
+        at: datetime,
+        error: Failure | None = None,
+    ) -> bool:
+        """Ends a running job, guarded by its fence; False when it is no longer ours.
+
+        `error` says that the job as a whole failed, apart from records that did.
+        """
+        ...
+
+    async def requeue(self, job: SynchJob, not_before: datetime | None, now: datetime) -> bool:
+        """Takes a running job back into the queue with its `attempt` and `message`, guarded by its fence."""
+        ...
+
+    async def cancel(self, company_id: int, job_id: UUID, at: datetime) -> SynchJob:
+        """A queued job ends at once, a running one is asked to stop; a parent with all its children.
+        One that ended is left as it is. Raises NotFound."""
+        ...
+
+    async def lost(self, before: datetime, limit: int = 100) -> list[CompanyJob]:
+        """Running jobs without a sign of life since then."""
+        ...
+
+    async def send_missing_tickets(self, now: datetime, older_than: timedelta) -> int:
+        """New tickets for queued jobs that could start and have not for so long; how many."""
+        ...
+
+    async def failed(self, company_id: int) -> tuple[int, datetime | None]:
+        """How many jobs failed since the count was last reset, and when that was."""
+        ...
+
+    async def reset_failed(self, company_id: int, at: datetime) -> None:
+        """Lets the count of failed jobs begin again."""
+        ...
+
+    async def delete_ended(self, before: datetime, company_id: int | None = None) -> int:
+        """Deletes jobs that ended before then, with their outcomes and history, and log rows without a job
+        of that age; jobs that a skipped coupling refers to stay (nav-behaviour 14)."""
         ...
 
 
@@ -506,12 +589,74 @@ class SynchLog(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class CompanyEntry:
+    """A job queue entry and the company it belongs to."""
+
+    company_id: int
+    entry: JobQueueEntry
+
+
 class JobQueue(Protocol):
-    async def get(self, company_id: int, entry_id: UUID) -> JobQueueEntry: ...
-    async def all(self, company_id: int) -> list[JobQueueEntry]: ...
+    async def get(self, company_id: int, entry_id: UUID) -> JobQueueEntry:
+        """Raises NotFound."""
+        ...
+
+    async def all(self, company_id: int) -> list[JobQueueEntry]:
+        """In the order of their descriptions."""
+        ...
+
     async def add(self, company_id: int, entry: JobQueueEntry) -> JobQueueEntry: ...
-    async def save(self, company_id: int, entry: JobQueueEntry) -> JobQueueEntry: ...
+    async def save(self, company_id: int, entry: JobQueueEntry) -> JobQueueEntry:
+        """Guarded by revision: raises PreconditionFailed, NotFound."""
+        ...
+
     async def delete(self, company_id: int, ids: Collection[UUID] | None = None) -> int: ...
+
+    async def due(self, now: datetime, limit: int) -> list[CompanyEntry]:
+        """Entries whose time has come, of companies whose connection is enabled, locked until this
+        transaction ends; what another worker has locked is left out."""
+        ...
+
+    async def ended(self, limit: int) -> list[tuple[CompanyEntry, SynchJob | None]]:
+        """Entries in process whose job ended or is gone, with that job, locked like `due`."""
+        ...
+
+    async def locked(self, company_id: int, entry_id: UUID) -> JobQueueEntry | None:
+        """The entry, locked until this transaction ends."""
+        ...
+
+    async def wake(self, company_id: int, mappings: Collection[str], at: datetime) -> int:
+        """Lets the entries of these mappings that are on hold for inactivity start then; how many."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSeen:
+    """A worker and its last sign of life."""
+
+    id: UUID
+    name: str
+    started_at: datetime
+    seen_at: datetime
+
+
+class Workers(Protocol):
+    async def heartbeat(self, worker_id: UUID, name: str, now: datetime) -> None:
+        """A sign of life of a worker."""
+        ...
+
+    async def leave(self, worker_id: UUID) -> None:
+        """The worker stops."""
+        ...
+
+    async def seen_since(self, moment: datetime) -> list[WorkerSeen]:
+        """The workers that gave a sign of life since then."""
+        ...
+
+    async def forget(self, before: datetime) -> int:
+        """Forgets workers not seen since then; how many."""
+        ...
 
 
 class ApiKeys(Protocol):
@@ -558,6 +703,10 @@ class IdempotencyKeys(Protocol):
         """Keeps the answer for those who ask again."""
         ...
 
+    async def forget(self, before: datetime) -> int:
+        """Forgets keys used before then; how many."""
+        ...
+
     async def release(self, caller: str, key: str) -> None:
         """Gives a claim back: nothing was done, the next request may try."""
         ...
@@ -576,6 +725,7 @@ class Transaction(Protocol):
     job_queue: JobQueue
     api_keys: ApiKeys
     idempotency: IdempotencyKeys
+    workers: Workers
 
 
 class UnitOfWork(Protocol):
@@ -592,3 +742,47 @@ class Context:
     sides: SideFactory
     clock: Clock
     new_id: Callable[[], UUID]  # time-ordered, so that rows written together lie together
+
+
+# --- time -----------------------------------------------------------------------------------------
+
+
+class JobStopped(Exception):
+    """A job is to stop here. Not an error of the integration: use cases let it pass."""
+
+
+class Fenced(JobStopped):
+    """Another worker has taken the job; nothing more may be written for it."""
+
+
+class Cancelled(JobStopped):
+    """Somebody cancelled the job."""
+
+
+class Draining(JobStopped):
+    """The worker is stopping; another one continues the job."""
+
+
+class Report(Protocol):
+    """How a running job tells how far it came, and hears whether to go on."""
+
+    async def progress(
+        self, direction: str, counts: Counts, expected: int | None = None, tx: Transaction | None = None
+    ) -> None:
+        """Call it after every page; `counts` are all of that direction so far, `expected` the rows there
+        will be to read.
+
+        With the page's own transaction both commit or neither does: it raises Fenced, which must undo the
+        page, and nothing else; ask `go_on` before the next page. Without one it asks `go_on` itself.
+        """
+        ...
+
+    def go_on(self) -> None:
+        """Call it before every page. Raises Cancelled, Draining or Fenced when the job is to stop here."""
+        ...
+
+
+class Handler(Protocol):
+    """Carries out the jobs of one kind."""
+
+    async def __call__(self, ctx: Context, company: Company, job: SynchJob, report: Report) -> None: ...

@@ -37,6 +37,7 @@ metadata = MetaData(
 )
 
 TIMESTAMP = DateTime(timezone=True)
+JSON = JSONB(none_as_null=True)  # None is nothing here, never the word null
 
 
 def _company(*, primary_key: bool = False) -> Column[int]:
@@ -56,7 +57,7 @@ company = Table(
     Column("id", Integer, Identity(), primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("display_name", Text, nullable=False),
-    Column("nav", JSONB, nullable=False),
+    Column("nav", JSON, nullable=False),
     Column("nav_secrets", LargeBinary),  # encrypted JSON: the secrets of a NAV connector
     Column("nav_web_client_url", Text),
     Column("defaults_generation", Text, nullable=False),
@@ -72,7 +73,7 @@ crm_connection = Table(
     _company(primary_key=True),
     Column("server_url", Text, nullable=False),
     Column("api_version", Text, nullable=False),
-    Column("authentication", JSONB, nullable=False),  # everything but the secrets
+    Column("authentication", JSON, nullable=False),  # everything but the secrets
     Column("secrets", LargeBinary, nullable=False),  # encrypted JSON
     Column("is_enabled", Boolean, nullable=False, server_default="false"),
     Column("app_id", Uuid),
@@ -161,13 +162,13 @@ coupling = Table(
     Column("crm_entity", Text, nullable=False),
     Column("crm_id", Uuid, nullable=False),
     Column("status", Text, nullable=False),
-    Column("base", JSONB),
+    Column("base", JSON),
     Column("nav_version", Text),
     Column("crm_version", Text),
     Column("last_synch_at", TIMESTAMP),
     Column("last_synch_action", Text),
     Column("last_synch_result", Text),
-    Column("last_error", JSONB),
+    Column("last_error", JSON),
     Column("last_job_id", Uuid),
     Column("skipped", Boolean, nullable=False, server_default="false"),
     Column("revision", Integer, nullable=False, server_default="0"),
@@ -196,15 +197,17 @@ synch_job = Table(
     Column("mode", Text, nullable=False),
     Column("direction", Text),
     Column("status", Text, nullable=False),
-    Column("counts", JSONB, nullable=False, server_default="{}"),  # by one-way direction
+    Column("counts", JSON, nullable=False, server_default="{}"),  # by one-way direction
     Column("expected", BigInteger),
     Column("attempt", Integer, nullable=False, server_default="0"),
     Column("maximum_attempts", Integer, nullable=False, server_default="1"),
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("parent_id", Uuid, ForeignKey("synch_job.id", ondelete="CASCADE"), index=True),
     Column("entry_id", Uuid),
-    Column("request", JSONB, nullable=False, server_default="{}"),
+    Column("request", JSON, nullable=False, server_default="{}"),
     Column("message", Text),
+    Column("error", JSON),  # why the job as a whole failed
+    Column("worker_id", Uuid),  # who claimed it last
     Column("cancel_requested", Boolean, nullable=False, server_default="false"),
     Column("created_at", TIMESTAMP, nullable=False, server_default=func.now()),
     Column("started_at", TIMESTAMP),
@@ -219,6 +222,8 @@ synch_job = Table(
         unique=True,
         postgresql_where=text("status = 'running' and mapping is not null"),
     ),
+    Index("synch_job_heartbeat_idx", "heartbeat_at", postgresql_where=text("status = 'running'")),
+    Index("synch_job_finished_idx", "finished_at", postgresql_where=text("finished_at is not null")),
     Index("synch_job_newest_idx", "company_id", text("created_at desc"), text("id desc")),
     Index("synch_job_waiting_idx", "company_id", "mapping", postgresql_where=text("status = 'queued'")),
 )
@@ -234,6 +239,7 @@ synch_outcome = Table(
     Column("coupling_id", Uuid),
     Column("nav_table", Text),
     Column("nav_key", Text),
+    Column("nav_id", Uuid),
     Column("crm_entity", Text),
     Column("crm_id", Uuid),
     Column("direction", Text),
@@ -241,8 +247,9 @@ synch_outcome = Table(
     Column("reason", Text),
     Column("message", Text),
     Column("error_code", Text),
-    Column("error", JSONB),
-    Column("changes", JSONB),  # [[side, field, old, new], ...]: the history of a coupling
+    Column("error", JSON),
+    Column("extra", JSON),
+    Column("changes", JSON),  # [[side, field, old, new], ...]: the history of a coupling
     Index("synch_outcome_job_idx", "job_id", "id"),
     Index("synch_outcome_error_idx", "company_id", "id", postgresql_where=text("error_code is not null")),
     Index("synch_outcome_history_idx", "coupling_id", "id", postgresql_where=text("changes is not null")),
@@ -262,6 +269,7 @@ job_queue_entry = Table(
     Column("status", Text, nullable=False),
     Column("earliest_start_at", TIMESTAMP),
     Column("last_run_at", TIMESTAMP),
+    Column("active_at", TIMESTAMP),  # when a run last had something to do
     Column("last_job_id", Uuid),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("maximum_attempts", Integer, nullable=False),
@@ -270,7 +278,11 @@ job_queue_entry = Table(
     Column("is_default", Boolean, nullable=False, server_default="false"),
     Column("revision", Integer, nullable=False, server_default="0"),
     Index("job_queue_entry_company_idx", "company_id"),
-    Index("job_queue_entry_due_idx", "earliest_start_at", postgresql_where=text("status = 'ready'")),
+    Index(
+        "job_queue_entry_due_idx",
+        "earliest_start_at",
+        postgresql_where=text("status in ('ready', 'on_hold_inactivity')"),
+    ),
 )
 
 worker = Table(
@@ -304,7 +316,7 @@ idempotency_key = Table(
     Column("key", Text, primary_key=True),
     Column("fingerprint", LargeBinary, nullable=False),  # of method, path and body
     Column("status", Integer),  # missing while the first request is still at work
-    Column("headers", JSONB),
+    Column("headers", JSON),
     Column("body", LargeBinary),
     Column("created_at", TIMESTAMP, nullable=False, server_default=func.now()),
     Index("idempotency_key_created_idx", "created_at"),

@@ -1,12 +1,12 @@
 """Synch jobs and job queue entries: when something runs, how it stands, whether it is tried again."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from app.domain.coupling import SynchAction
+from app.domain.coupling import Failure, SynchAction
 from app.domain.mapping import Direction
 
 
@@ -24,6 +24,14 @@ class JobStatus(StrEnum):
     def ended(self) -> bool:
         """Whether nothing more will happen to the job."""
         return self not in (JobStatus.QUEUED, JobStatus.RUNNING)
+
+
+class Standing(StrEnum):
+    """How a running job stands with the worker that runs it."""
+
+    OURS = "ours"
+    TO_STOP = "to_stop"  # ours still, but somebody cancelled it
+    LOST = "lost"  # another worker took it, or it ended
 
 
 class SynchMode(StrEnum):
@@ -101,11 +109,20 @@ class SynchJob:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     not_before: datetime | None = None
+    error: Failure | None = None  # why the job as a whole failed; records that failed are counted instead
 
     @property
     def counted(self) -> Counts:
         """The counts of both directions together."""
         return sum(self.counts.values(), Counts())
+
+    @property
+    def depends_on(self) -> frozenset[UUID]:
+        """The sibling jobs that must have ended before this one starts."""
+        named = self.request.get("depends_on")
+        return (
+            frozenset(UUID(str(name)) for name in named) if isinstance(named, list | tuple) else frozenset()
+        )
 
 
 def ended_as(counts: Counts) -> JobStatus:
@@ -114,6 +131,71 @@ def ended_as(counts: Counts) -> JobStatus:
     if not counts.failed:
         return JobStatus.SUCCEEDED
     return JobStatus.FAILED if counts.failed == counts.total else JobStatus.PARTIAL
+
+
+def family_ended_as(statuses: Collection[JobStatus]) -> JobStatus:
+    """How a parent is called when all of its children ended: as they all did, or `partial`."""
+    kinds = set(statuses)
+    if kinds <= {JobStatus.SUCCEEDED}:
+        return JobStatus.SUCCEEDED
+    return kinds.pop() if len(kinds) == 1 else JobStatus.PARTIAL
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What the end of one child means for its siblings: who can start now, who never will and why, and
+    how the parent ended, if all have."""
+
+    startable: tuple[SynchJob, ...]
+    ended: Mapping[UUID, tuple[JobStatus, str]]
+    parent: JobStatus | None
+
+
+def settle(children: Collection[SynchJob], just_ended: Collection[UUID]) -> Settlement:
+    """Decides after some children ended.
+
+    A child that depends on one that failed outright fails too, one that depends on a cancelled one is
+    cancelled; both may befall others. Dependencies that are not among the children are ignored
+    (nav-behaviour 12.1).
+    """
+    status = {child.id: child.status for child in children}
+    name = {child.id: child.mapping or child.kind for child in children}
+    news = set(just_ended)
+    ended: dict[UUID, tuple[JobStatus, str]] = {}
+    queued = [child for child in children if child.status is JobStatus.QUEUED]
+    for _ in queued:  # each round ends at least one, or is the last
+        doomed = {
+            child.id: (
+                status[cause],
+                f"{name[cause]} {_WORDS[status[cause]]}, and {name[child.id]} depends on it.",
+            )
+            for child in queued
+            if child.id not in ended
+            for cause in [_obstacle(child, status)]
+            if cause is not None
+        }
+        if not doomed:
+            break
+        ended |= doomed
+        news |= doomed.keys()
+        status |= {child: fate for child, (fate, _) in doomed.items()}
+    startable = tuple(
+        child
+        for child in queued
+        if child.id not in ended
+        and child.depends_on & news
+        and all(status[other].ended for other in child.depends_on & status.keys())
+    )
+    over = family_ended_as(status.values()) if all(each.ended for each in status.values()) else None
+    return Settlement(startable, ended, over)
+
+
+_WORDS = {JobStatus.FAILED: "failed", JobStatus.CANCELLED: "was cancelled"}
+
+
+def _obstacle(child: SynchJob, status: Mapping[UUID, JobStatus]) -> UUID | None:
+    """A sibling that keeps the child from ever starting."""
+    return next((other for other in child.depends_on if status.get(other) in _WORDS), None)
 
 
 class EntryStatus(StrEnum):
@@ -145,3 +227,5 @@ class JobQueueEntry:
     rerun_delay: timedelta = timedelta(seconds=30)
     error_message: str | None = None
     is_default: bool = False
+    active_at: datetime | None = None  # when a run last had something to do
+    revision: int = 0

@@ -1,0 +1,79 @@
+"""API keys, known by the hash of the key alone."""
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.tables import api_key
+from app.db.violations import translated
+from app.domain.access import ApiKey, Scope
+from app.domain.errors import NotFound
+
+TOUCHED_EVERY = timedelta(minutes=1)
+"""A key's last use is noted this often at most: a write for every request would cost more than it tells."""
+
+
+class SqlApiKeys:
+    """The API keys of the service."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def add(self, key: ApiKey, hash: bytes) -> None:
+        """Keeps a new key by its hash. Raises AlreadyExists."""
+        values = {
+            "id": key.id,
+            "name": key.name,
+            "hash": hash,
+            "prefix": key.prefix,
+            "scopes": sorted(key.scopes),
+            "companies": None if key.companies is None else list(key.companies),
+            "created_at": func.coalesce(key.created_at, func.now()),
+            "expires_at": key.expires_at,
+            "last_used_at": key.last_used_at,
+        }
+        with translated(f"an API key {key.prefix}"):
+            await self._connection.execute(insert(api_key).values(values))
+
+    async def find(self, hash: bytes) -> ApiKey | None:
+        """The key with this hash, unless it was revoked; an expired one is found."""
+        query = select(api_key).where(api_key.c.hash == hash, api_key.c.revoked_at.is_(None))
+        row = (await self._connection.execute(query)).one_or_none()
+        return None if row is None else _key(row)
+
+    async def page(self, after: UUID | None, limit: int) -> list[ApiKey]:
+        """The keys that were not revoked, in the order of their ids."""
+        query = select(api_key).where(api_key.c.revoked_at.is_(None)).order_by(api_key.c.id).limit(limit)
+        if after is not None:
+            query = query.where(api_key.c.id > after)
+        return [_key(row) for row in await self._connection.execute(query)]
+
+    async def revoke(self, key_id: UUID, at: datetime) -> None:
+        """Raises NotFound, also for a key that was revoked before."""
+        statement = update(api_key).where(api_key.c.id == key_id, api_key.c.revoked_at.is_(None))
+        if not (await self._connection.execute(statement.values(revoked_at=at))).rowcount:
+            raise NotFound(f"There is no API key {key_id}.", fix="GET /api-keys lists those there are.")
+
+    async def touch(self, key_id: UUID, at: datetime) -> None:
+        """Notes when the key was last used, to the minute."""
+        statement = update(api_key).where(
+            api_key.c.id == key_id,
+            or_(api_key.c.last_used_at.is_(None), api_key.c.last_used_at <= at - TOUCHED_EVERY),
+        )
+        await self._connection.execute(statement.values(last_used_at=at))
+
+
+def _key(row: Row[Any]) -> ApiKey:
+    return ApiKey(
+        id=row.id,
+        name=row.name,
+        prefix=row.prefix,
+        scopes=frozenset(Scope(scope) for scope in row.scopes),
+        companies=None if row.companies is None else tuple(row.companies),
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        last_used_at=row.last_used_at,
+    )

@@ -1,0 +1,86 @@
+"""The connection of a company to CRM; its secrets are kept encrypted."""
+
+from typing import Any
+
+from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.secrets import Vault, join, split
+from app.db.tables import crm_connection
+from app.db.violations import translated
+from app.domain.company import ConnectionSetup, ConnectionStatus, Credentials
+from app.domain.errors import AlreadyExists, PreconditionFailed
+
+_AS_IS = (
+    "server_url", "api_version", "is_enabled", "app_id", "crm_version", "organization_id", "user_id",
+    "integration_solution_installed", "base_currency", "disabled_reason", "last_checked_at",
+)  # fmt: skip
+
+
+class SqlConnections:
+    """At most one connection for a company."""
+
+    def __init__(self, connection: AsyncConnection, vault: Vault) -> None:
+        self._connection = connection
+        self._vault = vault
+
+    async def find(self, company_id: int) -> ConnectionSetup | None:
+        """The connection of the company, with its secrets in the clear, if there is one."""
+        query = select(crm_connection).where(crm_connection.c.company_id == company_id)
+        row = (await self._connection.execute(query)).one_or_none()
+        return None if row is None else self._setup(row)
+
+    async def save(self, company_id: int, connection: ConnectionSetup) -> ConnectionSetup:
+        """Inserts or updates, guarded by revision: raises PreconditionFailed."""
+        changed = (
+            update(crm_connection)
+            .where(
+                crm_connection.c.company_id == company_id, crm_connection.c.revision == connection.revision
+            )
+            .values(self._values(connection) | {"revision": connection.revision + 1})
+            .returning(crm_connection)
+        )
+        row = (await self._connection.execute(changed)).one_or_none()
+        if row is None:
+            row = await self._insert(company_id, connection)
+        return self._setup(row)
+
+    async def delete(self, company_id: int) -> None:
+        """Removes the connection, if there is one."""
+        await self._connection.execute(
+            delete(crm_connection).where(crm_connection.c.company_id == company_id)
+        )
+
+    async def _insert(self, company_id: int, connection: ConnectionSetup) -> Row[Any]:
+        values = self._values(connection) | {"company_id": company_id, "revision": connection.revision}
+        stale = PreconditionFailed(
+            "The connection was changed since it was read.", fix="Read it again and repeat the change."
+        )
+        if connection.revision:
+            raise stale
+        try:
+            async with self._connection.begin_nested():
+                with translated("a connection of the company"):
+                    added = insert(crm_connection).values(values).returning(crm_connection)
+                    row: Row[Any] = (await self._connection.execute(added)).one()
+                    return row
+        except AlreadyExists as error:
+            raise stale from error
+
+    def _values(self, setup: ConnectionSetup) -> dict[str, Any]:
+        login = {name: getattr(setup.credentials, name) for name in Credentials.__slots__}
+        shown, hidden = split(login)
+        return {name: getattr(setup, name) for name in _AS_IS} | {
+            "authentication": {name: value for name, value in shown.items() if value is not None},
+            "secrets": self._vault.encrypt(hidden),
+            "status": setup.status,
+        }
+
+    def _setup(self, row: Row[Any]) -> ConnectionSetup:
+        login = join(row.authentication, self._vault.decrypt(row.secrets))
+        return ConnectionSetup(
+            credentials=Credentials(**login),
+            status=ConnectionStatus(row.status),
+            revision=row.revision,
+            **{name: getattr(row, name) for name in _AS_IS},
+        )

@@ -1,0 +1,102 @@
+"""A coupling as a row: each column once, with its type and the way there and back."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Row
+
+from app.db import values
+from app.db.values import clean
+from app.domain.coupling import Base, Coupling, CouplingStatus, Failure, SynchAction, SynchResult
+
+_COLUMNS = {
+    "id": "uuid",
+    "mapping": "text",
+    "nav_table": "text",
+    "nav_id": "uuid",
+    "nav_key": "text",
+    "crm_entity": "text",
+    "crm_id": "uuid",
+    "status": "text",
+    "base": "jsonb",
+    "nav_version": "text",
+    "crm_version": "text",
+    "last_synch_at": "timestamptz",
+    "last_synch_action": "text",
+    "last_synch_result": "text",
+    "last_error": "jsonb",
+    "last_job_id": "uuid",
+    "skipped": "boolean",
+}
+COLUMNS = ", ".join(_COLUMNS)
+TYPES = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
+ASSIGNMENTS = ", ".join(f"{name} = given.{name}" for name in _COLUMNS if name != "id")
+
+
+def encode(one: Coupling) -> dict[str, Any]:
+    """The coupling as JSON for `jsonb_to_recordset`, without its revision."""
+    base = one.base
+    return {
+        "id": one.id,
+        "mapping": one.mapping,
+        "nav_table": one.nav_table,
+        "nav_id": one.nav_id,
+        "nav_key": one.nav_key,
+        "crm_entity": one.crm_entity,
+        "crm_id": one.crm_id,
+        "status": one.status,
+        "base": None if base is None else {"nav": values.encode(base.nav), "crm": values.encode(base.crm)},
+        "nav_version": None if base is None else base.nav_version,
+        "crm_version": None if base is None else base.crm_version,
+        "last_synch_at": one.last_synch_at,
+        "last_synch_action": one.last_synch_action,
+        "last_synch_result": one.last_synch_result,
+        "last_error": None if one.last_error is None else encode_failure(one.last_error),
+        "last_job_id": one.last_job_id,
+        "skipped": one.skipped,
+    }
+
+
+def decode(row: Row[Any]) -> Coupling:
+    """The coupling out of its row."""
+    return Coupling(
+        id=row.id,
+        mapping=row.mapping,
+        nav_table=row.nav_table,
+        nav_id=row.nav_id,
+        nav_key=row.nav_key,
+        crm_entity=row.crm_entity,
+        crm_id=row.crm_id,
+        status=CouplingStatus(row.status),
+        base=_base(row),
+        last_synch_at=row.last_synch_at,
+        last_synch_action=None if row.last_synch_action is None else SynchAction(row.last_synch_action),
+        last_synch_result=None if row.last_synch_result is None else SynchResult(row.last_synch_result),
+        last_error=decode_failure(row.last_error),
+        last_job_id=row.last_job_id,
+        skipped=row.skipped,
+        revision=row.revision,
+    )
+
+
+def encode_failure(failure: Failure) -> dict[str, Any]:
+    """A failure as JSON; its texts may come from another system."""
+    return {
+        "code": failure.code,
+        "message": clean(failure.message),
+        "fix": None if failure.fix is None else clean(failure.fix),
+        "retryable": failure.retryable,
+    }
+
+
+def decode_failure(stored: Mapping[str, Any] | None) -> Failure | None:
+    """The failure out of JSON."""
+    return None if stored is None else Failure(**stored)
+
+
+def _base(row: Row[Any]) -> Base | None:
+    if row.base is None:
+        return None
+    return Base(
+        values.decode(row.base["nav"]), values.decode(row.base["crm"]), row.nav_version, row.crm_version
+    )

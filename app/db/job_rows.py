@@ -1,0 +1,102 @@
+"""A synch job as a row, there and back; and which jobs may start, said once for every query."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, String, and_, cast, exists, or_
+from sqlalchemy.sql import alias
+
+from app.db.coupling_rows import decode_failure, encode_failure
+from app.db.tables import synch_job
+from app.db.values import clean
+from app.domain.coupling import Failure
+from app.domain.job import Counts, JobStatus, SynchJob, SynchMode
+from app.domain.mapping import Direction
+
+_AS_IS = (
+    "id", "kind", "mapping", "expected", "attempt", "maximum_attempts", "fence", "parent_id", "entry_id", "request",
+    "message", "cancel_requested", "created_at", "started_at", "finished_at", "not_before",
+)  # fmt: skip
+NOT_ENDED = (JobStatus.QUEUED, JobStatus.RUNNING)
+
+
+def encode(company_id: int, job: SynchJob) -> dict[str, Any]:
+    """The job as the parameters of an insert."""
+    return {name: getattr(job, name) for name in _AS_IS} | {
+        "company_id": company_id,
+        "mode": job.mode,
+        "direction": job.direction,
+        "status": job.status,
+        "counts": {direction: encode_counts(counts) for direction, counts in job.counts.items()},
+        "request": dict(job.request),
+        "error": encode_error(job.error),
+    }
+
+
+def decode(row: Row[Any]) -> SynchJob:
+    """The job out of its row."""
+    return SynchJob(
+        **{name: getattr(row, name) for name in _AS_IS},
+        mode=SynchMode(row.mode),
+        direction=None if row.direction is None else Direction(row.direction),
+        status=JobStatus(row.status),
+        counts={direction: Counts(**counts) for direction, counts in row.counts.items()},
+        error=decode_failure(row.error),
+    )
+
+
+def encode_counts(counts: Counts) -> dict[str, int]:
+    """Counts as JSON, without the zeros."""
+    return {name: number for name, number in asdict(counts).items() if number}
+
+
+def encode_error(error: Failure | None) -> dict[str, Any] | None:
+    """Why a job failed, as JSON."""
+    return None if error is None else encode_failure(error)
+
+
+def storable(message: str | None) -> str | None:
+    """A message as PostgreSQL can keep it."""
+    return None if message is None else clean(message)
+
+
+def summed(parent: SynchJob, children: Iterable[SynchJob]) -> SynchJob:
+    """The parent with the sums of its children."""
+    counts: dict[str, Counts] = {}
+    expected: int | None = None
+    for child in children:
+        for direction, counted in child.counts.items():
+            counts[direction] = counts.get(direction, Counts()) + counted
+        if child.expected is not None:
+            expected = (expected or 0) + child.expected
+    return replace(parent, counts=counts, expected=expected)
+
+
+def unblocked() -> ColumnElement[bool]:
+    """No sibling that the job depends on is still to end, and it is no parent."""
+    sibling, child = alias(synch_job), alias(synch_job)
+    awaited = exists().where(
+        sibling.c.parent_id == synch_job.c.parent_id,
+        synch_job.c.request["depends_on"].op("?")(cast(sibling.c.id, String)),
+        sibling.c.status.in_(NOT_ENDED),
+    )
+    return ~awaited & ~exists().where(child.c.parent_id == synch_job.c.id)
+
+
+def mapping_free() -> ColumnElement[bool]:
+    """No job of the mapping is running."""
+    other = alias(synch_job)
+    running = exists().where(
+        other.c.company_id == synch_job.c.company_id,
+        other.c.mapping == synch_job.c.mapping,
+        other.c.status == JobStatus.RUNNING,
+    )
+    return or_(synch_job.c.mapping.is_(None), ~running)
+
+
+def fenced(job: SynchJob) -> ColumnElement[bool]:
+    """The job is running and has not been claimed since."""
+    return and_(
+        synch_job.c.id == job.id, synch_job.c.fence == job.fence, synch_job.c.status == JobStatus.RUNNING
+    )

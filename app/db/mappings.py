@@ -1,0 +1,214 @@
+"""Integration table mappings with their field rows, and option mappings."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.arrays import one_of_texts
+from app.db.tables import integration_field_mapping as field_row
+from app.db.tables import integration_table_mapping as table_row
+from app.db.tables import option_mapping
+from app.db.violations import translated
+from app.domain.errors import MappingNotFound, PreconditionFailed
+from app.domain.mapping import (
+    DeletionConflictResolution,
+    Direction,
+    FieldMapping,
+    FieldStatus,
+    TableMapping,
+    UpdateConflictResolution,
+)
+from app.domain.records import Side
+from app.ports import StoredMapping
+
+_AS_IS = (
+    "nav_table", "crm_entity", "direction", "nav_filter", "crm_filter", "synch_only_coupled_records",
+    "update_conflict_resolution", "deletion_conflict_resolution", "nav_template", "crm_template", "is_default",
+    "option_attribute", "position",
+)  # fmt: skip
+_FIELD_AS_IS = (
+    "nav_field", "crm_attribute", "direction", "constant_value", "transformation", "clear_value_on_failed_synch",
+    "not_null", "validate", "status",
+)  # fmt: skip
+
+
+class SqlMappings:
+    """The integration table mappings of all companies."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def get(self, company_id: int, name: str) -> StoredMapping:
+        """The mapping of that name. Raises MappingNotFound."""
+        found = await self._load(company_id, name)
+        if not found:
+            raise _missing(name)
+        return found[0]
+
+    async def all(self, company_id: int) -> list[StoredMapping]:
+        """In the order of their position, then name."""
+        return await self._load(company_id)
+
+    async def add(self, company_id: int, mapping: TableMapping) -> StoredMapping:
+        """Raises AlreadyExists."""
+        values = _values(mapping) | {"company_id": company_id, "name": mapping.name}
+        with translated(f"an integration table mapping {mapping.name}"):
+            await self._connection.execute(insert(table_row).values(values))
+        await self._insert_fields(company_id, mapping)
+        return await self.get(company_id, mapping.name)
+
+    async def save(
+        self, company_id: int, mapping: TableMapping, revision: int | None = None
+    ) -> StoredMapping:
+        """Replaces the mapping and its field rows (rows keep their ids). Raises PreconditionFailed."""
+        statement = (
+            update(table_row)
+            .where(table_row.c.company_id == company_id, table_row.c.name == mapping.name)
+            .values(_values(mapping) | {"revision": table_row.c.revision + 1})
+        )
+        if revision is not None:
+            statement = statement.where(table_row.c.revision == revision)
+        if not (await self._connection.execute(statement)).rowcount:
+            await self.get(company_id, mapping.name)
+            raise PreconditionFailed(
+                f"The integration table mapping {mapping.name} was changed since it was read.",
+                fix="Read it again and repeat the change.",
+            )
+        await self._connection.execute(
+            delete(field_row).where(field_row.c.company_id == company_id, field_row.c.mapping == mapping.name)
+        )
+        await self._insert_fields(company_id, mapping)
+        return await self.get(company_id, mapping.name)
+
+    async def delete(self, company_id: int, names: Collection[str] | None = None) -> tuple[int, int]:
+        """Deletes these mappings, or all; how many mappings and field rows went."""
+        fields = delete(field_row).where(field_row.c.company_id == company_id)
+        tables = delete(table_row).where(table_row.c.company_id == company_id)
+        if names is not None:
+            fields = fields.where(one_of_texts(field_row.c.mapping, names))
+            tables = tables.where(one_of_texts(table_row.c.name, names))
+        fields_gone = (await self._connection.execute(fields)).rowcount
+        return (await self._connection.execute(tables)).rowcount, fields_gone
+
+    async def set_watermark(
+        self, company_id: int, mapping: str, side: Side, watermark: str | None, until: datetime | None
+    ) -> None:
+        """Moves one side's watermark; no change of the mapping, so its revision stays. Raises MappingNotFound."""
+        moved = await self._connection.execute(
+            update(table_row)
+            .where(table_row.c.company_id == company_id, table_row.c.name == mapping)
+            .values({f"{side}_watermark": watermark, f"{side}_synched_until": until})
+        )
+        if not moved.rowcount:
+            raise _missing(mapping)
+
+    async def _load(self, company_id: int, name: str | None = None) -> list[StoredMapping]:
+        tables = select(table_row).where(table_row.c.company_id == company_id)
+        fields = select(field_row).where(field_row.c.company_id == company_id)
+        if name is not None:
+            tables = tables.where(table_row.c.name == name)
+            fields = fields.where(field_row.c.mapping == name)
+        rows = (await self._connection.execute(tables.order_by(table_row.c.position, table_row.c.name))).all()
+        below: defaultdict[str, list[FieldMapping]] = defaultdict(list)
+        for row in await self._connection.execute(fields.order_by(field_row.c.position)) if rows else ():
+            below[row.mapping].append(_field(row))
+        return [_stored(row, below[row.name]) for row in rows]
+
+    async def _insert_fields(self, company_id: int, mapping: TableMapping) -> None:
+        kept = [row for row in mapping.fields if row.rule is None]
+        if not kept:
+            return
+        rows = [
+            {name: getattr(row, name) for name in _FIELD_AS_IS}
+            | {
+                "id": row.id or uuid4(),
+                "company_id": company_id,
+                "mapping": mapping.name,
+                "position": position,
+            }
+            for position, row in enumerate(kept)
+        ]
+        with translated(f"a field row of the integration table mapping {mapping.name} with that id"):
+            await self._connection.execute(insert(field_row), rows)
+
+
+class SqlOptionMappings:
+    """Which NAV record stands for which option value of a CRM attribute."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def replace(
+        self, company_id: int, nav_table: str, crm_attribute: str, values: Mapping[str, int]
+    ) -> None:
+        """Which NAV key stands for which option value; what stood there before goes."""
+        await self._connection.execute(
+            delete(option_mapping).where(
+                option_mapping.c.company_id == company_id,
+                option_mapping.c.nav_table == nav_table,
+                option_mapping.c.crm_attribute == crm_attribute,
+            )
+        )
+        same = {"company_id": company_id, "nav_table": nav_table, "crm_attribute": crm_attribute}
+        rows = [same | {"nav_key": key, "option_value": value} for key, value in values.items()]
+        if rows:
+            with translated(f"the option values of {crm_attribute}"):
+                await self._connection.execute(insert(option_mapping), rows)
+
+    async def all(self, company_id: int) -> dict[tuple[str, str], dict[str, int]]:
+        """By NAV table and CRM attribute: key -> option value."""
+        query = (
+            select(option_mapping)
+            .where(option_mapping.c.company_id == company_id)
+            .order_by(option_mapping.c.option_value, option_mapping.c.nav_key)
+        )
+        found: defaultdict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+        for row in await self._connection.execute(query):
+            found[row.nav_table, row.crm_attribute][row.nav_key] = row.option_value
+        return dict(found)
+
+
+def _missing(name: str) -> MappingNotFound:
+    return MappingNotFound(
+        f"There is no integration table mapping {name}.",
+        fix="GET integration-table-mappings lists those there are.",
+    )
+
+
+def _values(mapping: TableMapping) -> dict[str, Any]:
+    return {name: getattr(mapping, name) for name in _AS_IS} | {"depends_on": list(mapping.depends_on)}
+
+
+def _field(row: Row[Any]) -> FieldMapping:
+    same = {name: getattr(row, name) for name in _FIELD_AS_IS}
+    return FieldMapping(
+        **same | {"id": row.id, "direction": Direction(row.direction), "status": FieldStatus(row.status)}
+    )
+
+
+def _stored(row: Row[Any], fields: Sequence[FieldMapping]) -> StoredMapping:
+    same = {name: getattr(row, name) for name in _AS_IS}
+    mapping = TableMapping(
+        **same
+        | {
+            "name": row.name,
+            "direction": Direction(row.direction),
+            "update_conflict_resolution": UpdateConflictResolution(row.update_conflict_resolution),
+            "deletion_conflict_resolution": DeletionConflictResolution(row.deletion_conflict_resolution),
+            "depends_on": tuple(row.depends_on),
+            "fields": tuple(fields),
+        }
+    )
+    return StoredMapping(
+        mapping,
+        nav_watermark=row.nav_watermark,
+        crm_watermark=row.crm_watermark,
+        nav_synched_until=row.nav_synched_until,
+        crm_synched_until=row.crm_synched_until,
+        revision=row.revision,
+    )

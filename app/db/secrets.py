@@ -1,0 +1,113 @@
+"""Secrets at rest: encrypted with the first of several keys, readable with each of them."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cryptography.fernet import Fernet, InvalidToken
+from pydantic_core import from_json, to_json
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.tables import company, crm_connection
+from app.domain.errors import SecretsUnreadable
+
+SECRET_NAMES = frozenset(
+    {
+        "password",
+        "client_secret",
+        "private_key",
+        "private_key_password",
+        "web_service_access_key",
+        "access_key",
+    }
+)
+"""The names under which a connector's settings hold secrets, however deep."""
+
+
+class Vault:
+    """Encrypts small documents. What it made begins with the id of the key, so that a rotation can tell
+    what is left to do and a missing key can be named."""
+
+    def __init__(self, keys: Sequence[str | bytes]) -> None:
+        """`keys` are Fernet keys; the first encrypts, all decrypt."""
+        if not keys:
+            raise ValueError("A vault needs at least one key.")
+        self._keys = {_key_id(key): Fernet(key) for key in keys}
+        self._current = _key_id(keys[0])
+
+    def encrypt(self, document: Mapping[str, Any]) -> bytes:
+        """The document, encrypted with the first key."""
+        return self._current + b":" + self._keys[self._current].encrypt(to_json(document))
+
+    def decrypt(self, stored: bytes) -> dict[str, Any]:
+        """The document. Raises SecretsUnreadable when its key is not among ours or it was altered."""
+        key_id, _, token = bytes(stored).partition(b":")
+        if key_id not in self._keys:
+            raise SecretsUnreadable(
+                f"A stored secret was encrypted with the key {key_id.decode(errors='replace')}, which is not among "
+                f"the {len(self._keys)} keys of this service.",
+                fix="Add that key to NAVCRM_SECRET_KEYS, or save the secret again.",
+            )
+        try:
+            document: dict[str, Any] = from_json(self._keys[key_id].decrypt(token))
+        except InvalidToken:
+            raise SecretsUnreadable(
+                "A stored secret is damaged: it does not match the key it was encrypted with.",
+                fix="Save the secret again.",
+            ) from None
+        return document
+
+    def is_current(self, stored: bytes) -> bool:
+        """Whether it was encrypted with the first key."""
+        return bytes(stored).partition(b":")[0] == self._current
+
+    def rotate(self, stored: bytes) -> bytes:
+        """The same document, encrypted with the first key."""
+        return stored if self.is_current(stored) else self.encrypt(self.decrypt(stored))
+
+
+def _key_id(key: str | bytes) -> bytes:
+    raw = key.encode() if isinstance(key, str) else key
+    return hashlib.sha256(raw).hexdigest()[:8].encode()
+
+
+async def rotate(connection: AsyncConnection, vault: Vault) -> int:
+    """Encrypts every stored secret with the first key; how many were not. Older keys may be dropped then."""
+    count = 0
+    for table, key, column in (
+        (crm_connection, crm_connection.c.company_id, crm_connection.c.secrets),
+        (company, company.c.id, company.c.nav_secrets),
+    ):
+        found = await connection.execute(select(key, column).where(column.is_not(None)).with_for_update())
+        for row_id, stored in found.all():
+            if not vault.is_current(stored):
+                await connection.execute(
+                    update(table).where(key == row_id).values({column.name: vault.rotate(stored)})
+                )
+                count += 1
+    return count
+
+
+def split(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings without their secrets, and the secrets alone in the same shape."""
+    shown: dict[str, Any] = {}
+    hidden: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            shown[name], below = split(value)
+            if below:
+                hidden[name] = below
+        elif name in SECRET_NAMES and value is not None:
+            hidden[name] = value
+        else:
+            shown[name] = value
+    return shown, hidden
+
+
+def join(shown: Mapping[str, Any], hidden: Mapping[str, Any]) -> dict[str, Any]:
+    """What `split` took apart."""
+    joined = dict(shown)
+    for name, value in hidden.items():
+        joined[name] = join(joined.get(name) or {}, value) if isinstance(value, Mapping) else value
+    return joined

@@ -1,0 +1,164 @@
+"""What became of every record: outcomes, errors, and the history of what was written."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, Select, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.coupling_rows import decode_failure, encode_failure
+from app.db.tables import synch_job, synch_outcome
+from app.db.values import clean, decode_value, encode_value
+from app.domain.coupling import Change, Outcome, SynchAction
+from app.domain.records import Side
+from app.ports import LoggedOutcome
+
+LOG_UNMODIFIED = "log_unmodified"
+"""The flag in a job's request that asks for an outcome of every record, changed or not."""
+_CHANGES = (
+    1000  # more than a record has fields: a change's position is its outcome's times this, plus its own
+)
+_AS_IS = ("direction", "nav_table", "nav_key", "nav_id", "crm_entity", "crm_id", "coupling_id", "reason")
+
+
+class SqlSynchLog:
+    """The log of all companies; the newest has the highest position."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def add(
+        self, company_id: int, job_id: UUID | None, outcomes: Sequence[Outcome], at: datetime
+    ) -> None:
+        """Records outcomes, their errors and the history of what was written, in sets.
+
+        Records found unmodified are left out unless the job's request asks for them (`log_unmodified`).
+        The mapping is the one in an outcome's `extra`, or the job's.
+        """
+        if not outcomes:
+            return
+        mapping, everything = await self._of_job(job_id)
+        rows = [
+            _row(one, mapping) | {"company_id": company_id, "job_id": job_id, "at": at}
+            for one in outcomes
+            if everything or one.action is not SynchAction.UNMODIFIED
+        ]
+        if rows:
+            await self._connection.execute(insert(synch_outcome), rows)
+
+    async def outcomes(
+        self, company_id: int, job_id: UUID, result: str | None, after: int, limit: int
+    ) -> list[LoggedOutcome]:
+        """The outcomes of a job and of its children in the order they were recorded, from the one after
+        position `after` on; `result` is an action."""
+        children = select(synch_job.c.id).where(synch_job.c.parent_id == job_id)
+        query = _of(company_id).where(
+            (synch_outcome.c.job_id == job_id) | synch_outcome.c.job_id.in_(children),
+            synch_outcome.c.id > after,
+        )
+        if result is not None:
+            query = query.where(synch_outcome.c.action == result)
+        return await self._read(query.order_by(synch_outcome.c.id).limit(limit))
+
+    async def errors(
+        self,
+        company_id: int,
+        *,
+        job_id: UUID | None = None,
+        mapping: str | None = None,
+        code: str | None = None,
+        after: int | None = None,
+        limit: int = 100,
+    ) -> list[LoggedOutcome]:
+        """The newest first; `position` continues."""
+        query = _of(company_id).where(synch_outcome.c.error_code.is_not(None))
+        if job_id is not None:
+            children = select(synch_job.c.id).where(synch_job.c.parent_id == job_id)
+            query = query.where((synch_outcome.c.job_id == job_id) | synch_outcome.c.job_id.in_(children))
+        if mapping is not None:
+            query = query.where(synch_outcome.c.mapping == mapping)
+        if code is not None:
+            query = query.where(synch_outcome.c.error_code == code)
+        if after is not None:
+            query = query.where(synch_outcome.c.id < after)
+        return await self._read(query.order_by(synch_outcome.c.id.desc()).limit(limit))
+
+    async def history(
+        self, company_id: int, coupling_id: UUID, after: int | None, limit: int
+    ) -> list[Mapping[str, Any]]:
+        """Every write of one coupling: `at`, `job_id`, `action`, `direction`, `side`, `field`, `old`, `new` and
+        `position`, which continues. The newest first; the fields of one write in their order."""
+        query = _of(company_id).where(
+            synch_outcome.c.coupling_id == coupling_id, synch_outcome.c.changes.is_not(None)
+        )
+        if after is not None:
+            query = query.where(synch_outcome.c.id <= after // _CHANGES)
+        found = await self._read(query.order_by(synch_outcome.c.id.desc()).limit(limit))
+        writes = [write for logged in found for write in _writes(logged)]
+        return [write for write in writes if after is None or write["position"] < after][:limit]
+
+    async def _of_job(self, job_id: UUID | None) -> tuple[str | None, bool]:
+        if job_id is None:
+            return None, True
+        query = select(synch_job.c.mapping, synch_job.c.request).where(synch_job.c.id == job_id)
+        row = (await self._connection.execute(query)).one_or_none()
+        return (None, False) if row is None else (row.mapping, bool(row.request.get(LOG_UNMODIFIED)))
+
+    async def _read(self, query: Select[Any]) -> list[LoggedOutcome]:
+        return [_logged(row) for row in await self._connection.execute(query)]
+
+
+def _of(company_id: int) -> Select[Any]:
+    return select(synch_outcome).where(synch_outcome.c.company_id == company_id)
+
+
+def _row(one: Outcome, mapping: str | None) -> dict[str, Any]:
+    changes = [
+        [change.side, change.field, encode_value(change.old), encode_value(change.new)]
+        for change in one.changes
+    ]
+    return {name: getattr(one, name) for name in _AS_IS} | {
+        "mapping": one.extra.get("mapping", mapping),
+        "action": one.action,
+        "message": None if one.message is None else clean(one.message),
+        "error_code": None if one.error is None else one.error.code,
+        "error": None if one.error is None else encode_failure(one.error),
+        "extra": dict(one.extra) or None,
+        "changes": changes or None,
+    }
+
+
+def _logged(row: Row[Any]) -> LoggedOutcome:
+    outcome = Outcome(
+        action=SynchAction(row.action),
+        message=row.message,
+        error=decode_failure(row.error),
+        changes=tuple(
+            Change(Side(side), field, decode_value(old), decode_value(new))
+            for side, field, old, new in row.changes or ()
+        ),
+        extra=row.extra or {},
+        **{name: getattr(row, name) for name in _AS_IS},
+    )
+    return LoggedOutcome(outcome, row.job_id, row.at, row.id)
+
+
+def _writes(logged: LoggedOutcome) -> list[Mapping[str, Any]]:
+    """One for each field, the first field with the highest position."""
+    count = len(logged.outcome.changes)
+    return [
+        {
+            "position": logged.position * _CHANGES + count - 1 - number,
+            "at": logged.at,
+            "job_id": logged.job_id,
+            "action": logged.outcome.action,
+            "direction": logged.outcome.direction,
+            "side": change.side,
+            "field": change.field,
+            "old": change.old,
+            "new": change.new,
+        }
+        for number, change in enumerate(logged.outcome.changes)
+    ]

@@ -1,0 +1,64 @@
+"""Short transactions on our memory."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.db.api_keys import SqlApiKeys
+from app.db.companies import SqlCompanies
+from app.db.connection import SqlConnections
+from app.db.couplings import SqlCouplings
+from app.db.idempotency import SqlIdempotencyKeys
+from app.db.job_queue import SqlJobQueue
+from app.db.jobs import SqlSynchJobs
+from app.db.mappings import SqlMappings, SqlOptionMappings
+from app.db.secrets import Vault
+from app.db.synch_log import SqlSynchLog
+from app.db.workers import SqlWorkers
+from app.ports import (
+    ApiKeys,
+    Companies,
+    Connections,
+    Couplings,
+    IdempotencyKeys,
+    JobQueue,
+    Mappings,
+    OptionMappings,
+    SynchJobs,
+    SynchLog,
+    Transaction,
+    Workers,
+)
+
+
+class SqlTransaction:
+    """The repositories, all on one connection and so in one transaction."""
+
+    def __init__(self, connection: AsyncConnection, vault: Vault) -> None:
+        self.companies: Companies = SqlCompanies(connection, vault)
+        self.connections: Connections = SqlConnections(connection, vault)
+        self.mappings: Mappings = SqlMappings(connection)
+        self.option_mappings: OptionMappings = SqlOptionMappings(connection)
+        self.couplings: Couplings = SqlCouplings(connection)
+        self.jobs: SynchJobs = SqlSynchJobs(connection)
+        self.synch_log: SynchLog = SqlSynchLog(connection)
+        self.job_queue: JobQueue = SqlJobQueue(connection)
+        self.api_keys: ApiKeys = SqlApiKeys(connection)
+        self.idempotency: IdempotencyKeys = SqlIdempotencyKeys(connection)
+        self.workers: Workers = SqlWorkers(connection)
+
+
+class SqlUnitOfWork:
+    """Opens transactions; each sees what others committed before each of its statements."""
+
+    def __init__(self, engine: AsyncEngine, vault: Vault) -> None:
+        # Said here, because the default of a server may be another, and claims and reservations count on it.
+        self._engine = engine.execution_options(isolation_level="READ COMMITTED")
+        self._vault = vault
+
+    @asynccontextmanager
+    async def __call__(self) -> AsyncIterator[Transaction]:
+        """A transaction: commits when its block ends, rolls back when it raises."""
+        async with self._engine.begin() as connection:
+            yield SqlTransaction(connection, self._vault)

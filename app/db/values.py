@@ -1,0 +1,84 @@
+"""Values as JSON keeps them: text, whole numbers, truth and nothing as they are, the rest as `[tag, text, ...]`.
+
+What goes in comes out equal and of the same type. JSON numbers are whole here: a decimal that went through
+one could come back changed.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from app.domain.records import Reference, Value, Values
+
+_PLAIN = frozenset({bool, int, type(None)})
+_NUL = "\x00"
+
+
+def encode(values: Values) -> dict[str, Any]:
+    """The values of a record as JSON."""
+    return {
+        name: value
+        if type(value) in _PLAIN or (type(value) is str and _storable(value))
+        else encode_value(value)
+        for name, value in values.items()
+    }
+
+
+def decode(stored: Mapping[str, Any]) -> dict[str, Value]:
+    """The values of a record out of JSON."""
+    return {name: decode_value(value) if type(value) is list else value for name, value in stored.items()}
+
+
+def encode_value(value: object) -> Any:
+    """One value as JSON. Raises TypeError for what is no value of a record."""
+    match value:
+        case None | bool() | int():
+            return value
+        case str():
+            return str(value) if _storable(value) else ["x", value.encode("utf-16-le", "surrogatepass").hex()]
+        case Decimal():
+            return ["n", str(value)]
+        case datetime():  # before date, which it is too
+            return ["t", value.isoformat()]
+        case date():
+            return ["d", value.isoformat()]
+        case UUID():
+            return ["u", value.hex]
+        case Reference(id=record, entity=entity):
+            return ["r", record.hex] if entity is None else ["r", record.hex, entity]
+    raise TypeError(f"{value!r} ({type(value).__name__}) is no value of a record.")
+
+
+def decode_value(stored: Any) -> Any:
+    """One value out of JSON."""
+    return _DECODE[stored[0]](stored) if type(stored) is list else stored
+
+
+def clean(text: str) -> str:
+    """Text that PostgreSQL can keep: messages of other systems may hold characters it cannot."""
+    return text if _storable(text) else text.replace(_NUL, "").encode("utf-8", "replace").decode()
+
+
+def _storable(text: str) -> bool:
+    """Whether PostgreSQL can keep the text as it is: no NUL, no half of a surrogate pair."""
+    if _NUL in text:
+        return False
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+_DECODE: dict[str, Callable[[list[str]], object]] = {
+    "x": lambda stored: bytes.fromhex(stored[1]).decode("utf-16-le", "surrogatepass"),
+    "n": lambda stored: Decimal(stored[1]),
+    "t": lambda stored: datetime.fromisoformat(stored[1]),
+    "d": lambda stored: date.fromisoformat(stored[1]),
+    "u": lambda stored: UUID(stored[1]),
+    "r": lambda stored: Reference(UUID(stored[1]), stored[2] if len(stored) > 2 else None),
+}

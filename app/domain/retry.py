@@ -1,0 +1,48 @@
+"""Whether a job that failed or was lost is tried again: from the error and the attempt to a value."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from app.domain.errors import Busy, SideUnavailable, StaleRecord, Throttled
+
+FIRST_DELAY = timedelta(seconds=30)  # nav-behaviour 13.1
+LONGEST_DELAY = timedelta(hours=1)
+LOSSES = 3
+"""How often a job may lose its worker beyond its attempts; then it is taken for what kills the workers."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryIn:
+    """Try again after so long."""
+
+    delay: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """It would fail again, or has failed often enough."""
+
+
+def after_failure(
+    error: Exception, attempt: int, maximum_attempts: int, first_delay: timedelta = FIRST_DELAY
+) -> RetryIn | GiveUp:
+    """What becomes of a job whose `attempt`, counted from 1, ended with this error.
+
+    What may be different next time is tried again with a delay that doubles (nav-behaviour 13.3), and
+    not before CRM allows. Everything else needs a person.
+    """
+    if attempt >= maximum_attempts:
+        return GiveUp()
+    delay = min(first_delay * 2 ** min(attempt - 1, 20), LONGEST_DELAY)
+    match error:
+        case Throttled(retry_after=asked):
+            return RetryIn(max(asked, delay))
+        case SideUnavailable() | StaleRecord() | Busy() if error.retryable:
+            return RetryIn(delay)
+        case _:
+            return GiveUp()
+
+
+def after_loss(attempt: int, maximum_attempts: int) -> RetryIn | GiveUp:
+    """What becomes of a job whose worker vanished during this attempt."""
+    return RetryIn(timedelta()) if attempt < maximum_attempts + LOSSES else GiveUp()

@@ -1,0 +1,84 @@
+"""When a recurring job queue entry runs, and how it stands after a run (nav-behaviour 13)."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from app.domain.errors import ConnectionDisabled
+from app.domain.job import EntryStatus, JobQueueEntry, JobStatus, SynchJob, SynchMode
+
+RERUN_DELAY = "rerun_delay_seconds"
+"""Where the request of a job holds the delay before its second attempt."""
+
+
+def job_of(entry: JobQueueEntry, job_id: UUID, now: datetime) -> SynchJob:
+    """The synch job that carries out one run of the entry."""
+    return SynchJob(
+        id=job_id,
+        kind=entry.kind,
+        mapping=entry.mapping,
+        mode=SynchMode.MODIFIED,
+        maximum_attempts=entry.maximum_attempts,
+        entry_id=entry.id,
+        request={RERUN_DELAY: entry.rerun_delay.total_seconds()},
+        created_at=now,
+    )
+
+
+def started(entry: JobQueueEntry, job: SynchJob) -> JobQueueEntry:
+    """The entry while that job is in the queue or running. One that is held stays so."""
+    held = entry.status is EntryStatus.ON_HOLD
+    return replace(
+        entry,
+        status=entry.status if held else EntryStatus.IN_PROCESS,
+        last_job_id=job.id,
+        attempts=0,
+        error_message=None,
+    )
+
+
+def after_run(entry: JobQueueEntry, job: SynchJob | None, now: datetime) -> JobQueueEntry:
+    """The entry after its job ended, or was deleted (None).
+
+    Records that failed are no failure of the run. A run that found the connection disabled waits until
+    it is enabled again; one that failed otherwise, its attempts used up, needs a person. An entry
+    that a person has meanwhile put on hold stays there.
+    """
+    if job is None:
+        return entry if entry.status is not EntryStatus.IN_PROCESS else _ready(entry, now)
+    entry = replace(
+        entry,
+        last_run_at=job.started_at or now,
+        attempts=job.attempt,
+        active_at=now if entry.active_at is None or _did_something(job) else entry.active_at,
+        error_message=job.message if job.status is JobStatus.FAILED else None,
+    )
+    if entry.status is not EntryStatus.IN_PROCESS:
+        return entry
+    if job.error is not None:
+        disabled = job.error.code == ConnectionDisabled.code
+        return _ready(entry, now) if disabled else replace(entry, status=EntryStatus.ERROR)
+    if _inactive(entry, job, now):
+        return replace(entry, status=EntryStatus.ON_HOLD_INACTIVITY, earliest_start_at=now + _timeout(entry))
+    return _ready(entry, now)
+
+
+def _ready(entry: JobQueueEntry, now: datetime) -> JobQueueEntry:
+    start = now + timedelta(minutes=entry.minutes_between_runs)
+    return replace(entry, status=EntryStatus.READY, earliest_start_at=start)
+
+
+def _did_something(job: SynchJob) -> bool:
+    counted = job.counted
+    return bool(counted.inserted or counted.modified or counted.deleted or counted.failed)
+
+
+def _timeout(entry: JobQueueEntry) -> timedelta:
+    return timedelta(minutes=entry.inactivity_timeout_minutes or 0)
+
+
+def _inactive(entry: JobQueueEntry, job: SynchJob, now: datetime) -> bool:
+    """Whether nothing happened for as long as the entry allows."""
+    if not entry.inactivity_timeout_minutes or _did_something(job) or entry.active_at is None:
+        return False
+    return now - entry.active_at >= _timeout(entry)
