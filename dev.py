@@ -42,19 +42,11 @@ LINT = (
 )
 NAVCRM = ["-c", "from app.cli import main; main()"]
 TESTS = ("tests", ["-m", "pytest", "-q", "-n", "2", "--dist", "worksteal"])
-COMPILE = [
-    "-m",
-    "uv",
-    "pip",
-    "compile",
-    "pyproject.toml",
-    "--quiet",
-    "--universal",
-    "--python-version",
-    "3.11",
-]
-COMPILE += ["--all-extras", "--generate-hashes", "--no-annotate", "--no-header"]
-COMPILE += ["--no-emit-index-url", "--no-emit-find-links"]
+# fmt: off
+COMPILE = ["-m", "uv", "pip", "compile", "pyproject.toml", "--quiet", "--universal", "--python-version", "3.11",
+           "--all-extras", "--generate-hashes", "--no-annotate", "--no-header",
+           "--no-emit-index-url", "--no-emit-find-links"]
+# fmt: on
 
 
 def main(arguments: list[str]) -> int:
@@ -84,11 +76,12 @@ def set_up() -> None:
     if sys.version_info < (3, 11):  # noqa: UP036 - whoever has an older one shall read this, not a syntax error
         sys.exit(f"navcrm needs Python 3.11 or newer; {sys.executable} is {sys.version.split()[0]}.")
     with alone():
-        wanted = hashlib.sha256(LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
+        parts = (LOCK.read_bytes(), (ROOT / "pyproject.toml").read_bytes(), os.fsencode(ROOT))
+        wanted = hashlib.sha256(b"\0".join(parts)).hexdigest()
+        if PYTHON.exists() and INSTALLED.exists() and INSTALLED.read_text() == wanted:
+            return
         if not works():
             make_venv()
-        elif INSTALLED.exists() and INSTALLED.read_text() == wanted:
-            return
         print("Setting up .venv from requirements.lock ...", flush=True)
         began = time.monotonic()
         install()
