@@ -163,6 +163,10 @@ class NavRecord:
     values: Values
     modified_at: datetime | None = None
 
+    def snapshot(self, integration_id: UUID) -> Snapshot:
+        """The record under its integration id."""
+        return Snapshot(integration_id, self.key, self.version, self.values, self.modified_at)
+
 
 class NavSide(RecordStore, Protocol):
     """What only NAV can do."""

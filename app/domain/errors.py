@@ -265,6 +265,12 @@ class DeletionConflict(RuleBroken):
     code = "deletion-conflict"
 
 
+class TooManyDeletions(RuleBroken):
+    """So many records were deleted that a person has to confirm it."""
+
+    code = "too-many-deletions"
+
+
 class Busy(RuleBroken):
     """Something else is working on this right now."""
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from app.domain import conversion
 from app.domain.company import Company
-from app.domain.coupling import Coupling, CouplingStatus, Outcome, SynchAction
+from app.domain.coupling import Coupling, CouplingStatus, SynchAction
 from app.domain.eligibility import require_creation
 from app.domain.errors import (
     DirectionNotAllowed,
@@ -18,8 +18,8 @@ from app.domain.errors import (
 from app.domain.mapping import Direction, FieldMapping
 from app.domain.records import Side, Snapshot
 from app.domain.transfer import needs, translate
-from app.ports import Context, Transaction
-from app.use_cases import synchronize
+from app.ports import Context
+from app.use_cases import deleted, synchronize
 from app.use_cases.lookups import Resolver
 from app.use_cases.results import (
     ComparedField,
@@ -165,7 +165,8 @@ async def _couple(
         if held.id != coupling.id and (held.nav_id, held.crm_id) != (coupling.nav_id, coupling.crm_id):
             side = Side.NAV if held.nav_id == coupling.nav_id else Side.CRM
             raise synchronize.already_coupled(f"{setting.shape.nav.label} {about.snapshot.key}", held, side)
-        await _log(tx, setting, held, SynchAction.COUPLED, ctx)
+        outcome = deleted.outcome(None, held, SynchAction.COUPLED)
+        await tx.synch_log.add(setting.company.id, None, [outcome], ctx.clock.now())
     return held, held.id == coupling.id
 
 
@@ -204,22 +205,6 @@ async def _current(ctx: Context, setting: Setting, coupling: Coupling) -> Couple
     async with ctx.uow() as tx:
         current = await tx.couplings.get(setting.company.id, coupling.id)
     return linked(setting.company, setting.connection, current)
-
-
-async def _log(
-    tx: Transaction, setting: Setting, coupling: Coupling, action: SynchAction, ctx: Context
-) -> None:
-    outcome = Outcome(
-        action=action,
-        nav_table=coupling.nav_table,
-        nav_key=coupling.nav_key,
-        nav_id=coupling.nav_id,
-        crm_entity=coupling.crm_entity,
-        crm_id=coupling.crm_id,
-        coupling_id=coupling.id,
-        extra={"mapping": coupling.mapping},
-    )
-    await tx.synch_log.add(setting.company.id, None, [outcome], ctx.clock.now())
 
 
 async def couple_many(
@@ -282,16 +267,7 @@ async def delete_coupling(ctx: Context, company: Company, coupling_id: UUID) -> 
     async with ctx.uow() as tx:
         coupling = await tx.couplings.get(company.id, coupling_id)
         await tx.couplings.delete(company.id, [coupling.id])
-        outcome = Outcome(
-            action=SynchAction.UNCOUPLED,
-            nav_table=coupling.nav_table,
-            nav_key=coupling.nav_key,
-            nav_id=coupling.nav_id,
-            crm_entity=coupling.crm_entity,
-            crm_id=coupling.crm_id,
-            coupling_id=coupling.id,
-            extra={"mapping": coupling.mapping},
-        )
+        outcome = deleted.outcome(None, coupling, SynchAction.UNCOUPLED)
         await tx.synch_log.add(company.id, None, [outcome], ctx.clock.now())
 
 

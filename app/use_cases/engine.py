@@ -138,7 +138,7 @@ class Exchange:
 
     def _enters(self, item: Item) -> bool:
         """Settles what needs no look at the other side; False when the record is to be ignored."""
-        if item.coupling is not None and item.coupling.id == self.options.replace:
+        if item.coupling is not None and item.coupling.id in self.options.replace:
             item.replaced, item.coupling = item.coupling, self._successor(item.source, item.coupling)
         coupling, source = item.coupling, item.source
         if coupling is None and not self.options.create:

@@ -16,8 +16,8 @@ class Options:
 
     `force`: the source wins every field (Synchronize Now). `create`: uncoupled records are created on the
     destination. `look`: the destination is always read, even where its kept version may still stand (previews,
-    comparisons by field). `background`: skipped couplings are left alone. `replace`: the record of this
-    coupling gets a new partner, which takes over the coupling once it exists.
+    comparisons by field). `background`: skipped couplings are left alone. `replace`: the records of these
+    couplings get new partners, which take over the couplings once they exist.
     """
 
     force: bool = False
@@ -25,7 +25,7 @@ class Options:
     look: bool = False
     background: bool = True
     preview: bool = False
-    replace: UUID | None = None
+    replace: frozenset[UUID] = frozenset()
     log_unmodified: bool = False
 
 

@@ -274,8 +274,10 @@ async def create_partner(
     id_generated: bool = False,
 ) -> tuple[CoupledRecord | None, RecordResult]:
     """Creates the partner of a record on the other side, coupled; the present coupling is replaced."""
-    replaced = present.id if present is not None and present.status is CouplingStatus.COUPLED else None
-    options = Options(force=True, create=True, replace=replaced, background=False, preview=preview)
+    replaced = {present.id} if present is not None and present.status is CouplingStatus.COUPLED else ()
+    options = Options(
+        force=True, create=True, replace=frozenset(replaced), background=False, preview=preview
+    )
     item = await _one(ctx, setting, run, source, options)
     result = _result([item], id_generated, preview)
     if preview or item.coupling is None:

@@ -1,0 +1,184 @@
+"""Records that one side reports as deleted: what becomes of their couplings and partners (nav-behaviour 6.3).
+
+A share of deletions that looks like an accident stops the run before anything follows it (the brake).
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import assert_never
+from uuid import UUID
+
+from app.domain.coupling import Coupling, Failure, Outcome, SynchAction
+from app.domain.errors import DeletionConflict, IntegrationError, TooManyDeletions
+from app.domain.mapping import DeletionConflictResolution, Direction
+from app.domain.records import Side
+from app.ports import Context, Delete, Refused, Transaction
+from app.use_cases.engine import Exchange
+from app.use_cases.items import Item, Options
+from app.use_cases.setting import Setting
+from app.use_cases.tally import Tally
+
+BRAKE_SHARE = 0.1
+"""More deletions than this share of the mapping's couplings in one page ask for a person."""
+BRAKE_MINIMUM = 20
+"""Fewer deletions than this never brake: in a small table every share is large."""
+
+
+@dataclass(slots=True)
+class Aftermath:
+    """What deletions lead to, decided and acted on, still to be remembered."""
+
+    failed: list[tuple[Coupling, IntegrationError]] = field(default_factory=list)
+    uncoupled: list[Coupling] = field(default_factory=list)
+    deleted: list[Coupling] = field(default_factory=list)
+    restored: list[Item] = field(default_factory=list)
+    restorer: Exchange | None = None
+
+
+async def follow(
+    ctx: Context,
+    setting: Setting,
+    run: Direction,
+    ids: Collection[UUID],
+    *,
+    job_id: UUID | None,
+    allow_many: bool,
+) -> Aftermath:
+    """Decides and acts on deletions that the source of the run reports.
+
+    Raises TooManyDeletions before anything is done, unless `allow_many`.
+    """
+    couplings = await _couplings(ctx, setting, run, ids)
+    if not couplings:
+        return Aftermath()
+    if not allow_many:
+        await _brake(ctx, setting, len(couplings))
+    match setting.mapping.deletion_conflict_resolution:
+        case DeletionConflictResolution.NONE:
+            return Aftermath(failed=[(c, conflict(setting, run, c)) for c in couplings])
+        case DeletionConflictResolution.UNCOUPLE:
+            return Aftermath(uncoupled=list(couplings))
+        case DeletionConflictResolution.PROPAGATE:
+            return await _propagate(setting, run, couplings)
+        case DeletionConflictResolution.RESTORE:
+            return await _restore(ctx, setting, run, couplings, job_id)
+        case other:
+            assert_never(other)
+
+
+async def remember(
+    ctx: Context,
+    setting: Setting,
+    run: Direction,
+    tx: Transaction,
+    aftermath: Aftermath,
+    tally: Tally,
+    job_id: UUID | None,
+) -> None:
+    """Records what became of deleted records, in the transaction that moves the watermark over them."""
+    company, now = setting.company.id, ctx.clock.now()
+    await tx.couplings.save(company, [c.failed(Failure.of(e), now, job_id) for c, e in aftermath.failed])
+    gone = [c.id for c in (*aftermath.uncoupled, *aftermath.deleted)]
+    if gone:
+        await tx.couplings.delete(company, gone)
+    outcomes = [outcome(run, c, SynchAction.FAILED, error) for c, error in aftermath.failed]
+    outcomes += [outcome(run, c, SynchAction.SKIPPED, reason="uncoupled") for c in aftermath.uncoupled]
+    outcomes += [outcome(run, c, SynchAction.DELETED) for c in aftermath.deleted]
+    if outcomes:
+        await tx.synch_log.add(company, job_id, outcomes, now)
+    if aftermath.restorer is not None:
+        await aftermath.restorer.remember(tx, aftermath.restored, now)
+        tally.add(aftermath.restored)
+    tally.count(SynchAction.FAILED, len(aftermath.failed))
+    tally.count(SynchAction.SKIPPED, len(aftermath.uncoupled))
+    tally.count(SynchAction.UNCOUPLED, len(aftermath.uncoupled))
+    tally.count(SynchAction.DELETED, len(aftermath.deleted))
+
+
+async def _couplings(ctx: Context, setting: Setting, run: Direction, ids: Collection[UUID]) -> list[Coupling]:
+    company, table = setting.company.id, setting.mapping.nav_table
+    async with ctx.uow() as tx:
+        by_source = tx.couplings.of_nav if run.source is Side.NAV else tx.couplings.of_crm
+        return [c for c in (await by_source(company, table, ids)).values() if not c.skipped]
+
+
+async def _brake(ctx: Context, setting: Setting, deletions: int) -> None:
+    if deletions < BRAKE_MINIMUM:
+        return
+    async with ctx.uow() as tx:
+        coupled = await tx.couplings.count(setting.company.id, setting.mapping.name)
+    if deletions > coupled * BRAKE_SHARE:
+        name = setting.mapping.name
+        raise TooManyDeletions(
+            f"{deletions} of {coupled} coupled records of mapping {name} were deleted since the last run; "
+            "nothing was done about them.",
+            fix=f"If that is right, POST …/integration-table-mappings/{name}/synchronize with allow_deletions.",
+        )
+
+
+def conflict(setting: Setting, run: Direction, coupling: Coupling) -> DeletionConflict:
+    """The error of a coupled record whose half on the source side of the run was deleted."""
+    where = "NAV" if run.source is Side.NAV else "CRM"
+    return DeletionConflict(
+        f"{setting.shape.definition(run.source).label} "
+        f"{coupling.nav_key if run.source is Side.NAV else coupling.crm_id} was deleted in {where}; "
+        f"its partner {coupling.crm_id if run.source is Side.NAV else coupling.nav_key} still stands.",
+        fix=f"DELETE …/couplings/{coupling.id} uncouples them; deletion_conflict_resolution of mapping "
+        f"{coupling.mapping} says what to do with such records.",
+    )
+
+
+async def _propagate(setting: Setting, run: Direction, couplings: Sequence[Coupling]) -> Aftermath:
+    """Deletes the partners, guarded by the version both agreed on: a newer edit over there is not lost."""
+    there = run.destination
+    writes = [Delete(c.id_on(there), c.base.version(there) if c.base else None) for c in couplings]
+    answers = await setting.side(there).write(setting.mapping.table_on(there), writes)
+    aftermath = Aftermath()
+    for coupling, answer in zip(couplings, answers, strict=True):
+        if isinstance(answer, Refused):
+            aftermath.failed.append((coupling, answer.error))
+        else:
+            aftermath.deleted.append(coupling)
+    return aftermath
+
+
+async def _restore(
+    ctx: Context, setting: Setting, run: Direction, couplings: Sequence[Coupling], job_id: UUID | None
+) -> Aftermath:
+    """Creates the deleted records again out of their partners."""
+    back = Direction.FROM_CRM if run is Direction.TO_CRM else Direction.TO_CRM
+    if not setting.mapping.direction.allows(back):
+        return Aftermath(failed=[(c, conflict(setting, run, c)) for c in couplings])
+    there = run.destination
+    partners = await setting.side(there).get(
+        setting.mapping.table_on(there), [c.id_on(there) for c in couplings], setting.fields(there)
+    )
+    replaced = frozenset(c.id for c in couplings if c.id_on(there) in partners)
+    options = Options(force=True, create=True, replace=replaced, background=False)
+    restorer = Exchange(ctx, setting, back, options, job_id)
+    restored = await restorer.synchronize(list(partners.values()))
+    orphans = [c for c in couplings if c.id_on(there) not in partners]
+    return Aftermath(uncoupled=orphans, restored=restored, restorer=restorer)
+
+
+def outcome(
+    run: Direction | None,
+    coupling: Coupling,
+    action: SynchAction,
+    error: IntegrationError | None = None,
+    reason: str | None = None,
+) -> Outcome:
+    """What happened to a coupling, as it is logged."""
+    return Outcome(
+        action=action,
+        direction=run.value if run else None,
+        nav_table=coupling.nav_table,
+        nav_key=coupling.nav_key,
+        nav_id=coupling.nav_id,
+        crm_entity=coupling.crm_entity,
+        crm_id=coupling.crm_id,
+        coupling_id=coupling.id,
+        reason=reason,
+        error=Failure.of(error) if error else None,
+        extra={"mapping": coupling.mapping},
+    )
