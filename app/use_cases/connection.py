@@ -1,0 +1,285 @@
+"""The connection to CRM: save, test, enable, disable, delete (nav-behaviour 3)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from app.domain.company import Company, ConnectionSetup, ConnectionStatus, Credentials
+from app.domain.connection import (
+    checked_api_version,
+    checked_authority,
+    checked_server_url,
+    missing_credentials,
+    require_credentials,
+)
+from app.domain.errors import (
+    ConnectionTestFailed,
+    FieldProblem,
+    Invalid,
+    NotFound,
+    PreconditionFailed,
+    SideUnavailable,
+)
+from app.ports import ConnectionReport, Context
+from app.use_cases.integration_ids import mapped_tables, tracked
+
+WRITABLE: Final = ("server_url", "api_version", "app_id", "authentication")
+_SECRETS: Final = ("client_secret", "certificate", "private_key", "private_key_password")
+
+
+@dataclass(frozen=True, slots=True)
+class Enabled:
+    """An enabled connection and what is still to be done.
+
+    `records_without_integration_id` is by table; None when NAV could not be asked.
+    """
+
+    connection: ConnectionSetup
+    report: ConnectionReport
+    default_setup_needed: bool
+    records_without_integration_id: Mapping[str, int] | None
+
+
+async def save_connection(
+    ctx: Context,
+    company: Company,
+    changes: Mapping[str, Any],
+    *,
+    whole: bool = False,
+    revision: int | None = None,
+) -> ConnectionSetup:
+    """Saves the setup; never enables or disables it.
+
+    Args:
+        changes: `server_url`, `api_version`, `app_id`, `authentication` (type, tenant_id, client_id,
+            authority and the secrets), as far as they are to change.
+        whole: the changes are the whole setup (PUT); what they leave out gets its default.
+        revision: the one the caller read, guards against changes by others.
+
+    A secret that is left out stays as it is while type, tenant, client and authority stay. While the
+    connection is enabled, a new address or new credentials are tried first.
+
+    Raises:
+        NotFound: there is no connection to change, and this is not the whole of one.
+        InvalidServerUrl, Invalid: with what is wrong per field.
+        ConnectionTestFailed: the enabled connection would not work any more; the old values stay.
+        PreconditionFailed: somebody else changed it.
+    """
+    _require_writable(changes)
+    async with ctx.uow() as tx:
+        stored = await tx.connections.find(company.id)
+    _require_revision(stored, revision)
+    if stored is None and not whole:
+        raise _no_connection(company)
+    setup = _changed(stored, changes, whole)
+    if stored is not None and setup.is_enabled and _reaches_other(stored, setup):
+        require_credentials(setup)
+        report = await _tested(ctx, company, setup)
+        setup = _with_facts(ctx, setup, report)
+    async with ctx.uow() as tx:
+        saved = await tx.connections.save(company.id, setup)
+    await ctx.sides.forget(company)
+    return saved
+
+
+async def test_connection(ctx: Context, company: Company) -> ConnectionReport:
+    """Tries the connection step by step, enabled or not. Changes nothing.
+
+    Raises NotFound when there is none, Invalid when its credentials are not complete.
+    """
+    setup = await _found(ctx, company)
+    require_credentials(setup)
+    return await ctx.sides.test(setup, company.local_currency)
+
+
+async def enable_connection(ctx: Context, company: Company, revision: int | None = None) -> Enabled:
+    """Tests the connection, enables it, and says what is still to be done.
+
+    Never touches mappings. Jobs that waited because nothing happened are woken.
+
+    Raises:
+        ConnectionTestFailed: naming the step that failed; the connection stays disabled.
+    """
+    setup = await _found(ctx, company)
+    _require_revision(setup, revision)
+    require_credentials(setup)
+    report = await _tested(ctx, company, setup)
+    enabled = replace(_with_facts(ctx, setup, report), is_enabled=True)
+    async with ctx.uow() as tx:
+        saved = await tx.connections.save(company.id, enabled)
+        mappings = [stored.mapping for stored in await tx.mappings.all(company.id)]
+        await tx.job_queue.wake(company.id, [mapping.name for mapping in mappings], ctx.clock.now())
+    await ctx.sides.forget(company)
+    tables = mapped_tables(company.defaults_generation, mappings)
+    return Enabled(saved, report, not mappings, await _without_ids(ctx, company, tables))
+
+
+async def disable_connection(
+    ctx: Context, company: Company, reason: str | None = None, revision: int | None = None
+) -> ConnectionSetup:
+    """Disables the connection. Mappings, couplings, watermarks and jobs are kept; jobs wait."""
+    async with ctx.uow() as tx:
+        setup = await tx.connections.find(company.id)
+        if setup is None:
+            raise _no_connection(company)
+        _require_revision(setup, revision)
+        disabled = replace(setup, is_enabled=False, status=ConnectionStatus.DISABLED, disabled_reason=reason)
+        saved = await tx.connections.save(company.id, disabled)
+    await ctx.sides.forget(company)
+    return saved
+
+
+async def delete_connection(ctx: Context, company: Company, revision: int | None = None) -> None:
+    """Removes the setup with its secrets. Mappings, couplings and jobs are kept. Raises NotFound."""
+    async with ctx.uow() as tx:
+        setup = await tx.connections.find(company.id)
+        if setup is None:
+            raise _no_connection(company)
+        _require_revision(setup, revision)
+        await tx.connections.delete(company.id)
+    await ctx.sides.forget(company)
+
+
+# --- what the changes make of the setup ------------------------------------------------------------
+
+
+def _require_writable(changes: Mapping[str, Any]) -> None:
+    problems = [
+        FieldProblem(f"/{name}", "This is read from CRM, or changed by enabling and disabling alone.")
+        for name in changes
+        if name not in WRITABLE
+    ]
+    if problems:
+        raise Invalid("Some of these settings cannot be written.", errors=problems)
+
+
+def _changed(stored: ConnectionSetup | None, changes: Mapping[str, Any], whole: bool) -> ConnectionSetup:
+    missing = [name for name in ("server_url", "authentication") if stored is None or whole]
+    problems = [FieldProblem(f"/{name}", "This is needed.") for name in missing if not changes.get(name)]
+    if problems:
+        raise Invalid("The connection setup is not complete.", errors=problems)
+    base = ConnectionSetup("", Credentials("", "", "")) if stored is None else stored
+    if whole:
+        blank = ConnectionSetup("", Credentials("", "", ""))
+        base = replace(base, api_version=blank.api_version, app_id=None)
+    login = changes.get("authentication")
+    setup = replace(
+        base,
+        server_url=checked_server_url(changes["server_url"]) if "server_url" in changes else base.server_url,
+        api_version=checked_api_version(changes.get("api_version") or base.api_version),
+        app_id=changes.get("app_id", base.app_id),
+        credentials=base.credentials if login is None else _credentials(stored, login, whole),
+    )
+    if stored is not None and stored.server_url != setup.server_url and not setup.is_enabled:
+        setup = _without_facts(setup)
+    return setup
+
+
+def _credentials(stored: ConnectionSetup | None, given: Mapping[str, Any], whole: bool) -> Credentials:
+    known = None if stored is None else stored.credentials
+    start = Credentials("client_secret", "", "") if known is None or whole else known
+    login = Credentials(
+        type=given.get("type") or start.type,
+        tenant_id=given.get("tenant_id") or start.tenant_id,
+        client_id=given.get("client_id") or start.client_id,
+        authority=checked_authority(given.get("authority", start.authority) or None),
+    )
+    # A secret is never sent to another login server or for another client than it was entered for.
+    same = known is not None and _without_secrets(known) == login
+    kept: dict[str, Any] = {name: getattr(known, name) if same else None for name in _SECRETS}
+    login = replace(login, **{name: given.get(name, kept[name]) for name in _SECRETS})
+    wrong_type = [p for p in missing_credentials(login) if p.pointer == "/authentication/type"]
+    if wrong_type:
+        raise Invalid("There is no such way to log in.", errors=wrong_type)
+    return login
+
+
+def _without_secrets(login: Credentials) -> Credentials:
+    return Credentials(login.type, login.tenant_id, login.client_id, login.authority)
+
+
+def _reaches_other(stored: ConnectionSetup, setup: ConnectionSetup) -> bool:
+    return (stored.server_url, stored.api_version, stored.credentials) != (
+        setup.server_url,
+        setup.api_version,
+        setup.credentials,
+    )
+
+
+def _without_facts(setup: ConnectionSetup) -> ConnectionSetup:
+    """What was read from the CRM of another address says nothing about this one."""
+    return replace(
+        setup,
+        crm_version=None,
+        organization_id=None,
+        user_id=None,
+        integration_solution_installed=None,
+        base_currency=None,
+        last_checked_at=None,
+        disabled_reason=None,
+    )
+
+
+def _with_facts(ctx: Context, setup: ConnectionSetup, report: ConnectionReport) -> ConnectionSetup:
+    return replace(
+        setup,
+        crm_version=report.crm_version,
+        organization_id=report.organization_id,
+        user_id=report.user_id,
+        integration_solution_installed=report.integration_solution_installed,
+        base_currency=report.base_currency,
+        status=ConnectionStatus.CONNECTED,
+        disabled_reason=None,
+        last_checked_at=ctx.clock.now(),
+    )
+
+
+# --- shared steps ----------------------------------------------------------------------------------
+
+
+async def _found(ctx: Context, company: Company) -> ConnectionSetup:
+    async with ctx.uow() as tx:
+        setup = await tx.connections.find(company.id)
+    if setup is None:
+        raise _no_connection(company)
+    return setup
+
+
+def _no_connection(company: Company) -> NotFound:
+    return NotFound(
+        f"The company {company.name} has no connection to CRM.",
+        fix=f"PUT /api/v1/companies/{company.name}/crm-connection saves one.",
+    )
+
+
+def _require_revision(setup: ConnectionSetup | None, revision: int | None) -> None:
+    if revision is not None and (setup is None or setup.revision != revision):
+        raise PreconditionFailed(
+            "The connection was changed since you read it.",
+            fix="GET …/crm-connection and repeat the change.",
+        )
+
+
+async def _tested(ctx: Context, company: Company, setup: ConnectionSetup) -> ConnectionReport:
+    """The report of a test that succeeded. Raises ConnectionTestFailed."""
+    report = await ctx.sides.test(setup, company.local_currency)
+    failed = next((step for step in report.steps if not step.ok), None)
+    if failed is None:
+        return report
+    steps = [
+        {"name": step.name, "ok": step.ok, "detail": step.detail, "fix": step.fix, "ms": step.ms}
+        for step in report.steps
+    ]
+    raise ConnectionTestFailed(
+        f"The connection was not accepted at the step {failed.name}: {failed.detail}",
+        fix=failed.fix or "POST …/crm-connection/test shows every step.",
+        extra={"steps": steps, "failed_step": failed.name},
+    )
+
+
+async def _without_ids(ctx: Context, company: Company, tables: set[str]) -> Mapping[str, int] | None:
+    try:
+        nav = ctx.sides.nav(replace(company, tracking=True))
+        return await nav.without_ids(await tracked(nav, tables))
+    except SideUnavailable:
+        return None  # enabling needs CRM alone; NAV is asked as a courtesy
