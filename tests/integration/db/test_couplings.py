@@ -1,0 +1,169 @@
+"""Couplings are reserved once, saved in sets, and never overwritten by who read them earlier."""
+
+import asyncio
+from dataclasses import replace
+from datetime import date, timedelta
+from decimal import Decimal
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.domain.coupling import Base, Coupling, CouplingStatus, Failure, SynchAction, SynchResult
+from app.domain.errors import AlreadyExists, NoCoupling
+from app.domain.records import Reference
+from tests.integration.db.memory import NOON, Statements, a_company, a_coupling, a_memory
+
+pytestmark = pytest.mark.anyio
+
+BASE = Base(
+    nav={"Name": "Adatum", "Credit_Limit_LCY": Decimal("1000.50"), "Blocked": False},
+    crm={"name": "Adatum", "ownerid": Reference(UUID(int=7), "systemuser"), "since": date(2026, 1, 31)},
+    nav_version="17",
+    crm_version='W/"4711"',
+)
+
+
+async def test_fifty_who_reserve_the_same_record_at_once_get_one_coupling(engine: AsyncEngine) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+
+    async def reserve() -> Coupling:
+        async with memory() as tx:
+            return (await tx.couplings.reserve(company.id, [a_coupling(1)]))[0]
+
+    held = await asyncio.gather(*(reserve() for _ in range(50)))
+
+    assert len({one.id for one in held}) == 1
+    assert len({one.crm_id for one in held}) == 1
+    async with memory() as tx:
+        assert await tx.couplings.count(company.id) == 1
+
+
+async def test_a_reservation_answers_in_order_who_holds_each_record(engine: AsyncEngine) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    by_nav, by_crm = a_coupling(1), a_coupling(2)
+    async with memory() as tx:
+        await tx.couplings.reserve(company.id, [by_nav, by_crm])
+
+    fresh, again, taken = a_coupling(3), a_coupling(1), a_coupling(4, crm_id=by_crm.crm_id)
+    async with memory() as tx:
+        held = await tx.couplings.reserve(company.id, [fresh, again, taken])
+
+    assert [one.id for one in held] == [fresh.id, by_nav.id, by_crm.id]
+
+
+async def test_a_crm_row_may_stand_for_records_of_two_tables(engine: AsyncEngine) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    item = a_coupling(1, nav_table="items", crm_entity="product")
+    resource = a_coupling(1, nav_table="resources", crm_entity="product", crm_id=item.crm_id)
+    async with memory() as tx:
+        held = await tx.couplings.reserve(company.id, [item, resource])
+        found = await tx.couplings.of_entity(company.id, "product", [item.crm_id, uuid4()])
+
+    assert held == [item, resource]
+    assert {one.id for one in found[item.crm_id]} == {item.id, resource.id}
+
+
+async def test_what_was_agreed_comes_back_as_it_was(engine: AsyncEngine) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    job_id = uuid4()
+    async with memory() as tx:
+        (reserved,) = await tx.couplings.reserve(company.id, [a_coupling()])
+    agreed = reserved.agreed(BASE, SynchAction.INSERTED, NOON, job_id)
+    async with memory() as tx:
+        assert await tx.couplings.save(company.id, [agreed]) == {reserved.id}
+    async with memory() as tx:
+        assert await tx.couplings.get(company.id, reserved.id) == replace(agreed, revision=1)
+        assert await tx.couplings.of_nav(company.id, "customers", [reserved.nav_id, uuid4()]) == {
+            reserved.nav_id: replace(agreed, revision=1)
+        }
+        assert list(await tx.couplings.of_crm(company.id, "customers", [reserved.crm_id])) == [reserved.crm_id]
+
+
+async def test_who_read_a_coupling_earlier_leaves_it_alone(engine: AsyncEngine) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    async with memory() as tx:
+        mine, other = await tx.couplings.reserve(company.id, [a_coupling(1), a_coupling(2)])
+        await tx.couplings.save(company.id, [mine.agreed(BASE, SynchAction.INSERTED, NOON)])
+
+    failure = Failure("crm-refused", "No\x00 more.")
+    async with memory() as tx:
+        saved = await tx.couplings.save(
+            company.id, [mine.failed(failure, NOON), other.failed(failure, NOON)]
+        )
+        kept, changed = await tx.couplings.get(company.id, mine.id), await tx.couplings.get(company.id, other.id)
+
+    assert saved == {other.id}
+    assert (kept.last_synch_result, kept.base) == (SynchResult.SUCCESS, BASE)
+    assert changed.last_error == Failure("crm-refused", "No more.")
+
+
+async def test_a_partner_that_is_taken_is_a_domain_error(engine: AsyncEngine) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    async with memory() as tx:
+        one, other = await tx.couplings.reserve(company.id, [a_coupling(1), a_coupling(2)])
+    with pytest.raises(AlreadyExists):
+        async with memory() as tx:
+            await tx.couplings.save(company.id, [replace(one, crm_id=other.crm_id)])
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+async def test_a_set_costs_as_many_statements_as_one_record(engine: AsyncEngine, size: int) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    statements = Statements(engine)
+    async with memory() as tx:
+        reserved = await tx.couplings.reserve(company.id, [a_coupling(number) for number in range(size)])
+        assert statements.count == 1
+        again = await tx.couplings.reserve(company.id, [a_coupling(number) for number in range(size)])
+        assert statements.count == 3
+        assert again == reserved
+        agreed = [one.agreed(BASE, SynchAction.INSERTED, NOON) for one in reserved]
+        assert len(await tx.couplings.save(company.id, agreed)) == size
+        assert statements.count == 4
+        assert len(await tx.couplings.of_nav(company.id, "customers", [one.nav_id for one in agreed])) == size
+        assert statements.count == 5
+
+
+async def test_couplings_are_listed_in_pages(engine: AsyncEngine) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    failure = Failure("crm-refused", "No.")
+    async with memory() as tx:
+        reserved = await tx.couplings.reserve(company.id, [a_coupling(number) for number in range(5)])
+        failing = [replace(reserved[0].failed(failure, NOON), skipped=True), reserved[1].failed(failure, NOON)]
+        await tx.couplings.save(company.id, failing)
+    in_order = sorted(reserved, key=lambda one: one.id)
+    async with memory() as tx:
+        first = await tx.couplings.page(company.id, limit=3)
+        rest = await tx.couplings.page(company.id, after=first[-1].id, limit=3)
+        skipped = await tx.couplings.page(company.id, mapping="CUSTOMER", skipped=True)
+        failed = await tx.couplings.page(company.id, skipped=False, last_synch_result="failure")
+        counts = [await tx.couplings.count(company.id, "CUSTOMER", flag) for flag in (None, True, False)]
+        elsewhere = await tx.couplings.page(company.id, mapping="CONTACT")
+    assert [one.id for one in first + rest] == [one.id for one in in_order]
+    assert [one.id for one in skipped] == [reserved[0].id]
+    assert [one.id for one in failed] == [reserved[1].id]
+    assert counts == [5, 1, 4]
+    assert elsewhere == []
+
+
+async def test_companies_do_not_see_each_others_couplings(engine: AsyncEngine) -> None:
+    memory = a_memory(engine)
+    ours, theirs = await a_company(memory), await a_company(memory, "fabrikam")
+    async with memory() as tx:
+        (coupling,) = await tx.couplings.reserve(ours.id, [a_coupling()])
+        (same,) = await tx.couplings.reserve(theirs.id, [a_coupling(crm_id=coupling.crm_id)])
+        assert same.id != coupling.id
+        assert await tx.couplings.delete(theirs.id, [coupling.id]) == 0
+        with pytest.raises(NoCoupling):
+            await tx.couplings.get(theirs.id, coupling.id)
+        stolen = replace(coupling, status=CouplingStatus.COUPLED, last_synch_at=NOON + timedelta(1))
+        assert await tx.couplings.save(theirs.id, [stolen]) == set()
+        assert await tx.couplings.delete(ours.id, [coupling.id]) == 1
