@@ -100,11 +100,11 @@ class DataverseClient:
         self.lanes = lanes or Lanes()
         self.stats = Stats()
         self._root = str(root)
+        self._auth = auth
         self._shared_lanes = shared_lanes
         self._patience = patience
         width = self.lanes.size
         self._http = httpx.AsyncClient(
-            auth=auth,
             headers=HEADERS,
             transport=transport,
             verify=tls or _system_authorities(),
@@ -116,6 +116,27 @@ class DataverseClient:
     async def aclose(self) -> None:
         """Closes the connections."""
         await self._http.aclose()
+
+    async def knock(self) -> int:
+        """The HTTP status with which CRM answers someone without a token. Raises CrmUnavailable."""
+        try:
+            response = await self._exchanged(self._http.build_request("GET", self._root), None)
+        except _Lost as lost:
+            raise lost.error from lost
+        return response.status_code
+
+    async def log_in(self) -> None:
+        """Gets a token, if there is none. Raises LoginRefused, CrmUnavailable."""
+        request = self._http.build_request("GET", self._root)
+        flow = self._auth.async_auth_flow(request)
+        try:
+            first = await anext(flow)
+            if first is not request:
+                await flow.asend(await self._exchanged(first, None))
+        except _Lost as lost:
+            raise lost.error from lost
+        finally:
+            await flow.aclose()
 
     async def send(self, request: Request, subject: str = "the request") -> Answer:
         """The answer to a request that succeeded; `subject` names it in errors. Raises domain errors."""
@@ -223,19 +244,22 @@ class DataverseClient:
         async with self._lane():
             self.stats.requests += 1
             self.stats.bytes_sent += len(request.body or b"")
-            try:
-                response = await self._http.send(built)
-            except (httpx.TransportError, httpx.DecodingError, OSError) as error:
-                raise _Lost(_unreachable(error, built.url.host)) from error
-            except (LoginRefused, Throttled):
-                raise
-            except CrmUnavailable as error:  # the login service has no answer at the moment
-                raise _Lost(error) from error
+            response = await self._exchanged(built, self._auth)
         self.stats.bytes_received += response.num_bytes_downloaded
         if response.status_code < 400:
             self.lanes.answered()
         names = {name.lower(): value for name, value in response.headers.items()}
         return Answer(response.status_code, names, response.content)
+
+    async def _exchanged(self, request: httpx.Request, auth: httpx.Auth | None) -> httpx.Response:
+        try:
+            return await self._http.send(request, auth=auth)
+        except (httpx.TransportError, httpx.DecodingError, OSError) as error:
+            raise _Lost(_unreachable(error, request.url.host)) from error
+        except (LoginRefused, Throttled):
+            raise
+        except CrmUnavailable as error:  # the login service has no answer at the moment
+            raise _Lost(error) from error
 
     def _address(self, path: str) -> str:
         """The address of a request. Links that CRM gave us stay as they are, but must lead back to it."""

@@ -14,6 +14,7 @@ from uuid import UUID
 from app.crm.client import DataverseClient
 from app.crm.failures import (
     OBJECT_DOES_NOT_EXIST,
+    READ_AGAIN,
     RECORD_EXISTS,
     VERSION_MISMATCH,
     code_and_message,

@@ -1,0 +1,195 @@
+"""A connection tried step by step, from the network up to the rows; it changes nothing in CRM.
+
+Each step answers what it found, or says what is wrong and what mends it. After a failure that leaves nothing to try,
+the rest is left out.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from app.crm import odata
+from app.crm.client import DataverseClient
+from app.crm.failures import GIVE_ROLE
+from app.crm.metadata import Metadata
+from app.crm.wire import Request
+from app.domain.errors import IntegrationError
+from app.ports import ConnectionReport, TestStep
+
+READ = ("systemuser", "account", "contact", "transactioncurrency")
+TRACKED = ("account", "contact", "systemuser", "transactioncurrency", "product", "opportunity")
+SOLUTION = ("nav_accountstatistics", "nav_connection")
+TRY_AGAIN = "Correct the connection, then POST /companies/{company}/crm-connection/test."
+INSTALL = (
+    "Import the integration solution into CRM (navcrm crm-solution writes the file) and publish it. "
+    "Without it, customers are kept in step but account statistics are not written."
+)
+ENABLE_TRACKING = (
+    "In the maker portal open the table's properties and switch on Track changes. Until then changes are found by "
+    "their time, and deletions in CRM are not noticed."
+)
+
+
+class StepFailed(Exception):
+    """A step of the test did not succeed, though CRM answered."""
+
+    def __init__(self, detail: str, fix: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.fix = fix
+
+
+Finding = tuple[str, str | None]  # what was found, and what would make it better
+Step = Callable[[], Awaitable[Finding]]
+
+
+class ConnectionTest:
+    """One run of the test over one client."""
+
+    def __init__(self, client: DataverseClient, local_currency: str | None) -> None:
+        self._client = client
+        self._metadata = Metadata(client)
+        self._local_currency = local_currency
+        self._user_id: UUID | None = None
+        self._organization_id: UUID | None = None
+        self._version: str | None = None
+        self._base_currency: str | None = None
+        self._solution: bool | None = None
+
+    async def run(self) -> ConnectionReport:
+        """All steps, up to the first that makes the rest pointless."""
+        steps: list[TestStep] = []
+        for name, step, needed in self._steps():
+            done = await _timed(name, step)
+            steps.append(done)
+            if needed and not done.ok:
+                break
+        return ConnectionReport(
+            steps=steps,
+            user_id=self._user_id,
+            organization_id=self._organization_id,
+            crm_version=self._version,
+            base_currency=self._base_currency,
+            integration_solution_installed=self._solution,
+        )
+
+    def _steps(self) -> Sequence[tuple[str, Step, bool]]:
+        return (
+            ("address", self._address, True),
+            ("login", self._login, True),
+            ("user", self._who_am_i, True),
+            ("version", self._crm_version, False),
+            ("tables", self._tables, True),
+            ("read", self._read, True),
+            ("organization", self._organization, False),
+            ("change_tracking", self._tracking, False),
+            ("solution", self._solution_installed, False),
+        )
+
+    async def _address(self) -> Finding:
+        """Any answer will do: without a token CRM answers 401."""
+        status = await self._client.knock()
+        if 300 <= status < 400 or status >= 500:
+            raise StepFailed(f"{self._client.server_url} answered HTTP {status}.", TRY_AGAIN)
+        return f"{self._client.server_url} answers.", None
+
+    async def _login(self) -> Finding:
+        await self._client.log_in()
+        return "The login service gave a token.", None
+
+    async def _who_am_i(self) -> Finding:
+        answer = await self._read_json("WhoAmI", "WhoAmI")
+        try:
+            self._user_id, self._organization_id = UUID(answer["UserId"]), UUID(answer["OrganizationId"])
+        except (KeyError, ValueError) as error:
+            raise StepFailed(
+                "What answers there is not the Web API of a CRM organization.", TRY_AGAIN
+            ) from error
+        return f"We are the user {self._user_id} of the organization {self._organization_id}.", None
+
+    async def _crm_version(self) -> Finding:
+        self._version = str((await self._read_json("RetrieveVersion()", "RetrieveVersion"))["Version"])
+        return f"CRM {self._version}.", None
+
+    async def _tables(self) -> Finding:
+        names = await self._metadata.names()
+        missing = [table for table in READ if table not in names]
+        if missing:
+            raise StepFailed(f"CRM has no table {', '.join(missing)}.", GIVE_ROLE)
+        return f"CRM describes {len(names)} tables.", None
+
+    async def _read(self) -> Finding:
+        """WhoAmI works without any role, so rows are read too."""
+        names = await self._metadata.names()
+        for table in READ:
+            path = odata.query(names[table].entity_set, {"$select": f"{table}id", "$top": "1"})
+            await self._read_json(path, f"reading {table}")
+        return f"{', '.join(READ)} can be read.", None
+
+    async def _organization(self) -> Finding:
+        found = await self._read_json(
+            "organizations?$select=name&$expand=basecurrencyid($select=isocurrencycode)", "the organization"
+        )
+        row = next(iter(found["value"]), {})
+        base = (row.get("basecurrencyid") or {}).get("isocurrencycode")
+        if not base:
+            raise StepFailed("CRM does not tell its base currency.", GIVE_ROLE)
+        self._base_currency = str(base)
+        local = self._local_currency
+        if local is None or local == base:
+            return f"The base currency is {base}.", None
+        rate = await self._rate_of(local)
+        return f"The base currency is {base}; CRM counts {rate} {local} for 1 {base}.", None
+
+    async def _rate_of(self, currency: str) -> Decimal:
+        path = odata.query(
+            "transactioncurrencies",
+            {"$select": "exchangerate", "$filter": f"isocurrencycode eq {odata.literal(currency)}"},
+        )
+        found = await self._read_json(path, f"the currency {currency}")
+        rate = next((row.get("exchangerate") for row in found["value"]), None)
+        if not rate or Decimal(rate) <= 0:
+            raise StepFailed(
+                f"The base currency of CRM is {self._base_currency}, NAV's local currency is {currency}, and CRM "
+                f"has no exchange rate for {currency}: amounts could not be converted.",
+                f"Add the currency {currency} with its exchange rate in CRM, or correct the local currency of "
+                "the company.",
+            )
+        return Decimal(rate)
+
+    async def _tracking(self) -> Finding:
+        names = await self._metadata.names()
+        missing = [name for name in TRACKED if name in names and not names[name].tracks_changes]
+        if missing:
+            return f"CRM does not track changes of {', '.join(missing)}.", ENABLE_TRACKING
+        return "CRM tracks the changes of all tables that are kept in step.", None
+
+    async def _solution_installed(self) -> Finding:
+        names = await self._metadata.names()
+        self._solution = False
+        missing = [name for name in SOLUTION if name not in names]
+        if missing:
+            return f"The integration solution is not installed: CRM has no {', '.join(missing)}.", INSTALL
+        for table in SOLUTION:
+            path = odata.query(names[table].entity_set, {"$select": f"{table}id", "$top": "1"})
+            await self._read_json(path, f"reading {table}")
+        self._solution = True
+        return "The integration solution is installed.", None
+
+    async def _read_json(self, path: str, subject: str) -> dict[str, Any]:
+        return (await self._client.send(Request("GET", path), subject)).json()
+
+
+async def _timed(name: str, step: Step) -> TestStep:
+    started = time.monotonic()
+    try:
+        (detail, fix), ok = await step(), True
+    except StepFailed as failure:
+        detail, fix, ok = failure.detail, failure.fix, False
+    except IntegrationError as error:
+        detail, fix, ok = error.detail, error.fix or TRY_AGAIN, False
+    except (KeyError, TypeError, ValueError):
+        detail, fix, ok = "What came back is not what the Web API of CRM answers.", TRY_AGAIN, False
+    return TestStep(name, ok, detail, fix, round((time.monotonic() - started) * 1000))
