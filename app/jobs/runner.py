@@ -1,0 +1,189 @@
+"""Runs synch jobs: claims one, calls its handler, writes down how it ended."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+
+from app.domain.coupling import Failure
+from app.domain.errors import IntegrationError, Invalid
+from app.domain.job import JobStatus, SynchJob, ended_as
+from app.domain.retry import FIRST_DELAY, RetryIn, after_failure
+from app.domain.schedule import RERUN_DELAY
+from app.jobs.entries import settle_entry
+from app.jobs.report import JobReport
+from app.ports import Cancelled, CompanyJob, Context, Draining, Fenced, Handler, Transaction
+
+log = structlog.get_logger(__name__)
+TRIES_TO_WRITE_DOWN = 5
+
+
+class UnexpectedError(IntegrationError):
+    """The job was stopped by an error of the service itself."""
+
+    code = "internal-error"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The handler came to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Somebody cancelled the job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """The worker stops; the job goes on elsewhere, and this was no attempt of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Another worker has the job; nothing is ours to write down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The job as a whole failed."""
+
+    error: IntegrationError
+
+
+End = Done | Stopped | Interrupted | Lost | Failed
+
+
+class Runner:
+    """Runs the jobs that tickets name, several at a time."""
+
+    def __init__(self, ctx: Context, handlers: Mapping[str, Handler], worker_id: UUID) -> None:
+        self._ctx = ctx
+        self._handlers = handlers
+        self._worker_id = worker_id
+        self._running: dict[asyncio.Task[None], JobReport] = {}
+        self._draining = False
+
+    async def execute(self, job_id: UUID) -> None:
+        """Runs the job if it is to run now. A ticket may come twice, too early or too late."""
+        async with self._ctx.uow() as tx:
+            claimed = await tx.jobs.claim(job_id, self._worker_id, self._ctx.clock.now())
+        if claimed is None:
+            return
+        bound = log.bind(job=str(job_id), kind=claimed.job.kind, mapping=claimed.job.mapping)
+        await bound.ainfo("synch job started", attempt=claimed.job.attempt)
+        end = await self._run(claimed)
+        await self._write_down(claimed, end)
+        await bound.ainfo("synch job left", end=type(end).__name__.lower())
+
+    async def heartbeat(self) -> None:
+        """A sign of life of every running job; what is learned about them reaches their reports."""
+        reports = list(self._running.values())
+        if not reports:
+            return
+        async with self._ctx.uow() as tx:
+            standings = await tx.jobs.heartbeat([report.job for report in reports], self._ctx.clock.now())
+        for report in reports:
+            report.note(standings[report.job.id])
+
+    def drain(self) -> None:
+        """Lets every job stop after the page in flight."""
+        self._draining = True
+        for report in self._running.values():
+            report.drain()
+
+    def interrupt(self) -> None:
+        """Stops every job at once, wherever it is; others continue from what is recorded."""
+        for task in self._running:
+            task.cancel()
+
+    async def _run(self, claimed: CompanyJob) -> End:
+        report = JobReport(self._ctx.uow, claimed.job)
+        if self._draining:
+            report.drain()
+        task = asyncio.create_task(self._handle(claimed, report))
+        self._running[task] = report
+        try:
+            return await self._end_of(task)
+        finally:
+            del self._running[task]
+
+    async def _handle(self, claimed: CompanyJob, report: JobReport) -> None:
+        report.go_on()
+        handler = self._handlers.get(claimed.job.kind)
+        if handler is None:
+            raise Invalid(
+                f"This worker knows no job of the kind {claimed.job.kind}.",
+                fix="Run the same version of the service everywhere.",
+            )
+        async with self._ctx.uow() as tx:
+            company = await tx.companies.by_id(claimed.company_id)
+        await handler(self._ctx, company, claimed.job, report)
+
+    async def _end_of(self, task: asyncio.Task[None]) -> End:
+        await asyncio.wait({task})
+        if task.cancelled():
+            return Interrupted()
+        match task.exception():
+            case None:
+                return Done()
+            case Fenced():
+                return Lost()
+            case Cancelled():
+                return Stopped()
+            case Draining():
+                return Interrupted()
+            case IntegrationError() as error:
+                return Failed(error)
+            case error:
+                await log.aerror("a synch job failed unexpectedly", exc_info=error)
+                return Failed(
+                    UnexpectedError(
+                        f"An unexpected error stopped the job ({type(error).__name__}).",
+                        fix="The log of the service says more.",
+                    )
+                )
+
+    async def _write_down(self, claimed: CompanyJob, end: End) -> None:
+        """Our database may be away for a moment. If it stays away, the job is lost and found again."""
+        for attempt in range(TRIES_TO_WRITE_DOWN):
+            try:
+                async with self._ctx.uow() as tx:
+                    await self._record(tx, claimed, end)
+            except Exception as error:
+                if attempt == TRIES_TO_WRITE_DOWN - 1:
+                    raise
+                await log.awarning("the end of a synch job could not be written down", exc_info=error)
+                await asyncio.sleep(0.1 * 2**attempt)
+            else:
+                return
+
+    async def _record(self, tx: Transaction, claimed: CompanyJob, end: End) -> None:
+        company_id, job, now = claimed.company_id, claimed.job, self._ctx.clock.now()
+        present = await tx.jobs.get(company_id, job.id)
+        match end:
+            case Lost():
+                return
+            case Interrupted():
+                await tx.jobs.requeue(replace(job, attempt=job.attempt - 1), None, now)
+                return
+            case Failed(error=error) if not present.cancel_requested:
+                retry = after_failure(error, job.attempt, job.maximum_attempts, _first_delay(job))
+                if isinstance(retry, RetryIn):
+                    await tx.jobs.requeue(replace(job, message=error.detail), now + retry.delay, now)
+                    return
+                ours = await tx.jobs.finish(job, JobStatus.FAILED, error.detail, now, Failure.of(error))
+            case Stopped() | Failed():
+                ours = await tx.jobs.finish(job, JobStatus.CANCELLED, "It was cancelled.", now)
+            case Done():
+                ours = await tx.jobs.finish(job, ended_as(present.counted), None, now)
+        if ours:
+            await settle_entry(tx, company_id, job.id, now)
+
+
+def _first_delay(job: SynchJob) -> timedelta:
+    seconds = job.request.get(RERUN_DELAY)
+    return timedelta(seconds=seconds) if isinstance(seconds, int | float) else FIRST_DELAY

@@ -1,0 +1,167 @@
+"""A worker: listens for tickets, keeps its jobs alive, and ticks."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+
+import asyncpg
+import structlog
+from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
+from pgqueuer.adapters.persistence.queries import Queries
+from pgqueuer.core.qm import QueueManager
+from pgqueuer.domain.models import Job
+
+from app.jobs import schedule
+from app.jobs.runner import Runner
+from app.ports import TICKET, Context, Handler
+
+log = structlog.get_logger(__name__)
+Connect = Callable[[], Awaitable["asyncpg.Connection[asyncpg.Record]"]]
+CLEANED_EVERY = timedelta(hours=1)
+LONGEST_WAIT = 30.0  # seconds between two attempts to reach the database
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """How a worker works."""
+
+    concurrency: int = 4
+    """Synch jobs at once."""
+    heartbeat_timeout: timedelta = timedelta(seconds=30)
+    """After so long without a sign of life a job is given to another worker."""
+    poll: timedelta = timedelta(seconds=5)
+    """How often it looks for what nobody announced: due entries, lost jobs."""
+    drain: timedelta = timedelta(seconds=25)
+    """How long jobs have to end the page in flight when the worker stops."""
+
+
+class Worker:
+    """Runs synch jobs until told to stop. Several may run on one database, in one process or in many."""
+
+    def __init__(
+        self,
+        connect: Connect,
+        ctx: Context,
+        handlers: Mapping[str, Handler],
+        options: WorkerOptions | None = None,
+        name: str | None = None,
+    ) -> None:
+        """`connect` opens a bare connection to the database of `ctx.uow`, past any pooler: it listens."""
+        self.id: UUID = uuid4()
+        self.name = name or f"{socket.gethostname()}:{os.getpid()}"
+        self._connect = connect
+        self._ctx = ctx
+        self._options = options or WorkerOptions()
+        self._runner = Runner(ctx, handlers, self.id)
+        self._slots = asyncio.Semaphore(self._options.concurrency)
+        self._stopping = asyncio.Event()
+        self._queue: QueueManager | None = None
+        self._cleaned: datetime | None = None
+
+    async def run(self) -> None:
+        """Works until `stop` is called, or this is cancelled; either way jobs end their page in flight first."""
+        beat = self._options.heartbeat_timeout / 4
+        background = [
+            asyncio.create_task(self._every(self._options.poll, self._tick)),
+            asyncio.create_task(self._every(beat, self._runner.heartbeat)),
+            asyncio.create_task(self._lose_patience()),
+        ]
+        serving = asyncio.create_task(self._serve())
+        try:
+            await asyncio.shield(serving)
+        except asyncio.CancelledError:
+            self.stop()
+            await serving
+            raise
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            await self._leave()
+
+    def stop(self) -> None:
+        """Lets the jobs end their page in flight and `run` return. May be called from a signal handler."""
+        self._stopping.set()
+        self._runner.drain()
+        if self._queue is not None:
+            self._queue.shutdown.set()
+
+    async def _serve(self) -> None:
+        """Listens; when the database goes away, until it is back."""
+        wait = 0.5
+        while not self._stopping.is_set():
+            began = asyncio.get_running_loop().time()
+            try:
+                await self._listen()
+            except Exception as error:
+                if asyncio.get_running_loop().time() - began > LONGEST_WAIT:
+                    wait = 0.5
+                await log.awarning("the worker lost the database", exc_info=error, next_attempt_seconds=wait)
+                await self._pause(wait)
+                wait = min(wait * 2, LONGEST_WAIT)
+
+    async def _listen(self) -> None:
+        connection = await self._connect()
+        try:
+            queue = QueueManager(Queries(AsyncpgDriver(connection)))
+            queue.entrypoint(TICKET, accepts_context=False)(self._take)
+            self._queue = queue
+            if self._stopping.is_set():
+                return
+            # The library wants room for two batches.
+            batch = max(1, self._options.concurrency // 2)
+            await queue.run(
+                dequeue_timeout=self._options.poll,
+                batch_size=batch,
+                max_concurrent_tasks=max(2 * batch, self._options.concurrency),
+                heartbeat_timeout=self._options.heartbeat_timeout,
+                shutdown_on_listener_failure=True,
+            )
+        finally:
+            self._queue = None
+            await connection.close(timeout=5)
+
+    async def _take(self, ticket: Job) -> None:
+        if ticket.payload is not None:
+            async with self._slots:
+                await self._runner.execute(UUID(bytes=ticket.payload))
+
+    async def _tick(self) -> None:
+        now = self._ctx.clock.now()
+        async with self._ctx.uow() as tx:
+            await tx.workers.heartbeat(self.id, self.name, now)
+        if self._stopping.is_set():
+            return
+        await schedule.tick(self._ctx, self._options.heartbeat_timeout)
+        if self._cleaned is None or now - self._cleaned >= CLEANED_EVERY:
+            self._cleaned = now
+            await schedule.clean_up(self._ctx)
+
+    async def _every(self, period: timedelta, work: Callable[[], Awaitable[None]]) -> None:
+        """Does it again and again; what went wrong once is tried again."""
+        while True:
+            try:
+                await work()
+            except Exception as error:
+                await log.awarning("the worker could not do its round", exc_info=error)
+            await asyncio.sleep(period.total_seconds())
+
+    async def _lose_patience(self) -> None:
+        """Interrupts the jobs that did not come to the end of their page in time."""
+        await self._stopping.wait()
+        await asyncio.sleep(self._options.drain.total_seconds())
+        self._runner.interrupt()
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+
+    async def _leave(self) -> None:
+        with suppress(Exception):  # the database may be what made us stop
+            async with self._ctx.uow() as tx:
+                await tx.workers.leave(self.id)
