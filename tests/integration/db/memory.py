@@ -24,7 +24,9 @@ def a_memory(engine: AsyncEngine) -> SqlUnitOfWork:
     return SqlUnitOfWork(engine, Vault([KEY]))
 
 
-async def a_company(memory: SqlUnitOfWork, name: str = "cronus", nav: Mapping[str, Any] | None = None) -> Company:
+async def a_company(
+    memory: SqlUnitOfWork, name: str = "cronus", nav: Mapping[str, Any] | None = None
+) -> Company:
     """A saved company."""
     async with memory() as tx:
         return await tx.companies.add(Company(0, name, name.title(), nav or {"kind": "embedded"}))
@@ -33,7 +35,9 @@ async def a_company(memory: SqlUnitOfWork, name: str = "cronus", nav: Mapping[st
 def a_setup(**changes: Any) -> ConnectionSetup:
     """A connection with a client secret."""
     login = Credentials("client_secret", "tenant", "client", client_secret="not for the log")
-    return ConnectionSetup(**{"server_url": "https://cronus.crm4.dynamics.com", "credentials": login} | changes)
+    return ConnectionSetup(
+        **{"server_url": "https://cronus.crm4.dynamics.com", "credentials": login} | changes
+    )
 
 
 def a_coupling(number: int = 1, **changes: Any) -> Coupling:

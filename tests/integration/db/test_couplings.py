@@ -81,7 +81,9 @@ async def test_what_was_agreed_comes_back_as_it_was(engine: AsyncEngine) -> None
         assert await tx.couplings.of_nav(company.id, "customers", [reserved.nav_id, uuid4()]) == {
             reserved.nav_id: replace(agreed, revision=1)
         }
-        assert list(await tx.couplings.of_crm(company.id, "customers", [reserved.crm_id])) == [reserved.crm_id]
+        assert list(await tx.couplings.of_crm(company.id, "customers", [reserved.crm_id])) == [
+            reserved.crm_id
+        ]
 
 
 async def test_who_read_a_coupling_earlier_leaves_it_alone(engine: AsyncEngine) -> None:
@@ -93,10 +95,11 @@ async def test_who_read_a_coupling_earlier_leaves_it_alone(engine: AsyncEngine) 
 
     failure = Failure("crm-refused", "No\x00 more.")
     async with memory() as tx:
-        saved = await tx.couplings.save(
-            company.id, [mine.failed(failure, NOON), other.failed(failure, NOON)]
+        saved = await tx.couplings.save(company.id, [mine.failed(failure, NOON), other.failed(failure, NOON)])
+        kept, changed = (
+            await tx.couplings.get(company.id, mine.id),
+            await tx.couplings.get(company.id, other.id),
         )
-        kept, changed = await tx.couplings.get(company.id, mine.id), await tx.couplings.get(company.id, other.id)
 
     assert saved == {other.id}
     assert (kept.last_synch_result, kept.base) == (SynchResult.SUCCESS, BASE)
@@ -137,7 +140,10 @@ async def test_couplings_are_listed_in_pages(engine: AsyncEngine) -> None:
     failure = Failure("crm-refused", "No.")
     async with memory() as tx:
         reserved = await tx.couplings.reserve(company.id, [a_coupling(number) for number in range(5)])
-        failing = [replace(reserved[0].failed(failure, NOON), skipped=True), reserved[1].failed(failure, NOON)]
+        failing = [
+            replace(reserved[0].failed(failure, NOON), skipped=True),
+            reserved[1].failed(failure, NOON),
+        ]
         await tx.couplings.save(company.id, failing)
     in_order = sorted(reserved, key=lambda one: one.id)
     async with memory() as tx:

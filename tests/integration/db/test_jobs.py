@@ -43,10 +43,14 @@ async def test_the_ticket_of_a_job_is_rolled_back_with_it(engine: AsyncEngine) -
     memory = a_memory(engine)
     company = await a_company(memory)
     job = a_job()
-    with pytest.raises(RuntimeError):
+
+    async def add_and_fail() -> None:
         async with memory() as tx:
             await tx.jobs.add(company.id, [job])
             raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await add_and_fail()
     assert await tickets(engine) == []
     async with memory() as tx:
         await tx.jobs.add(company.id, [job])
@@ -109,7 +113,12 @@ async def test_a_worker_that_lost_its_job_can_write_nothing_for_it(engine: Async
         assert (lost.company_id, lost.job.id) == (company.id, job.id)
         assert await tx.jobs.requeue(lost.job, None, NOON + timedelta(minutes=2))
     fresh = await claimed(memory, job, minutes=3)
-    assert (fresh.fence, fresh.attempt, fresh.counts["to_crm"], fresh.expected) == (2, 2, Counts(inserted=3), 10)
+    assert (fresh.fence, fresh.attempt, fresh.counts["to_crm"], fresh.expected) == (
+        2,
+        2,
+        Counts(inserted=3),
+        10,
+    )
     async with memory() as tx:
         now = NOON + timedelta(minutes=3)
         assert await tx.jobs.progress(stale, "to_crm", Counts(inserted=9)) is Standing.LOST
@@ -129,7 +138,9 @@ async def test_a_job_that_waits_for_its_time_keeps_nobody_else_waiting(engine: A
     running = await claimed(memory, first)
     later = NOON + timedelta(minutes=10)
     async with memory() as tx:
-        await tx.jobs.requeue(replace(running, message="CRM asks to wait."), later, NOON + timedelta(minutes=1))
+        await tx.jobs.requeue(
+            replace(running, message="CRM asks to wait."), later, NOON + timedelta(minutes=1)
+        )
         assert await tx.jobs.claim(first.id, WORKER, NOON + timedelta(minutes=2)) is None
     await claimed(memory, second)
     async with memory() as tx:
@@ -143,7 +154,9 @@ def a_family() -> tuple[SynchJob, SynchJob, SynchJob, SynchJob]:
     parent = a_job(None, mode=SynchMode.FULL)
     people = a_job("SALESPEOPLE", parent_id=parent.id)
     customers = a_job("CUSTOMER", parent_id=parent.id, request={"depends_on": [str(people.id)]})
-    contacts = a_job("CONTACT", parent_id=parent.id, request={"depends_on": [str(customers.id), str(uuid4())]})
+    contacts = a_job(
+        "CONTACT", parent_id=parent.id, request={"depends_on": [str(customers.id), str(uuid4())]}
+    )
     return parent, people, customers, contacts
 
 

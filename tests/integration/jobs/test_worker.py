@@ -1,0 +1,226 @@
+"""Workers: what is queued runs once, whoever dies, pauses or stops meanwhile."""
+
+import asyncio
+import signal
+import time
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.db.unit_of_work import SqlUnitOfWork
+from app.domain.company import Company
+from app.domain.errors import CrmUnavailable, IntegrationError, InvalidMapping, Throttled
+from app.domain.job import Counts, JobStatus, SynchJob
+from app.ports import Context, Handler, Report
+from tests.integration.db.memory import a_company, a_job, a_memory
+from tests.integration.jobs.workers import a_worker, a_worker_process, ended, pages, pages_of, until
+
+pytestmark = pytest.mark.anyio
+
+
+async def add(memory: SqlUnitOfWork, company: Company, *jobs: SynchJob) -> list[UUID]:
+    async with memory() as tx:
+        await tx.jobs.add(company.id, jobs)
+    return [job.id for job in jobs]
+
+
+async def committed(memory: SqlUnitOfWork, company: Company, job: SynchJob, count: int) -> bool:
+    return len(await pages_of(memory, company.id, job.id)) >= count
+
+
+def failing(*errors: Exception) -> Handler:
+    """A job that fails with one error after the other, then succeeds."""
+    left = list(errors)
+
+    async def handler(_ctx: Context, _company: Company, _job: SynchJob, _report: Report) -> None:
+        if left:
+            raise left.pop(0)
+
+    return handler
+
+
+async def test_an_idle_worker_starts_a_job_at_once(engine: AsyncEngine, database: str) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    started: list[float] = []
+
+    async def handler(_ctx: Context, _company: Company, _job: SynchJob, _report: Report) -> None:
+        started.append(time.perf_counter())
+
+    waits = []
+    async with a_worker(database, memory, {"synchronize": handler}):
+        await asyncio.sleep(0.3)
+        for _ in range(5):
+            asked = time.perf_counter()
+            await ended(memory, company.id, await add(memory, company, a_job(created_at=datetime.now(UTC))))
+            waits.append(started.pop() - asked)
+    assert sorted(waits)[2] < 0.1
+
+
+async def test_two_runs_of_a_mapping_never_overlap(engine: AsyncEngine, database: str) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    running: set[str | None] = set()
+    overlaps = []
+
+    async def handler(_ctx: Context, _company: Company, job: SynchJob, report: Report) -> None:
+        if job.mapping in running:
+            overlaps.append(job)
+        running.add(job.mapping)
+        await asyncio.sleep(0.01)
+        await report.progress("to_crm", Counts(inserted=1))
+        running.remove(job.mapping)
+
+    jobs = [a_job(f"M{number % 10}", number / 60) for number in range(100)]
+    async with (
+        a_worker(database, memory, {"synchronize": handler}),
+        a_worker(database, memory, {"synchronize": handler}),
+    ):
+        found = await ended(memory, company.id, await add(memory, company, *jobs))
+    assert overlaps == []
+    assert {(job.status, job.attempt, job.fence) for job in found} == {(JobStatus.SUCCEEDED, 1, 1)}
+
+
+async def test_when_a_worker_is_killed_another_continues_and_no_page_is_committed_twice(
+    engine: AsyncEngine, database: str
+) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    job = a_job()
+    await add(memory, company, job)
+    async with a_worker_process(database) as process:
+        await until(lambda: committed(memory, company, job, 5))
+        process.kill()
+        await process.wait()
+        killed = time.perf_counter()
+        async with a_worker(database, memory, {"synchronize": pages(40, 0.01)}):
+            (found,) = await ended(memory, company.id, [job.id])
+            took = time.perf_counter() - killed
+    written = await pages_of(memory, company.id, job.id)
+    assert [page for page, _ in written] == list(range(40))
+    assert {fence for _, fence in written} == {1, 2}
+    assert (found.status, found.attempt, found.counted) == (JobStatus.SUCCEEDED, 2, Counts(inserted=40))
+    assert took < 8
+
+
+async def test_a_worker_that_was_paused_finds_its_job_taken_and_stops(
+    engine: AsyncEngine, database: str
+) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    job = a_job()
+    await add(memory, company, job)
+    async with a_worker_process(database) as process:
+        await until(lambda: committed(memory, company, job, 5))
+        process.send_signal(signal.SIGSTOP)
+        before = len(await pages_of(memory, company.id, job.id))
+        async with a_worker(database, memory, {"synchronize": pages(40, 0.05)}):
+            await until(lambda: committed(memory, company, job, before + 5))
+            process.send_signal(signal.SIGCONT)
+            await ended(memory, company.id, [job.id])
+        process.terminate()
+        assert await asyncio.wait_for(process.wait(), 10) == 0
+    written = await pages_of(memory, company.id, job.id)
+    assert [page for page, _ in written] == list(range(40))
+    assert [fence for _, fence in written] == sorted(fence for _, fence in written)
+
+
+async def test_a_worker_that_is_told_to_stop_ends_its_page_and_gives_the_job_back(
+    engine: AsyncEngine, database: str
+) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    job = a_job()
+    await add(memory, company, job)
+    async with a_worker_process(database) as process:
+        await until(lambda: committed(memory, company, job, 3))
+        process.terminate()
+        assert await asyncio.wait_for(process.wait(), 10) == 0
+    async with memory() as tx:
+        waiting = await tx.jobs.get(company.id, job.id)
+        assert await tx.workers.seen_since(datetime.now(UTC) - timedelta(minutes=5)) == []
+    assert (waiting.status, waiting.attempt) == (JobStatus.QUEUED, 0)
+    async with a_worker(database, memory, {"synchronize": pages(40, 0)}):
+        (found,) = await ended(memory, company.id, [job.id])
+    assert [page for page, _ in await pages_of(memory, company.id, job.id)] == list(range(40))
+    assert (found.status, found.attempt) == (JobStatus.SUCCEEDED, 1)
+
+
+async def test_a_cancelled_job_stops_after_the_page_in_flight(engine: AsyncEngine, database: str) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    job, next_job = a_job(), a_job(minutes=1, kind="quick")
+    await add(memory, company, job, next_job)
+    async with a_worker(database, memory, {"synchronize": pages(200, 0.02), "quick": failing()}):
+        await until(lambda: committed(memory, company, job, 3))
+        async with memory() as tx:
+            await tx.jobs.cancel(company.id, job.id, datetime.now(UTC))
+        found, after = await ended(memory, company.id, [job.id, next_job.id])
+    written = await pages_of(memory, company.id, job.id)
+    assert found.status is JobStatus.CANCELLED
+    assert found.counted == Counts(inserted=len(written))
+    assert len(written) < 200
+    assert after.status is JobStatus.SUCCEEDED
+
+
+async def test_what_may_pass_is_tried_again_and_then_succeeds(engine: AsyncEngine, database: str) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    job = a_job(maximum_attempts=3, request={"rerun_delay_seconds": 0.1})
+    handler = failing(CrmUnavailable("No answer."), Throttled("Wait.", retry_after=timedelta(seconds=0.4)))
+    began = time.perf_counter()
+    async with a_worker(database, memory, {"synchronize": handler}):
+        (found,) = await ended(memory, company.id, await add(memory, company, job))
+    assert (found.status, found.attempt, found.message) == (JobStatus.SUCCEEDED, 3, None)
+    assert time.perf_counter() - began >= 0.5
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "attempts"),
+    [
+        (CrmUnavailable("No answer."), "crm-unavailable", 2),
+        (InvalidMapping("No such field."), "invalid-mapping", 1),
+        (ZeroDivisionError("a secret"), "internal-error", 1),
+    ],
+)
+async def test_a_job_that_fails_for_good_says_why_and_lets_the_next_one_run(
+    engine: AsyncEngine, database: str, error: Exception, code: str, attempts: int
+) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    job = a_job(maximum_attempts=2, request={"rerun_delay_seconds": 0.05})
+    other = a_job(minutes=1)
+    async with a_worker(database, memory, {"synchronize": failing(*[error] * attempts)}):
+        await add(memory, company, job)
+        (found,) = await ended(memory, company.id, [job.id])
+        (after,) = await ended(memory, company.id, await add(memory, company, other))
+    assert found.error is not None
+    assert (found.status, found.error.code, found.attempt) == (JobStatus.FAILED, code, attempts)
+    assert found.message == found.error.message
+    assert isinstance(error, IntegrationError) or "secret" not in found.message
+    assert after.status is JobStatus.SUCCEEDED
+
+
+async def test_a_kind_that_nobody_knows_fails_and_blocks_nothing(engine: AsyncEngine, database: str) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    async with a_worker(database, memory, {}):
+        (found,) = await ended(memory, company.id, await add(memory, company, a_job(kind="unheard")))
+    assert found.status is JobStatus.FAILED
+    assert "unheard" in str(found.message)
+
+
+async def test_a_worker_survives_the_loss_of_its_connection(engine: AsyncEngine, database: str) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    async with a_worker(database, memory, {"synchronize": failing()}):
+        await asyncio.sleep(0.3)
+        async with engine.connect() as connection:
+            await connection.exec_driver_sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        (found,) = await ended(memory, company.id, await add(memory, company, a_job()))
+    assert found.status is JobStatus.SUCCEEDED
