@@ -1,0 +1,256 @@
+"""The lists a person works from: NAV records with their coupling and what can be done now, CRM rows with theirs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+from app.domain import links
+from app.domain.company import Company, ConnectionSetup
+from app.domain.connection import require_enabled
+from app.domain.coupling import Coupling, CouplingStatus
+from app.domain.eligibility import obstacle
+from app.domain.errors import CrmRecordNotFound, IntegrationError
+from app.domain.mapping import Direction, TableMapping
+from app.domain.records import Snapshot, TableDefinition
+from app.ports import Context, CrmSide, NavRecord
+from app.use_cases.results import ActionState, CrmItem, NavItem
+from app.use_cases.setting import is_default_for
+from app.use_cases.subject import linked, nav_record
+
+READ_AHEAD = 1000
+"""Records read at a time while a list is narrowed to coupled or uncoupled ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Surroundings:
+    """What a list of NAV records needs to know besides the records."""
+
+    company: Company
+    connection: ConnectionSetup | None
+    mapping: TableMapping | None
+
+
+async def _surroundings(ctx: Context, company: Company, table: str, mapping: str | None) -> _Surroundings:
+    async with ctx.uow() as tx:
+        connection = await tx.connections.find(company.id)
+        stored = await tx.mappings.all(company.id)
+    named = [s for s in stored if s.mapping.name == mapping and s.mapping.nav_table == table]
+    chosen = is_default_for(named if mapping else stored, table)
+    return _Surroundings(company, connection, chosen.mapping if chosen else None)
+
+
+# --- NAV ----------------------------------------------------------------------------------------------
+
+
+async def nav_list(
+    ctx: Context,
+    company: Company,
+    table: str,
+    *,
+    filter: str | None = None,
+    search: str | None = None,
+    coupled: bool | None = None,
+    limit: int = 100,
+    cursor: str | None = None,
+    mapping: str | None = None,
+) -> tuple[list[NavItem], str | None]:
+    """A page of NAV records in key order, and the cursor of the next one. Raises TableNotFound, InvalidFilter."""
+    nav = ctx.sides.nav(company)
+    around = await _surroundings(ctx, company, table, mapping)
+    found: list[tuple[NavRecord, Coupling | None]] = []
+    while True:
+        size = limit if coupled is None else max(limit, READ_AHEAD)
+        records, following = await nav.records(table, filter=filter, search=search, limit=size, cursor=cursor)
+        couplings = await _couplings(ctx, company, table, records)
+        for record in records:
+            coupling = couplings.get(record.integration_id) if record.integration_id else None
+            if coupled is None or coupled is (coupling is not None):
+                found.append((record, coupling))
+            if len(found) == limit:
+                more = following is not None or record is not records[-1]
+                return [_nav_item(around, table, *pair) for pair in found], record.key if more else None
+        if following is None:
+            return [_nav_item(around, table, *pair) for pair in found], None
+        cursor = following
+
+
+async def nav_get(
+    ctx: Context, company: Company, table: str, key: str, *, mapping: str | None = None
+) -> NavItem:
+    """One NAV record. Raises TableNotFound, NavRecordNotFound."""
+    record = await nav_record(ctx.sides.nav(company), table, key)
+    return await _shown(ctx, company, table, record, mapping)
+
+
+async def nav_create(
+    ctx: Context, company: Company, table: str, key: str | None, values: Mapping[str, Any]
+) -> NavItem:
+    """A new NAV record. Raises InvalidValues, AlreadyExists."""
+    record = await ctx.sides.nav(company).create(table, key, values)
+    return await _shown(ctx, company, table, record, None)
+
+
+async def nav_change(
+    ctx: Context, company: Company, table: str, key: str, values: Mapping[str, Any]
+) -> NavItem:
+    """Changes fields of a NAV record; a new key renames it. Raises InvalidValues, NavRecordNotFound."""
+    record = await ctx.sides.nav(company).change(table, key, values)
+    return await _shown(ctx, company, table, record, None)
+
+
+async def nav_delete(ctx: Context, company: Company, table: str, key: str) -> None:
+    """Deletes a NAV record; its coupling stays until the mapping's deletion rule deals with it."""
+    await ctx.sides.nav(company).remove(table, key)
+
+
+async def nav_bulk(
+    ctx: Context, company: Company, table: str, records: Sequence[tuple[str | None, Mapping[str, Any]]]
+) -> list[NavRecord | IntegrationError]:
+    """Creates or changes many NAV records; an answer per record, in order."""
+    return await ctx.sides.nav(company).bulk(table, records)
+
+
+async def _shown(
+    ctx: Context, company: Company, table: str, record: NavRecord, mapping: str | None
+) -> NavItem:
+    around = await _surroundings(ctx, company, table, mapping)
+    couplings = await _couplings(ctx, company, table, [record])
+    return _nav_item(around, table, record, couplings.get(record.integration_id or UUID(int=0)))
+
+
+async def _couplings(
+    ctx: Context, company: Company, table: str, records: Sequence[NavRecord]
+) -> dict[UUID, Coupling]:
+    ids = [record.integration_id for record in records if record.integration_id is not None]
+    if not ids:
+        return {}
+    async with ctx.uow() as tx:
+        found = await tx.couplings.of_nav(company.id, table, ids)
+    return {key: c for key, c in found.items() if c.status is CouplingStatus.COUPLED}
+
+
+def _nav_item(around: _Surroundings, table: str, record: NavRecord, coupling: Coupling | None) -> NavItem:
+    shown = None
+    if coupling is not None and around.connection is not None:
+        shown = linked(around.company, around.connection, replace(coupling, nav_key=record.key))
+    return NavItem(
+        table=table,
+        no=record.key,
+        integration_id=record.integration_id,
+        version=record.version,
+        fields=record.values,
+        modified_at=record.modified_at,
+        coupling=shown,
+        actions=_actions(around, table, record, coupling),
+    )
+
+
+def _actions(
+    around: _Surroundings, table: str, record: NavRecord, coupling: Coupling | None
+) -> list[ActionState]:
+    """What can be done with the record now, and why not (seed-checklist D3-40)."""
+    connected = around.connection is not None and around.connection.is_enabled
+    closed = None if connected else "The connection to CRM is not enabled."
+    mapping = around.mapping
+    if mapping is None:
+        closed = closed or f"There is no integration table mapping for {table}."
+    problem = obstacle(table, record.key, record.values)
+    unfit = closed or (problem.detail if problem else None)
+    uncoupled = unfit or (None if coupling else "The record is not coupled.")
+    is_coupled = "The record is coupled already." if coupling else None
+    return [
+        _action("set_up_coupling", unfit),
+        _action("create_in_crm", unfit or is_coupled or _wrong_way(mapping, Direction.TO_CRM)),
+        _action("synchronize_to_crm", uncoupled or _wrong_way(mapping, Direction.TO_CRM)),
+        _action("synchronize_from_crm", uncoupled or _wrong_way(mapping, Direction.FROM_CRM)),
+        _action("delete_coupling", None if coupling else "The record is not coupled."),
+        _action("open_in_crm", None if coupling else "The record is not coupled."),
+    ]
+
+
+def _action(name: str, reason: str | None) -> ActionState:
+    return ActionState(name, reason is None, reason)
+
+
+def _wrong_way(mapping: TableMapping | None, run: Direction) -> str | None:
+    if mapping is None or mapping.direction.allows(run):
+        return None
+    return f"Mapping {mapping.name} only goes {mapping.direction.value}."
+
+
+# --- CRM ----------------------------------------------------------------------------------------------
+
+
+async def crm_list(
+    ctx: Context,
+    company: Company,
+    entity_set: str,
+    *,
+    filter: str | None = None,
+    search: str | None = None,
+    coupled: bool | None = None,
+    limit: int = 100,
+    cursor: str | None = None,
+) -> tuple[list[CrmItem], str | None]:
+    """A page of CRM rows in a stable order, and the cursor of the next one."""
+    connection, crm = await _crm(ctx, company)
+    definition = await crm.definition_of_set(entity_set)
+    found: list[CrmItem] = []
+    while True:
+        page = await crm.listing(
+            definition.name, None, filter=filter, search=search, limit=limit - len(found), cursor=cursor
+        )
+        items = await _crm_items(ctx, company, connection, definition, page.records)
+        found += [item for item in items if coupled is None or item.coupled is coupled]
+        cursor = page.cursor
+        if cursor is None or len(found) >= limit:
+            return found, cursor
+
+
+async def crm_get(ctx: Context, company: Company, entity_set: str, crm_id: UUID) -> CrmItem:
+    """One CRM row. Raises TableNotFound, CrmRecordNotFound."""
+    connection, crm = await _crm(ctx, company)
+    definition = await crm.definition_of_set(entity_set)
+    found = await crm.get(definition.name, [crm_id], definition.fields.keys())
+    if crm_id not in found:
+        raise CrmRecordNotFound(
+            f"There is no {definition.name} {crm_id} in CRM.",
+            fix=f"GET …/crm/{entity_set} lists the records.",
+        )
+    return (await _crm_items(ctx, company, connection, definition, [found[crm_id]]))[0]
+
+
+async def _crm(ctx: Context, company: Company) -> tuple[ConnectionSetup, CrmSide]:
+    async with ctx.uow() as tx:
+        connection = require_enabled(await tx.connections.find(company.id))
+    return connection, ctx.sides.crm(company, connection)
+
+
+async def _crm_items(
+    ctx: Context,
+    company: Company,
+    connection: ConnectionSetup,
+    definition: TableDefinition,
+    rows: Sequence[Snapshot],
+) -> list[CrmItem]:
+    if not rows:
+        return []
+    async with ctx.uow() as tx:
+        couplings = await tx.couplings.of_entity(company.id, definition.name, [row.id for row in rows])
+    return [_crm_item(connection, definition, row, couplings.get(row.id, [])) for row in rows]
+
+
+def _crm_item(
+    connection: ConnectionSetup, definition: TableDefinition, row: Snapshot, couplings: Sequence[Coupling]
+) -> CrmItem:
+    coupled = [c for c in couplings if c.status is CouplingStatus.COUPLED]
+    return CrmItem(
+        id=row.id,
+        name=str(row.values.get(definition.name_field or "") or ""),
+        fields=row.values,
+        coupled=bool(coupled),
+        nav_table=coupled[0].nav_table if coupled else None,
+        nav_no=coupled[0].nav_key if coupled else None,
+        url=links.crm_url(connection, definition.name, row.id),
+    )
