@@ -10,7 +10,18 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from app.api import api_keys, docs, health, openapi, problems
+from app.api import (
+    api_keys,
+    companies,
+    couplings,
+    definitions,
+    docs,
+    health,
+    links,
+    openapi,
+    problems,
+    synch_jobs,
+)
 from app.api.auth import FAILURES_PER_MINUTE, EntraTokens, Gate, Tokens
 from app.api.dependencies import Door, Readiness
 from app.api.headers import REQUEST_ID, BodyLimit, EveryAnswer
@@ -20,7 +31,15 @@ from app.db.readiness import readiness
 from app.ports import Context
 from app.settings import Settings
 
-ROUTERS = (api_keys.router, health.router)
+ROUTERS = (
+    companies.router,
+    definitions.router,
+    api_keys.router,
+    couplings.router,
+    synch_jobs.router,
+    links.router,
+    health.router,
+)
 
 VERSION = "0.1.0"
 """Of the contract; that of the package too, as a test makes sure."""

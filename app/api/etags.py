@@ -1,7 +1,7 @@
 """ETag, If-Match and If-None-Match on configuration resources."""
 
 import hashlib
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request, Response
 from pydantic import BaseModel
@@ -50,11 +50,19 @@ class Preconditions:
             if WILDCARD in unwanted or tag in unwanted:
                 raise PreconditionFailed(f"If-None-Match is {self.if_none_match}, and it exists as {tag}.")
 
-    def unchanged(self, tag: str) -> bool:
-        """Whether the caller of a GET has this state already and wants 304 instead. Sets the tag of the answer."""
+    def revision(self, tag: str, revision: int) -> int | None:
+        """The revision that a change must find, None for whichever. Raises PreconditionFailed."""
+        self.require(tag)
+        return None if self.if_match is None else revision
+
+    def answer(self, body: Any, tag: str) -> Any:
+        """The answer with its tag; 304 for the caller of a GET that has this state already."""
         self.response.headers["ETag"] = tag
-        unwanted = _tags(self.if_none_match) if self.if_none_match is not None else set()
-        return WILDCARD in unwanted or tag in unwanted
+        if self.request.method == "GET" and self.if_none_match is not None:
+            known = _tags(self.if_none_match)
+            if WILDCARD in known or tag in known:
+                return Response(status_code=304, headers={"ETag": tag})
+        return body
 
 
 def _preconditions(

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
-from app.api import idempotency, problems
+from app.api import idempotency, paths, problems
 from app.api.dependencies import door_of
 from app.api.problems import UnsupportedMediaType
 from app.domain.access import Scope
@@ -86,6 +86,7 @@ class Operation(APIRoute):
 
 def api_router(prefix: str, tag: str) -> APIRouter:
     """A router below the base path whose routes are operations."""
+    paths.register()
     return APIRouter(prefix=prefix, tags=[tag], route_class=Operation)
 
 

@@ -25,7 +25,9 @@ class KeyConvertor(Convertor[str]):
         return value.replace("%", "%25").replace("/", "%2F")
 
 
-register_url_convertor("key", KeyConvertor())
+def register() -> None:
+    """Lets routes say `{no:key}`."""
+    register_url_convertor("key", KeyConvertor())
 
 
 class Segments:

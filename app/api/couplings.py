@@ -1,0 +1,192 @@
+"""Couplings as a list, several at once, their history, and skipped ones, over HTTP."""
+
+from datetime import datetime
+from typing import Annotated, Literal, Self
+from uuid import UUID
+
+from fastapi import Path, Query
+from pydantic import BaseModel, Field, model_validator
+
+from app.api.dependencies import BASE, CompanyDep, ContextDep
+from app.api.models import CouplingOut, Input, coupling_out
+from app.api.operation import CRM, api_router, operation
+from app.api.pages import Page, PagingDep
+from app.api.results import PairOutcomeOut, pair_out
+from app.api.values import JsonValue, shown
+from app.domain.access import Scope
+from app.domain.coupling import SynchResult
+from app.use_cases import couplings
+
+router = api_router(f"{BASE}/companies/{{company}}/couplings", "Couplings")
+
+MAXIMUM_PAIRS = 1000
+CouplingId = Annotated[UUID, Path(alias="id", description="Id of the coupling.")]
+Then = Literal["no", "nav_data", "crm_data"]
+"""Which side's data, if any, goes to the other right after coupling."""
+
+
+class PairIn(Input):
+    """Two records to be coupled."""
+
+    nav_table: str
+    nav_no: str
+    crm_id: UUID
+
+
+class PairsIn(Input):
+    """Several pairs to be coupled."""
+
+    pairs: list[PairIn] = Field(min_length=1, max_length=MAXIMUM_PAIRS)
+    synchronize_after_coupling: Then = "no"
+    replace_existing: bool = Field(
+        default=False, description="Whether records may leave the partner they have."
+    )
+
+
+class RestoreIn(Input):
+    """Which skipped couplings are taken back: by id, all of a mapping, or all with an error code."""
+
+    ids: list[UUID] | None = Field(default=None, min_length=1, max_length=MAXIMUM_PAIRS)
+    mapping: str | None = None
+    error_code: str | None = None
+
+    @model_validator(mode="after")
+    def _names_some(self) -> Self:
+        if (self.ids, self.mapping, self.error_code) == (None, None, None):
+            raise ValueError("Say which: ids, mapping or error_code.")
+        return self
+
+
+class RestoredOut(BaseModel):
+    """How many couplings were taken back into synchronization."""
+
+    restored: int
+
+
+class HistoryOut(BaseModel):
+    """One field that was written."""
+
+    at: datetime
+    synch_job_id: UUID | None
+    side: Literal["nav", "crm"]
+    field: str
+    old: JsonValue
+    new: JsonValue
+
+
+class PairOutcomesOut(BaseModel):
+    """What became of each pair, in the order of the request."""
+
+    outcomes: list[PairOutcomeOut]
+
+
+@router.get("", summary="List couplings", response_model=Page[CouplingOut], **operation(Scope.READ, 404))
+async def list_couplings(
+    ctx: ContextDep,
+    company: CompanyDep,
+    paging: PagingDep,
+    mapping: Annotated[str | None, Query(description="Only couplings of this mapping.")] = None,
+    skipped: Annotated[bool | None, Query(description="Only skipped ones, or only others.")] = None,
+    last_synch_result: Annotated[SynchResult | None, Query(description="Only those that ended so.")] = None,
+) -> dict[str, object]:
+    """The couplings of the company, in the order in which they were made."""
+    async with ctx.uow() as tx:
+        connection = await tx.connections.find(company.id)
+        found = await tx.couplings.page(
+            company.id,
+            mapping=mapping,
+            skipped=skipped,
+            last_synch_result=last_synch_result,
+            after=paging.after(UUID),
+            limit=paging.limit + 1,
+        )
+    page, next_cursor = paging.cut(found, lambda coupling: coupling.id)
+    return {"items": [coupling_out(each, company, connection) for each in page], "next_cursor": next_cursor}
+
+
+@router.get("/{id}", summary="Get a coupling", response_model=CouplingOut, **operation(Scope.READ, 404))
+async def get_coupling(ctx: ContextDep, company: CompanyDep, coupling_id: CouplingId) -> dict[str, object]:
+    """One coupling, by its id."""
+    async with ctx.uow() as tx:
+        connection = await tx.connections.find(company.id)
+        coupling = await tx.couplings.get(company.id, coupling_id)
+    return coupling_out(coupling, company, connection)
+
+
+@router.delete("/{id}", status_code=204, summary="Delete a coupling", **operation(Scope.SYNC, 404))
+async def delete_coupling(ctx: ContextDep, company: CompanyDep, coupling_id: CouplingId) -> None:
+    """Uncouples; both records stay as they are."""
+    await couplings.delete_coupling(ctx, company, coupling_id)
+
+
+@router.get(
+    "/{id}/history",
+    summary="List what was written for a coupling",
+    response_model=Page[HistoryOut],
+    **operation(Scope.READ, 404),
+)
+async def list_coupling_history(
+    ctx: ContextDep, company: CompanyDep, coupling_id: CouplingId, paging: PagingDep
+) -> dict[str, object]:
+    """Every write to either record: when, by which job, side, field, old and new value; the newest first."""
+    async with ctx.uow() as tx:
+        await tx.couplings.get(company.id, coupling_id)
+        found = await tx.synch_log.history(company.id, coupling_id, paging.after(int), paging.limit + 1)
+    writes, next_cursor = paging.cut(found, lambda write: write["position"])
+    items = [
+        {
+            "at": write["at"],
+            "synch_job_id": write["job_id"],
+            "side": write["side"],
+            "field": write["field"],
+            "old": shown(write["old"]),
+            "new": shown(write["new"]),
+        }
+        for write in writes
+    ]
+    return {"items": items, "next_cursor": next_cursor}
+
+
+@router.post(
+    "",
+    summary="Couple several records",
+    response_model=PairOutcomesOut,
+    **operation(Scope.SYNC, 404, *CRM),
+)
+async def couple_records(ctx: ContextDep, company: CompanyDep, body: PairsIn) -> dict[str, object]:
+    """Couples pair by pair; one that cannot be coupled harms no other and says why."""
+    pairs = [couplings.Pair(pair.nav_table, pair.nav_no, pair.crm_id) for pair in body.pairs]
+    found = await couplings.couple_many(
+        ctx, company, pairs, then=body.synchronize_after_coupling, replace_existing=body.replace_existing
+    )
+    return {"outcomes": [pair_out(outcome) for outcome in found]}
+
+
+@router.post(
+    "/{id}/restore",
+    summary="Restore a skipped coupling",
+    response_model=CouplingOut,
+    **operation(Scope.SYNC, 404),
+)
+async def restore_coupling(
+    ctx: ContextDep, company: CompanyDep, coupling_id: CouplingId
+) -> dict[str, object]:
+    """Takes the coupling back into synchronization; its last failure stays visible until it succeeds."""
+    async with ctx.uow() as tx:
+        await tx.couplings.get(company.id, coupling_id)
+    await couplings.restore(ctx, company, ids=[coupling_id])
+    return await get_coupling(ctx, company, coupling_id)
+
+
+@router.post(
+    "/restore",
+    summary="Restore skipped couplings",
+    response_model=RestoredOut,
+    **operation(Scope.SYNC, 404),
+)
+async def restore_couplings(ctx: ContextDep, company: CompanyDep, body: RestoreIn) -> dict[str, object]:
+    """Takes skipped couplings back into synchronization: those named, of a mapping, or with an error code."""
+    restored = await couplings.restore(
+        ctx, company, ids=body.ids, mapping=body.mapping, error_code=body.error_code
+    )
+    return {"restored": restored}

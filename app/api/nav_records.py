@@ -1,0 +1,217 @@
+"""The records of NAV over HTTP."""
+
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID
+
+from fastapi import Response
+from pydantic import BaseModel, Field
+
+from app.api.dependencies import BASE, CompanyDep, ContextDep
+from app.api.models import (
+    CoupledQuery,
+    CouplingOut,
+    FailureOut,
+    FilterQuery,
+    Input,
+    MappingQuery,
+    RecordNo,
+    SearchQuery,
+    TableName,
+)
+from app.api.operation import api_router, operation
+from app.api.pages import Page, PagingDep
+from app.api.results import coupled_record_out, error_failure_out
+from app.api.values import JsonValue, shown_fields
+from app.domain.access import Scope
+from app.domain.errors import IntegrationError
+from app.ports import NavRecord
+from app.use_cases import records
+from app.use_cases.results import NavItem
+
+router = api_router(f"{BASE}/companies/{{company}}/nav", "NAV records")
+
+MAXIMUM_BULK = 5000
+FIELDS_EXAMPLE = {"Name": "Adatum Corporation", "City": "Manchester", "Salesperson_Code": "PS"}
+
+
+class ActionOut(BaseModel):
+    """Something that can be done with the record, or why it cannot."""
+
+    name: str
+    allowed: bool
+    reason: str | None
+
+
+class NavRecordOut(BaseModel):
+    """A record of NAV with its coupling."""
+
+    table: str
+    no: str
+    integration_id: UUID | None = Field(description="By which it is known across renames; null: none yet.")
+    fields: dict[str, JsonValue]
+    modified_at: datetime | None
+    coupling: CouplingOut | None
+    actions: list[ActionOut]
+
+
+class NavRecordIn(Input):
+    """A record to be created. Without `no` the number series of the table gives one."""
+
+    no: str | None = Field(default=None, min_length=1, max_length=250)
+    fields: dict[str, Any] = Field(default_factory=dict, examples=[FIELDS_EXAMPLE])
+
+
+class NavFieldsIn(Input):
+    """Fields to be changed; a new value of the key renames the record."""
+
+    fields: dict[str, Any] = Field(examples=[FIELDS_EXAMPLE])
+
+
+class NavBulkIn(Input):
+    """Records to be created or changed."""
+
+    records: list[NavRecordIn] = Field(max_length=MAXIMUM_BULK)
+
+
+class NavBulkOutcomeOut(BaseModel):
+    """What became of one record of a set."""
+
+    no: str | None
+    integration_id: UUID | None
+    error: FailureOut | None
+
+
+class NavBulkOut(BaseModel):
+    """What became of each record, in the order of the request."""
+
+    outcomes: list[NavBulkOutcomeOut]
+
+
+def nav_item_out(item: NavItem) -> dict[str, Any]:
+    """A record for `NavRecordOut`."""
+    return {
+        "table": item.table,
+        "no": item.no,
+        "integration_id": item.integration_id,
+        "fields": shown_fields(item.fields),
+        "modified_at": item.modified_at,
+        "coupling": coupled_record_out(item.coupling),
+        "actions": [
+            {"name": action.name, "allowed": action.allowed, "reason": action.reason}
+            for action in item.actions
+        ],
+    }
+
+
+def _bulk_out(no: str | None, outcome: NavRecord | IntegrationError) -> dict[str, Any]:
+    if isinstance(outcome, IntegrationError):
+        return {"no": no, "integration_id": None, "error": error_failure_out(outcome)}
+    return {"no": outcome.key, "integration_id": outcome.integration_id, "error": None}
+
+
+@router.get(
+    "/{table:key}",
+    summary="List NAV records",
+    response_model=Page[NavRecordOut],
+    **operation(Scope.READ, 404, 503),
+)
+async def list_nav_records(
+    ctx: ContextDep,
+    company: CompanyDep,
+    table: TableName,
+    paging: PagingDep,
+    filter: FilterQuery = None,
+    search: SearchQuery = None,
+    coupled: CoupledQuery = None,
+    mapping: MappingQuery = None,
+) -> dict[str, object]:
+    """The records of a table in the order of their keys, each with its coupling and what can be done with it."""
+    items, cursor = await records.nav_list(
+        ctx,
+        company,
+        table,
+        filter=filter,
+        search=search,
+        coupled=coupled,
+        limit=paging.limit,
+        cursor=paging.after(str),
+        mapping=mapping,
+    )
+    return {
+        "items": [nav_item_out(item) for item in items],
+        "next_cursor": None if cursor is None else paging.next(cursor),
+    }
+
+
+@router.post(
+    "/{table:key}",
+    status_code=201,
+    summary="Create a NAV record",
+    response_model=NavRecordOut,
+    **operation(Scope.SYNC, 404, 409, 503),
+)
+async def create_nav_record(
+    ctx: ContextDep, company: CompanyDep, table: TableName, body: NavRecordIn, response: Response
+) -> dict[str, object]:
+    """Creates a record; its values are checked against the definition of the table.
+
+    A new customer makes its company contact and business relation, as NAV does.
+    """
+    item = await records.nav_create(ctx, company, table, body.no, body.fields)
+    response.headers["Location"] = f"{BASE}/companies/{company.name}/nav/{table}/{quote(item.no, safe='')}"
+    return nav_item_out(item)
+
+
+@router.post(
+    "/{table:key}/bulk",
+    summary="Create or change many NAV records",
+    response_model=NavBulkOut,
+    **operation(Scope.SYNC, 404, 409, 503),
+)
+async def write_nav_records(
+    ctx: ContextDep, company: CompanyDep, table: TableName, body: NavBulkIn
+) -> dict[str, object]:
+    """Creates the records that do not exist and changes the others; one bad record harms no other."""
+    given = [(record.no, record.fields) for record in body.records]
+    found = await records.nav_bulk(ctx, company, table, given)
+    outcomes = [_bulk_out(no, outcome) for (no, _), outcome in zip(given, found, strict=True)]
+    return {"outcomes": outcomes}
+
+
+@router.get(
+    "/{table:key}/{no:key}",
+    summary="Get a NAV record",
+    response_model=NavRecordOut,
+    **operation(Scope.READ, 404, 503),
+)
+async def get_nav_record(
+    ctx: ContextDep, company: CompanyDep, table: TableName, no: RecordNo, mapping: MappingQuery = None
+) -> dict[str, object]:
+    """One record, by its key."""
+    return nav_item_out(await records.nav_get(ctx, company, table, no, mapping=mapping))
+
+
+@router.patch(
+    "/{table:key}/{no:key}",
+    summary="Change a NAV record",
+    response_model=NavRecordOut,
+    **operation(Scope.SYNC, 404, 409, 503),
+)
+async def change_nav_record(
+    ctx: ContextDep, company: CompanyDep, table: TableName, no: RecordNo, body: NavFieldsIn
+) -> dict[str, object]:
+    """Changes the fields that the body names. A new key renames the record; its integration id stays."""
+    return nav_item_out(await records.nav_change(ctx, company, table, no, body.fields))
+
+
+@router.delete(
+    "/{table:key}/{no:key}",
+    status_code=204,
+    summary="Delete a NAV record",
+    **operation(Scope.SYNC, 404, 409, 503),
+)
+async def delete_nav_record(ctx: ContextDep, company: CompanyDep, table: TableName, no: RecordNo) -> None:
+    """Deletes the record. Its coupling stays until the deletion rule of its mapping deals with it."""
+    await records.nav_delete(ctx, company, table, no)

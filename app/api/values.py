@@ -1,0 +1,53 @@
+"""Values of records as JSON."""
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+from app.domain.records import Reference
+
+JsonValue = str | int | float | bool | None
+EXACT_DIGITS = 15
+"""As many digits survive the way through a JSON number everywhere."""
+
+
+def shown(value: Any) -> JsonValue:
+    """A value of either side: dates and times in ISO form (times in UTC with Z), ids and lookups as GUIDs.
+
+    A decimal is a number; one with more digits than a number can carry is a string.
+    """
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case Enum():
+            return str(value.value)
+        case Decimal():
+            return _number(value)
+        case datetime():
+            aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+            return aware.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        case date() | time():
+            return value.isoformat()
+        case UUID():
+            return str(value)
+        case Reference():
+            return str(value.id)
+        case _:
+            return str(value)
+
+
+def _number(value: Decimal) -> JsonValue:
+    if not value.is_finite():
+        return str(value)
+    digits = len(value.as_tuple().digits)
+    if value == value.to_integral_value() and value.adjusted() < EXACT_DIGITS:
+        return int(value)
+    return float(value) if digits <= EXACT_DIGITS else str(value)
+
+
+def shown_fields(values: Mapping[str, Any]) -> dict[str, JsonValue]:
+    """All values of a record."""
+    return {name: shown(value) for name, value in values.items()}

@@ -1,0 +1,78 @@
+"""Whatever goes wrong is told as a problem."""
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+pytestmark = pytest.mark.anyio
+KEYS = "/api/v1/api-keys"
+
+
+async def test_a_body_that_does_not_fit_names_the_fields(admin: httpx.AsyncClient) -> None:
+    answer = await admin.post(KEYS, json={"name": "", "scopes": ["rule"], "colour": "red"})
+    assert answer.status_code == 422
+    found = answer.json()
+    assert found["code"] == "invalid-request"
+    assert found["type"] == "urn:navcrm:problem:invalid-request"
+    assert {error["pointer"] for error in found["errors"]} == {"/name", "/scopes/0", "/colour"}
+
+
+async def test_a_body_that_is_no_json_is_a_bad_request(admin: httpx.AsyncClient) -> None:
+    answer = await admin.post(KEYS, content=b'{"name": ', headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed-json")
+
+
+async def test_a_body_of_another_type_is_not_taken(admin: httpx.AsyncClient) -> None:
+    answer = await admin.post(KEYS, content=b"name=x", headers={"Content-Type": "text/plain"})
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported-media-type")
+
+
+@pytest.mark.parametrize("declared", [True, False])
+async def test_a_body_that_is_too_long_is_not_read(
+    app: FastAPI, admin: httpx.AsyncClient, declared: bool
+) -> None:
+    async def pieces():  # type: ignore[no-untyped-def]
+        for _ in range(17):
+            yield b" " * 1024 * 1024
+
+    content = b" " * 17 * 1024 * 1024 if declared else pieces()
+    answer = await admin.post(KEYS, content=content, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (413, "body-too-large")
+
+
+async def test_nothing_there_and_nothing_of_that_kind(admin: httpx.AsyncClient) -> None:
+    answer = await admin.get("/api/v1/nothing")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
+    answer = await admin.put(KEYS, json={})
+    assert (answer.status_code, answer.json()["code"]) == (405, "method-not-allowed")
+    assert answer.headers["Allow"] == "GET, POST"
+
+
+async def test_a_company_that_does_not_exist_is_named(admin: httpx.AsyncClient) -> None:
+    answer = await admin.get("/api/v1/companies/nowhere/couplings")
+    assert (answer.status_code, answer.json()["code"]) == (404, "company-not-found")
+    assert "nowhere" in answer.json()["detail"]
+
+
+async def test_every_answer_is_careful_and_has_a_name(
+    admin: httpx.AsyncClient, anyone: httpx.AsyncClient
+) -> None:
+    for answer in (await admin.get(KEYS), await anyone.get(KEYS), await anyone.get("/nothing")):
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        assert len(answer.headers["X-Request-Id"]) == 32
+    answer = await admin.get(KEYS, headers={"X-Request-Id": "order-4711"})
+    assert answer.headers["X-Request-Id"] == "order-4711"
+
+
+async def test_web_pages_of_others_may_not_call(admin: httpx.AsyncClient) -> None:
+    answer = await admin.get(KEYS, headers={"Origin": "https://elsewhere.example"})
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+async def test_a_fault_of_ours_is_told_without_details(app: FastAPI, admin: httpx.AsyncClient) -> None:
+    app.state.door.gate.requests.now = lambda: "no time"
+    answer = await admin.get(KEYS)
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal-error")
+    assert "no time" not in answer.text
+    assert "Traceback" not in answer.text

@@ -1,0 +1,134 @@
+"""Keys, scopes and bindings to companies."""
+
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from tests.api.conftest import ADDRESS
+
+pytestmark = pytest.mark.anyio
+KEYS = "/api/v1/api-keys"
+
+
+def with_key(app: FastAPI, key: str) -> httpx.AsyncClient:
+    headers = {"Authorization": f"Bearer {key}"}
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ADDRESS, headers=headers)
+
+
+async def a_key(admin: httpx.AsyncClient, **fields: object) -> dict[str, str]:
+    answer = await admin.post(KEYS, json={"name": "web shop", "scopes": ["read"], **fields})
+    assert answer.status_code == 201, answer.text
+    found: dict[str, str] = answer.json()
+    return found
+
+
+async def a_company(admin: httpx.AsyncClient, name: str) -> None:
+    answer = await admin.post("/api/v1/companies", json={"name": name})
+    assert answer.status_code == 201, answer.text
+
+
+async def test_a_stranger_is_told_to_send_a_key(anyone: httpx.AsyncClient) -> None:
+    answer = await anyone.get("/api/v1/companies")
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json()["code"] == "unauthenticated"
+
+
+@pytest.mark.parametrize(
+    "header", ["nck_x", "Basic bmNrOng=", "Bearer", "Bearer nck_unknown", "Bearer a.b.c"]
+)
+async def test_what_is_no_key_of_ours_opens_nothing(anyone: httpx.AsyncClient, header: str) -> None:
+    answer = await anyone.get("/api/v1/companies", headers={"Authorization": header})
+    assert answer.status_code == 401
+
+
+async def test_a_stranger_learns_nothing_about_what_a_body_should_hold(anyone: httpx.AsyncClient) -> None:
+    answer = await anyone.post(KEYS, content=b"{", headers={"Content-Type": "application/json"})
+    assert answer.status_code == 401
+
+
+async def test_a_key_is_shown_once_and_works(app: FastAPI, admin: httpx.AsyncClient) -> None:
+    made = await a_key(admin)
+    listed = (await admin.get(KEYS)).json()["items"]
+    assert [key["id"] for key in listed] == [made["id"]]
+    assert "key" not in listed[0]
+    assert made["key"].startswith(listed[0]["prefix"])
+    async with with_key(app, made["key"]) as client:
+        assert (await client.get("/api/v1/companies")).status_code == 200
+    assert (await admin.get(KEYS)).json()["items"][0]["last_used_at"] is not None
+
+
+async def test_a_revoked_key_opens_nothing_any_more(app: FastAPI, admin: httpx.AsyncClient) -> None:
+    made = await a_key(admin)
+    assert (await admin.delete(f"{KEYS}/{made['id']}")).status_code == 204
+    async with with_key(app, made["key"]) as client:
+        assert (await client.get("/api/v1/companies")).status_code == 401
+    assert (await admin.delete(f"{KEYS}/{made['id']}")).status_code == 404
+
+
+async def test_a_key_cannot_have_expired_before_it_is_made(admin: httpx.AsyncClient) -> None:
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+    answer = await admin.post(KEYS, json={"name": "old", "scopes": ["read"], "expires_at": yesterday})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == "/expires_at"
+
+
+async def test_a_key_cannot_be_bound_to_a_company_that_does_not_exist(admin: httpx.AsyncClient) -> None:
+    answer = await admin.post(KEYS, json={"name": "x", "scopes": ["read"], "companies": ["nowhere"]})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == "/companies/0"
+
+
+async def test_a_bound_key_sees_its_company_alone(app: FastAPI, admin: httpx.AsyncClient) -> None:
+    await a_company(admin, "cronus")
+    await a_company(admin, "fabrikam")
+    made = await a_key(admin, scopes=["admin"], companies=["cronus"])
+    async with with_key(app, made["key"]) as client:
+        assert [each["name"] for each in (await client.get("/api/v1/companies")).json()["items"]] == [
+            "cronus"
+        ]
+        assert (await client.get("/api/v1/companies/cronus")).status_code == 200
+        for path in ("/api/v1/companies/fabrikam", "/api/v1/companies/nowhere", KEYS):
+            answer = await client.get(path)
+            assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+        assert (await client.post("/api/v1/companies", json={"name": "more"})).status_code == 403
+
+
+async def test_too_many_wrong_keys_from_one_address_have_to_wait(anyone: httpx.AsyncClient) -> None:
+    wrong = {"Authorization": "Bearer nck_guess"}
+    statuses = [(await anyone.get("/api/v1/companies", headers=wrong)).status_code for _ in range(31)]
+    assert statuses[:30] == [401] * 30
+    answer = await anyone.get("/api/v1/companies", headers=wrong)
+    assert (statuses[30], answer.status_code, answer.json()["code"]) == (429, 429, "too-many-requests")
+    assert int(answer.headers["Retry-After"]) >= 1
+
+
+async def test_every_operation_wants_a_key_and_enough_of_it(
+    app: FastAPI, admin: httpx.AsyncClient, anyone: httpx.AsyncClient
+) -> None:
+    """Over the whole OpenAPI document: without a key 401; with a read key no write."""
+    reader = await a_key(admin, scopes=["read"])
+    syncer = await a_key(admin, scopes=["sync"])
+    open_gate = app.state.door.gate.failures
+    async with with_key(app, reader["key"]) as reading, with_key(app, syncer["key"]) as syncing:
+        for path, item in app.openapi()["paths"].items():
+            for method, operation in item.items():
+                if not path.startswith("/api/"):
+                    assert "security" not in operation
+                    continue
+                (needed,) = operation["security"][0]["bearer"]
+                address = (
+                    path.replace("{id}", "0199aaaa-0000-7000-8000-000000000000")
+                    .replace("{", "")
+                    .replace("}", "")
+                )
+                open_gate.buckets.clear()
+                assert (await anyone.request(method, address)).status_code == 401, (method, path)
+                if needed != "read":
+                    assert (await reading.request(method, address)).status_code == 403, (method, path)
+                if needed == "admin":
+                    assert (await syncing.request(method, address)).status_code == 403, (method, path)
+                assert method == "get" or needed != "read", (method, path)
