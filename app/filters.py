@@ -168,7 +168,7 @@ def _names(node: ast._Node, variables: dict[str, str]) -> Iterator[str]:
                 head, _, rest = path.partition("/")
                 yield f"{variables[head]}/{rest}" if head in variables else path
         case ast.Call(func, args) if func.namespace == DATAVERSE:
-            yield str(_parameters(args).get("PropertyName", ""))
+            yield str(parameters(args).get("PropertyName", ""))
         case ast.Call(_, args):
             for argument in args:
                 yield from _names(argument, variables)
@@ -188,15 +188,20 @@ def _names(node: ast._Node, variables: dict[str, str]) -> Iterator[str]:
             yield from _names(operand, variables)
 
 
-def _parameters(arguments: Iterable[ast._Node]) -> dict[str, Any]:
-    parameters = {}
+def parameters(arguments: Iterable[ast._Node]) -> dict[str, Any]:
+    """The named parameters of a query function.
+
+    Raises:
+        FilterError: one has no name.
+    """
+    found = {}
     for argument in arguments:
         if not isinstance(argument, ast.NamedParam):
             raise FilterError(
                 "Query functions take named parameters: PropertyName='...', PropertyValues=[...]."
             )
-        parameters[argument.name.name] = literal_value(argument.param)
-    return parameters
+        found[argument.name.name] = literal_value(argument.param)
+    return found
 
 
 def literal_value(node: ast._Node) -> Any:
@@ -304,7 +309,7 @@ class _Compiler:
             case ast.Compare(comparator, left, right):
                 return self._compare(type(comparator), left, right)
             case ast.Call(func, args) if func.namespace == DATAVERSE:
-                return self.function(func.name, _parameters(args))
+                return self.function(func.name, parameters(args))
             case ast.Call(func, args):
                 return self._text(".".join((*func.namespace, func.name)), args)
             case ast.CollectionLambda(owner, op, lambda_):

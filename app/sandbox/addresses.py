@@ -50,7 +50,7 @@ class RowKey:
     """What a URL says about a row: its id, or the values of an alternate key."""
 
     id: str | None
-    alternate: AlternateKey | None = None
+    alternate: AlternateKey | None = field(default=None, compare=False)
     values: tuple[tuple[str, Any], ...] = ()
 
 

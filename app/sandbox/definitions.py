@@ -16,7 +16,7 @@ from app.sandbox.describe import (
 )
 from app.sandbox.errors import DataverseError, duplicate_key, invalid, not_found, query_error, unknown_segment
 from app.sandbox.messages import ApiRequest, ApiResponse
-from app.sandbox.metadata import LOOKUPS, AlternateKey, Attribute, Table, metadata_id
+from app.sandbox.metadata import LOOKUPS, AlternateKey, Table, metadata_id
 
 ROOTS = frozenset(
     {
@@ -27,6 +27,7 @@ ROOTS = frozenset(
     }
 )
 NAMESPACE = "Microsoft.Dynamics.CRM."
+NAVIGATIONS = frozenset({"OptionSet", "GlobalOptionSet"})  # shown only when expanded
 KEY_TYPES = frozenset({"Integer", "Decimal", "String", "DateTime", "Picklist", *LOOKUPS})
 MAXIMUM_KEYS = 10
 MAXIMUM_KEY_COLUMNS = 16
@@ -89,16 +90,17 @@ def _change_table(context: Context, table: Table, request: ApiRequest) -> ApiRes
 
 
 def _expanded(context: Context, table: Table, request: ApiRequest) -> Item:
+    """A table with the collections that the request expands."""
     item = table_of(table)
     for part in split(request.options.get("$expand", ""), ","):
         name, _, inner = part.strip().partition("(")
-        if not name:
-            continue
-        options = dict(o.strip().partition("=")[::2] for o in split(inner.removesuffix(")"), ";") if "=" in o)
-        found = _collection(context, table, name, None)
-        if "$filter" in options:
-            found = [item for item in found if _matches(options["$filter"], item)]
-        item[name] = [_selected(entry, options.get("$select")) for entry in found]
+        if name:
+            found = _collection(context, table, name, None)
+            options = dict(
+                o.strip().partition("=")[::2] for o in split(inner.removesuffix(")"), ";") if "=" in o
+            )
+            found = [e for e in found if "$filter" not in options or _matches(options["$filter"], e)]
+            item[name] = [_selected(entry, options.get("$select")) for entry in found]
     return item
 
 
@@ -249,8 +251,7 @@ def _list(context: Context, where: str, items: list[Item], request: ApiRequest) 
         items = [item for item in items if _matches(text, item)]
     if (top := request.options.get("$top")) is not None and top.isdigit():
         items = items[: int(top)]
-    select = request.options.get("$select")
-    value = [_selected(item, select) for item in items]
+    value = [_chosen(item, request.options) for item in items]
     content: Item = {"@odata.context": f"{context.api}/$metadata#{where}"}
     if request.options.get("$count", "").lower() == "true":
         content["@odata.count"] = len(value)
@@ -258,11 +259,25 @@ def _list(context: Context, where: str, items: list[Item], request: ApiRequest) 
 
 
 def _one(context: Context, where: str, item: Item, request: ApiRequest) -> ApiResponse:
-    select = request.options.get("$select")
-    if select and (expand := request.options.get("$expand")):
-        select = ",".join([select, *(part.partition("(")[0].strip() for part in split(expand, ","))])
     content = {"@odata.context": f"{context.api}/$metadata#{where}/$entity"}
-    return ApiResponse(200, content | _selected(item, select))
+    return ApiResponse(200, content | _chosen(item, request.options))
+
+
+def _chosen(item: Item, options: dict[str, str]) -> Item:
+    """The selected properties, and the navigation properties that are expanded."""
+    expanded = {}
+    for part in split(options.get("$expand", ""), ","):
+        name, _, inner = part.strip().partition("(")
+        if name and name not in item:
+            raise query_error(f"Could not find a property named '{name}' on the metadata type.")
+        if name:
+            select = next(
+                (o[8:] for o in split(inner.removesuffix(")"), ";") if o.startswith("$select=")), None
+            )
+            value = item[name]
+            expanded[name] = _selected(value, select) if isinstance(value, dict) else value
+    plain = {name: value for name, value in item.items() if name not in NAVIGATIONS}
+    return _selected(plain, options.get("$select")) | expanded
 
 
 def _selected(item: Item, select: str | None) -> Item:
@@ -292,6 +307,61 @@ def _at(item: Item, path: str) -> Any:
     return value
 
 
-def attributes(table: Table) -> list[Attribute]:
-    """The columns of a table that are read."""
-    return list(table.attributes_shown())
+# -- RetrieveMetadataChanges
+
+
+def changes(context: Context, query: Item) -> Item:
+    """The answer of RetrieveMetadataChanges: tables by criteria, with their columns by criteria, all typed.
+
+    Raises:
+        DataverseError: 400, for criteria other than Equals, NotEquals, In and NotIn.
+    """
+    found = []
+    for table in context.organization.metadata:
+        item = table_of(table)
+        if not _meets(item, query.get("Criteria")):
+            continue
+        names = _property_names(query)
+        shown = _only(item, names)
+        if "AttributeQuery" in query or names is None or "Attributes" in names:
+            inner = query.get("AttributeQuery") or {}
+            columns = [attribute_of(table, a, detailed=True) for a in table.attributes.values()]
+            chosen = [column for column in columns if _meets(column, inner.get("Criteria"))]
+            shown["Attributes"] = [_only(column, _property_names(inner)) for column in chosen]
+        found.append(shown)
+    stamp = f"{context.organization.storage.version}!{context.organization.now()}"
+    return {"EntityMetadata": found, "ServerVersionStamp": stamp, "DeletedMetadata": None}
+
+
+def _property_names(query: Item) -> set[str] | None:
+    properties = query.get("Properties") or {}
+    names = properties.get("PropertyNames")
+    return None if properties.get("AllProperties") or not names else set(names)
+
+
+def _only(item: Item, names: set[str] | None) -> Item:
+    if names is None:
+        return dict(item)
+    return {name: value for name, value in item.items() if name in names | {"MetadataId", "@odata.type"}}
+
+
+def _meets(item: Item, criteria: Item | None) -> bool:
+    outcomes = [_condition(item, condition) for condition in (criteria or {}).get("Conditions") or []]
+    if (criteria or {}).get("FilterOperator") == "Or":
+        return any(outcomes)
+    return all(outcomes)
+
+
+def _condition(item: Item, condition: Item) -> bool:
+    found = item.get(str(condition.get("PropertyName")))
+    value = (condition.get("Value") or {}).get("Value")
+    match condition.get("ConditionOperator"):
+        case "Equals":
+            return bool(str(found) == str(value))
+        case "NotEquals":
+            return bool(str(found) != str(value))
+        case "In" if isinstance(value, list):
+            return str(found) in [str(v) for v in value]
+        case "NotIn" if isinstance(value, list):
+            return str(found) not in [str(v) for v in value]
+    raise query_error(f"The metadata condition '{condition.get('ConditionOperator')}' is not supported.")

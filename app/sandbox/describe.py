@@ -143,8 +143,8 @@ def option_set_of(table: Table, attribute: Attribute) -> Item:
             states = [state for state, statuses in table.states.items() if value in statuses]
             option |= {"State": states[0] if states else 0, "TransitionData": None}
         elif attribute.type == "State":
-            statuses = table.states.get(value) or [None]
-            option |= {"DefaultStatus": statuses[0], "InvariantName": text.replace(" ", "")}
+            default = next(iter(table.states.get(value, ())), None)
+            option |= {"DefaultStatus": default, "InvariantName": text.replace(" ", "")}
         options_list.append(option)
     return {"@odata.type": f"{NAMESPACE}OptionSetMetadata"} | item | {"Options": options_list}
 

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from decimal import Decimal
 from html import unescape
 from itertools import islice
 from typing import Any
@@ -11,7 +10,7 @@ from urllib.parse import unquote
 from xml.etree import ElementTree
 
 from app import filters
-from app.sandbox import paging, projection, query, shape
+from app.sandbox import paging, projection, query
 from app.sandbox.addresses import Context
 from app.sandbox.conditions import converted, value_test
 from app.sandbox.errors import query_error
@@ -334,10 +333,4 @@ def _value_test(
 
 def _guid(attribute: Attribute, value: Any) -> Any:
     """GUIDs may stand in braces."""
-    guid = (
-        isinstance(value, str) and not isinstance(value, Decimal) and attribute.type not in ("String", "Memo")
-    )
-    return value.strip("{}") if guid else value
-
-
-SAFE = shape.SAFE
+    return value.strip("{}") if isinstance(value, str) and attribute.type not in ("String", "Memo") else value

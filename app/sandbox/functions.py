@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from app.sandbox import actions, addresses
+from app.sandbox import actions, addresses, definitions, payload
 from app.sandbox.addresses import Context, Segment
 from app.sandbox.errors import DataverseError, not_found, payload_error, query_error, unknown_segment
 from app.sandbox.messages import ApiRequest, ApiResponse
@@ -141,7 +141,7 @@ def _state_transition(context: Context, parameters: Parameters) -> dict[str, Any
     state = _needed(parameters, "ProposedState").strip("'")
     status = _needed(parameters, "ProposedStatus")
     labels = {label: value for value, label in table.attributes["statecode"].options.items()}
-    wanted = labels.get(state, row.get("statecode"))
+    wanted: Any = labels.get(state, row["statecode"])
     return {"IsValid": status.isdigit() and int(status) in table.states.get(wanted, ())}
 
 
@@ -152,6 +152,10 @@ def _entity_parameter(text: str) -> str:
     return match[1]
 
 
+def _metadata_changes(context: Context, parameters: Parameters) -> dict[str, Any]:
+    return definitions.changes(context, payload.read_json(_needed(parameters, "Query").encode()))
+
+
 _FUNCTIONS: dict[str, Callable[[Context, Parameters], dict[str, Any]]] = {
     "WhoAmI": _who_am_i,
     "RetrieveVersion": _version,
@@ -159,4 +163,5 @@ _FUNCTIONS: dict[str, Callable[[Context, Parameters], dict[str, Any]]] = {
     "RetrieveExchangeRate": _exchange_rate,
     "RetrieveTotalRecordCount": _record_count,
     "IsValidStateTransition": _state_transition,
+    "RetrieveMetadataChanges": _metadata_changes,
 }

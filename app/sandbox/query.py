@@ -228,8 +228,11 @@ def _related(context: Context, table: Table, get: Any, collection: str) -> Itera
         raise query_error(f"Could not find a property named '{collection}' on type '{table.type_name}'.")
     target = context.organization.metadata.tables[many.table]
     for row_id in related_ids(context, table, collection, get.row[table.key]):
-        row = context.organization.rows(many.table)[row_id]
-        yield lambda path, row=row: accessor(context, target, path)(row)
+        yield partial(_value_at, context, target, context.organization.rows(many.table)[row_id])
+
+
+def _value_at(context: Context, table: Table, row: Row, path: str) -> Any:
+    return accessor(context, table, path)(row)
 
 
 def related_ids(context: Context, table: Table, collection: str, row_id: str) -> list[str]:
@@ -357,12 +360,11 @@ def _candidates(context: Context, table: Table, node: ast._Node) -> set[str] | N
                 return None if one is None or other is None else one | other
             sets = [found for found in (one, other) if found is not None]
             return min(sets, key=len) if sets else None
-        case ast.Compare(ast.Eq(), ast.Identifier(), right) if isinstance(right, ast._Literal):
+        case ast.Compare(ast.Eq(), ast.Identifier(name, _), right) if isinstance(right, ast._Literal):
             value = filters.literal_value(right)
-            return None if value is None else _equal(context, table, node.left.name, value)
+            return None if value is None else _equal(context, table, name, value)
         case ast.Call(func, args) if func.name == "In" and func.namespace == filters.DATAVERSE:
-            parameters = {a.name.name: filters.literal_value(a.param) for a in args}
-            return _any_equal(context, table, parameters)
+            return _any_equal(context, table, filters.parameters(args))
     return None
 
 

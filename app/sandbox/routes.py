@@ -65,7 +65,19 @@ class Api:
         fault = next(
             (fault for fault in self.organization.faults if fault.strikes(f"{request.method} {line}")), None
         )
-        response = await self._faulty(fault, request, body) if fault else await self._served(request, body)
+        try:
+            response = (
+                await self._faulty(fault, request, body) if fault else await self._served(request, body)
+            )
+        except ConnectionReset:
+            self.organization.record(
+                Requested(request.method, line, 0, len(body), 0, time.monotonic() - started)
+            )
+            drop = request.scope.get("extensions", {}).get(DROP)
+            if drop is None:
+                raise
+            drop()
+            return Response(status_code=503)  # goes nowhere
         seconds = time.monotonic() - started
         sent = int(response.headers.get("content-length", 0))
         self.organization.record(
@@ -78,7 +90,7 @@ class Api:
             await asyncio.sleep(fault.seconds)
             return await self._served(request, body)
         if fault.kind == "reset_before_commit":
-            return self._reset(request, len(body))
+            raise ConnectionReset(f"{request.method} {_line(request)}: closed without an answer.")
         if fault.kind == "not_json":
             return Response("<<<", 200, media_type="application/json")
         if fault.kind == "html":
@@ -89,17 +101,8 @@ class Api:
             return _refused(fault)
         response = await self._served(request, body)
         if fault.kind == "reset_after_commit":
-            return self._reset(request, len(body))
+            raise ConnectionReset(f"{request.method} {_line(request)}: closed without an answer.")
         return _truncated(response)
-
-    def _reset(self, request: Request, received: int) -> Response:
-        line = _line(request)
-        self.organization.record(Requested(request.method, line, 0, received, 0, 0))
-        drop = request.scope.get("extensions", {}).get(DROP)
-        if drop is not None:
-            drop()
-            return Response(status_code=503)  # goes nowhere
-        raise ConnectionReset(f"{request.method} {line}: the connection was closed without an answer.")
 
     async def _served(self, request: Request, body: bytes) -> Response:
         root = f"{request.url.scheme}://{request.url.netloc}"

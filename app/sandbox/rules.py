@@ -71,15 +71,15 @@ def change_state(table: Table, old: Row, changes: Row, row_id: str) -> None:
     """
     if not table.states:
         return
-    state = changes.get("statecode", old.get("statecode"))
-    if state != old.get("statecode") and (action := CLOSED_BY.get((table.name, state))):
+    state: Any = changes.get("statecode", old["statecode"])
+    if state != old["statecode"] and (action := CLOSED_BY.get((table.name, state))):
         label = table.attributes["statecode"].options.get(state, state)
         raise invalid(
             f"This message can not be used to set the state of {table.name} to {label}. In order to set state of "
             f"{table.name} to {label}, use the {action}Request message instead."
         )
     apply_state(table, old, changes, row_id)
-    inactive = table.name == "incident" and old.get("statecode") and state == old.get("statecode")
+    inactive = table.name == "incident" and old["statecode"] and state == old["statecode"]
     if inactive and set(changes) - OPEN_WHEN_INACTIVE:
         raise invalid("This case is inactive: only its owner, state and status can be changed.")
 
@@ -88,11 +88,11 @@ def apply_state(table: Table, old: Row, changes: Row, row_id: str) -> None:
     """The same for the actions that close: any state, but a status that belongs to it."""
     if changes.get("statecode", 0) is None or changes.get("statuscode", 0) is None:
         raise invalid("State and status cannot be null.")
-    state = changes.get("statecode", old.get("statecode"))
+    state: Any = changes.get("statecode", old["statecode"])
     if "statuscode" in changes:
         if changes["statuscode"] not in table.states.get(state, ()):
             raise _wrong_status(table, state, changes["statuscode"], row_id)
-    elif state != old.get("statecode"):
+    elif state != old["statecode"]:
         changes["statuscode"] = table.states[state][0]
 
 

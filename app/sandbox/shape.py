@@ -36,7 +36,7 @@ def options_of(request: ApiRequest) -> dict[str, str]:
     for name in request.options:
         if name in REFUSED:
             raise query_error(REFUSED[name])
-        if name.startswith("$") and name not in OPTIONS:
+        if name == "sql" or (name.startswith("$") and name not in OPTIONS):
             raise query_error(f"The query parameter '{name}' is not supported.")
     aliases = {name: value for name, value in request.options.items() if name.startswith("@")}
     return {name: _with_aliases(value, aliases) for name, value in request.options.items() if name in OPTIONS}
