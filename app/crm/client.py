@@ -59,6 +59,9 @@ class Patience:
     read_per_part: float = 0.3  # CRM works the parts of a batch off one after the other
 
 
+PATIENCE = Patience()
+
+
 @dataclass(slots=True)
 class Stats:
     """What went over the wire since the client was made."""
@@ -92,7 +95,7 @@ class DataverseClient:
         shared_lanes: LaneFactory | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         tls: ssl.SSLContext | None = None,
-        patience: Patience = Patience(),
+        patience: Patience = PATIENCE,
     ) -> None:
         root = httpx.URL(f"{server_url.rstrip('/')}/api/data/{api_version}/")
         self.server_url = server_url.rstrip("/")
@@ -252,6 +255,10 @@ class DataverseClient:
         return Answer(response.status_code, names, response.content)
 
     async def _exchanged(self, request: httpx.Request, auth: httpx.Auth | None) -> httpx.Response:
+        if self._http.is_closed:
+            raise CrmUnavailable(
+                "The connection to CRM was changed or closed meanwhile.", fix="Try again: it is opened anew."
+            )
         try:
             return await self._http.send(request, auth=auth)
         except (httpx.TransportError, httpx.DecodingError, OSError) as error:

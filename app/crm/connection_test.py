@@ -132,7 +132,7 @@ class ConnectionTest:
         found = await self._read_json(
             "organizations?$select=name&$expand=basecurrencyid($select=isocurrencycode)", "the organization"
         )
-        row = next(iter(found["value"]), {})
+        row: dict[str, Any] = next(iter(found["value"]), {})
         base = (row.get("basecurrencyid") or {}).get("isocurrencycode")
         if not base:
             raise StepFailed("CRM does not tell its base currency.", GIVE_ROLE)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import httpx
 
 from app.crm.auth import PUBLIC_CLOUD, EntraAuth
-from app.crm.client import DataverseClient, LaneFactory, Patience, Stats
+from app.crm.client import PATIENCE, DataverseClient, LaneFactory, Patience, Stats
 from app.crm.connection_test import ConnectionTest
 from app.crm.lanes import DEFAULT_LANES, Lanes
 from app.crm.store import Dataverse
@@ -46,7 +46,7 @@ class Connector:
         allowed_hosts: Sequence[str] = (),
         transport: Transport | None = None,
         tls: ssl.SSLContext | None = None,
-        patience: Patience = Patience(),
+        patience: Patience = PATIENCE,
     ) -> None:
         self._size = lanes
         self._shared_lanes = shared_lanes
