@@ -1,6 +1,6 @@
 """What the use cases answer, as values; the API shapes them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -113,10 +113,18 @@ class CrmItem:
 
 
 @dataclass(frozen=True, slots=True)
-class MatchReport:
-    """What match-based coupling did, or would do."""
+class MatchedPair:
+    """A NAV record and the CRM rows that agree with it: one when they were coupled, else the candidates."""
 
-    coupled: Sequence[Mapping[str, object]]
-    ambiguous: Sequence[Mapping[str, object]]
+    nav_no: str
+    crm_ids: tuple[UUID, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MatchReport:
+    """What match-based coupling did, or would do. `unmatched` counts the NAV records without a candidate."""
+
+    coupled: Sequence[MatchedPair]
+    ambiguous: Sequence[MatchedPair]
     unmatched: int
-    created: int = 0
+    synch_job_id: UUID | None = None
