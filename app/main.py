@@ -1,7 +1,7 @@
 """Door one: the API."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -30,6 +30,7 @@ from app.api.paths import Segments
 from app.db.readiness import readiness
 from app.ports import Context
 from app.settings import Settings
+from app.wiring import open_parts, working
 
 ROUTERS = (
     companies.router,
@@ -45,16 +46,19 @@ VERSION = "0.1.0"
 """Of the contract; that of the package too, as a test makes sure."""
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The service as an ASGI application. Its lifespan opens the database and closes it again."""
+def create_app(settings: Settings, *, worker: bool = False) -> FastAPI:
+    """The service as an ASGI application. Its lifespan opens the database and closes it again.
+
+    Args:
+        worker: run a worker inside this process, too.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        from app.wiring import open_parts
-
         async with open_parts(settings) as parts, httpx.AsyncClient(timeout=10) as http:
             app.state.door = door(settings, parts.context, partial(readiness, parts.engine), http)
-            yield
+            async with working(parts.worker()) if worker else nullcontext():
+                yield
 
     app = FastAPI(
         title="navcrm",
