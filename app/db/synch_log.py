@@ -15,8 +15,6 @@ from app.domain.coupling import Change, Outcome, SynchAction
 from app.domain.records import Side
 from app.ports import LoggedOutcome
 
-LOG_UNMODIFIED = "log_unmodified"
-"""The flag in a job's request that asks for an outcome of every record, changed or not."""
 _CHANGES = (
     1000  # more than a record has fields: a change's position is its outcome's times this, plus its own
 )
@@ -32,21 +30,15 @@ class SqlSynchLog:
     async def add(
         self, company_id: int, job_id: UUID | None, outcomes: Sequence[Outcome], at: datetime
     ) -> None:
-        """Records outcomes, their errors and the history of what was written, in sets.
+        """Records outcomes, their errors and the history of what was written, in one set.
 
-        Records found unmodified are left out unless the job's request asks for them (`log_unmodified`).
         The mapping is the one in an outcome's `extra`, or the job's.
         """
         if not outcomes:
             return
-        mapping, everything = await self._of_job(job_id)
-        rows = [
-            _row(one, mapping) | {"company_id": company_id, "job_id": job_id, "at": at}
-            for one in outcomes
-            if everything or one.action is not SynchAction.UNMODIFIED
-        ]
-        if rows:
-            await self._connection.execute(insert(synch_outcome), rows)
+        mapping = await self._mapping_of(job_id, outcomes)
+        same = {"company_id": company_id, "job_id": job_id, "at": at}
+        await self._connection.execute(insert(synch_outcome), [_row(one, mapping) | same for one in outcomes])
 
     async def outcomes(
         self, company_id: int, job_id: UUID, result: str | None, after: int, limit: int
@@ -99,12 +91,12 @@ class SqlSynchLog:
         writes = [write for logged in found for write in _writes(logged)]
         return [write for write in writes if after is None or write["position"] < after][:limit]
 
-    async def _of_job(self, job_id: UUID | None) -> tuple[str | None, bool]:
-        if job_id is None:
-            return None, True
-        query = select(synch_job.c.mapping, synch_job.c.request).where(synch_job.c.id == job_id)
-        row = (await self._connection.execute(query)).one_or_none()
-        return (None, False) if row is None else (row.mapping, bool(row.request.get(LOG_UNMODIFIED)))
+    async def _mapping_of(self, job_id: UUID | None, outcomes: Sequence[Outcome]) -> str | None:
+        """The job's mapping, for outcomes that do not say theirs."""
+        if job_id is None or all("mapping" in one.extra for one in outcomes):
+            return None
+        query = select(synch_job.c.mapping).where(synch_job.c.id == job_id)
+        return (await self._connection.execute(query)).scalar_one_or_none()
 
     async def _read(self, query: Select[Any]) -> list[LoggedOutcome]:
         return [_logged(row) for row in await self._connection.execute(query)]
