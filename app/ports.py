@@ -441,6 +441,7 @@ class JobFilter:
     mapping: str | None = None
     status: JobStatus | None = None
     parent_id: UUID | None = None
+    entry_id: UUID | None = None  # of this job queue entry
 
 
 TICKET = "synch_job"
@@ -789,4 +790,4 @@ class Report(Protocol):
 class Handler(Protocol):
     """Carries out the jobs of one kind."""
 
-    async def __call__(self, ctx: Context, company: Company, job: SynchJob, report: Report) -> None: ...
+    async def __call__(self, ctx: Context, company: Company, job: SynchJob, report: Report, /) -> None: ...

@@ -15,9 +15,8 @@ from app.domain.coupling import Change, Outcome, SynchAction
 from app.domain.records import Side
 from app.ports import LoggedOutcome
 
-_CHANGES = (
-    1000  # more than a record has fields: a change's position is its outcome's times this, plus its own
-)
+# More than a record has fields: the position of a change is its outcome's times this, plus its own.
+_CHANGES = 1000
 _AS_IS = ("direction", "nav_table", "nav_key", "nav_id", "crm_entity", "crm_id", "coupling_id", "reason")
 
 

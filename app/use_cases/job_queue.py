@@ -77,7 +77,9 @@ async def change_entry(
     revision: int | None = None,
 ) -> JobQueueEntry:
     """Changes what `changes` names. Raises NotFound, PreconditionFailed, Invalid with what is wrong per field."""
-    _refuse([FieldProblem(f"/{name}", "This cannot be changed.") for name in changes if name not in CHANGEABLE])
+    _refuse(
+        [FieldProblem(f"/{name}", "This cannot be changed.") for name in changes if name not in CHANGEABLE]
+    )
     async with ctx.uow() as tx:
         entry = await _locked(tx, company, entry_id)
         _require_revision(entry, revision)
@@ -86,9 +88,7 @@ async def change_entry(
         return await tx.job_queue.save(company.id, changed)
 
 
-async def delete_entry(
-    ctx: Context, company: Company, entry_id: UUID, revision: int | None = None
-) -> None:
+async def delete_entry(ctx: Context, company: Company, entry_id: UUID, revision: int | None = None) -> None:
     """Deletes the entry; a job of it that is queued or running goes on. Raises NotFound, PreconditionFailed."""
     async with ctx.uow() as tx:
         _require_revision(await _locked(tx, company, entry_id), revision)
@@ -133,6 +133,7 @@ async def set_entry_ready(ctx: Context, company: Company, entry_id: UUID) -> Job
             earliest_start_at=now if waited else max(now, entry.earliest_start_at or now),
             attempts=entry.attempts if at_work else 0,
             error_message=None,
+            active_at=now,  # its inactivity is counted from here
         )
         return await tx.job_queue.save(company.id, ready)
 

@@ -20,7 +20,7 @@ from app.jobs import schedule
 from app.jobs.entries import settle_entry
 from app.jobs.schedule import tick
 from app.ports import Context, JobFilter, Report
-from app.use_cases.job_queue import hold_entry, make_entry_ready, run_entry
+from app.use_cases.job_queue import hold_entry, set_entry_ready, run_entry
 from tests.integration.db.memory import NOON, a_company, a_job, a_memory, a_setup
 from tests.integration.jobs.workers import a_context, a_worker, until
 
@@ -162,7 +162,7 @@ async def test_a_run_that_failed_for_good_needs_a_person_unless_it_found_the_con
     clock.after(hours=2)
     assert (await tick(ctx, TIMEOUT)).started == (status is EntryStatus.READY)
     if status is EntryStatus.ERROR:
-        again = await make_entry_ready(ctx, company, entry.id)
+        again = await set_entry_ready(ctx, company, entry.id)
         assert (again.status, again.error_message) == (EntryStatus.READY, None)
         assert (await tick(ctx, TIMEOUT)).started == 1
 
@@ -208,7 +208,7 @@ async def test_a_held_entry_is_run_on_demand_and_stays_held(engine: AsyncEngine)
     after = await entry_of(ctx, company, entry)
     assert (after.status, after.last_job_id, after.last_run_at) == (EntryStatus.ON_HOLD, job.id, clock.now())
     assert (await tick(ctx, TIMEOUT)).started == 0
-    assert (await make_entry_ready(ctx, company, entry.id)).status is EntryStatus.READY
+    assert (await set_entry_ready(ctx, company, entry.id)).status is EntryStatus.READY
     assert (await tick(ctx, TIMEOUT)).started == 1
 
 
