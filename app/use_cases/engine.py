@@ -255,6 +255,8 @@ class Exchange:
                 self._plan_create(item, values)
             case Modify(changes):
                 item.changes = self._changes(changes, found or {})
+            case Unchanged() | AlreadyEqual() if self.options.force and not item.looked:
+                item.looked, item.plan = True, None  # the chosen side wins: make sure of what is over there
             case Unchanged() | AlreadyEqual():
                 item.action = SynchAction.INSERTED if item.repeated else SynchAction.UNMODIFIED
                 item.after = item.found
@@ -337,13 +339,10 @@ class Exchange:
         for item in todo:
             if item.settled or item.coupling is None:
                 continue
-            if (
-                isinstance(item.plan, Create)
-                and item.coupling.status is CouplingStatus.COUPLED
-                and not item.looked
-            ):
-                again.append(item)  # somebody else coupled it meanwhile
-                item.plan = None
+            if isinstance(item.plan, Create) and not item.reserved and not item.looked:
+                item.plan = None  # somebody else coupled it meanwhile
+            if item.plan is None:
+                again.append(item)
             else:
                 writes.append((item, self._write_of(item)))
         table = self.setting.mapping.table_on(self.run.destination)
