@@ -1,0 +1,97 @@
+"""What changed in a table since a watermark.
+
+A watermark is a version. Versions are drawn before their transactions end, so a smaller one may become
+visible after a larger one. Writers therefore share a lock per company until they commit, and the reader
+takes that lock alone for an instant: up to the version it finds then, nothing more can appear.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from sqlalchemy import and_, false, func, literal, null, select, true, union_all
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.domain.errors import WatermarkExpired
+from app.nav.definitions import NavTable
+from app.nav.rows import FIXED, Projection
+from app.nav.tables import nav_record, nav_tombstone
+from app.ports import Page
+
+PAGE_SIZE = 5000
+
+
+async def settled_version(engine: AsyncEngine, company_id: int) -> int:
+    """The version up to which every change of the company is committed."""
+    async with engine.connect() as connection:
+        return int(await connection.scalar(select(func.nav_settled_version(company_id))) or 0)
+
+
+async def changed_pages(
+    engine: AsyncEngine,
+    company_id: int,
+    projection: Projection,
+    since: str | None,
+    page_size: int = PAGE_SIZE,
+) -> AsyncIterator[Page]:
+    """The changed records with an integration id, and the ids of deleted ones, oldest change first.
+
+    Every page can be continued from; the last one's watermark covers everything that was settled when
+    reading began. A first read names no deleted records: nobody knew them. Raises WatermarkExpired.
+    """
+    bound = await settled_version(engine, company_id)
+    after = _version(projection.table, since, bound)
+    while True:
+        query = _page(company_id, projection, after, bound, tombstones=since is not None).limit(page_size)
+        async with engine.connect() as connection:
+            found = (await connection.execute(query)).all()
+        records = [projection.snapshot(projection.row(row[1:])) for row in found if not row[0]]
+        deleted = [row[2] for row in found if row[0]]
+        is_last = len(found) < page_size
+        after = bound if is_last else found[-1][3]
+        yield Page(records, deleted, str(after))
+        if is_last:
+            return
+
+
+def _page(company_id: int, projection: Projection, after: int, bound: int, *, tombstones: bool) -> Any:
+    """Records and, unless this is a first read, tombstones, in the order of their versions."""
+    columns = projection.columns()
+    changed = select(false().label("gone"), *columns).where(
+        nav_record.c.company_id == company_id,
+        nav_record.c.nav_table == projection.table.name,
+        nav_record.c.integration_id.is_not(None),
+        nav_record.c.row_version > after,
+        nav_record.c.row_version <= bound,
+    )
+    if not tombstones:
+        return changed.order_by(nav_record.c.row_version)
+    buried = nav_tombstone.c
+    gone = select(
+        true(),
+        buried.key,
+        buried.integration_id,
+        buried.row_version,
+        buried.deleted_at,
+        literal({}, nav_record.c.fields.type),
+        *(null() for _ in columns[len(FIXED) :]),
+    ).where(
+        and_(
+            buried.company_id == company_id,
+            buried.nav_table == projection.table.name,
+            buried.row_version > after,
+            buried.row_version <= bound,
+        )
+    )
+    both = union_all(changed, gone)
+    return both.order_by(both.selected_columns.row_version)
+
+
+def _version(table: NavTable, since: str | None, bound: int) -> int:
+    if since is None:
+        return 0
+    if not since.isdecimal() or int(since) > bound:
+        raise WatermarkExpired(
+            f"NAV does not know the version {since} of '{table.definition.label}': its records are older.",
+            fix="The table is read again from the beginning.",
+        )
+    return int(since)

@@ -1,0 +1,73 @@
+"""A record on its way into the database."""
+
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from app.domain.errors import FieldProblem, IntegrationError
+from app.nav.definitions import NavTable
+from app.nav.rows import Row
+from app.nav.statements import Stamp
+from app.nav.validation import invalid
+from app.nav.values import Stored, StoredValues
+
+
+@dataclass(slots=True)
+class Draft:
+    """What a caller wants of one record, and how far it has come.
+
+    `given` are the written values, None for blank. `before` is the record as it was, missing for a new one;
+    `fields` are its values as they shall be. A draft with an error is left out of the rest.
+    """
+
+    given: dict[str, Stored | None]
+    key: str | None = None
+    id: UUID | None = None
+    before: Row | None = None
+    figures: dict[str, Stored | None] = field(default_factory=dict)
+    fields: StoredValues = field(default_factory=dict)
+    id_after: UUID | None = None
+    stamp: Stamp | None = None
+    error: IntegrationError | None = None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the record is to be created."""
+        return self.before is None
+
+    @property
+    def changed(self) -> bool:
+        """Whether any value of the record changes."""
+        return self.before is None or self.fields != self.before.fields
+
+    def changes(self, *names: str) -> bool:
+        """Whether one of these fields gets another value."""
+        before: StoredValues = self.before.fields if self.before else {}
+        return any(self.fields.get(name) != before.get(name) for name in names)
+
+    def set(self, name: str, stored: Stored | None) -> None:
+        """Gives a field a value, or makes it blank."""
+        if stored is None or stored == "":
+            self.fields.pop(name, None)
+        else:
+            self.fields[name] = stored
+
+    def text(self, name: str) -> str:
+        """The text in a field."""
+        return str(self.fields.get(name, ""))
+
+    def refuse(self, table: NavTable, name: str, message: str, suggestion: Any = None) -> None:
+        """Refuses the record because of one field."""
+        problem = FieldProblem(f"/fields/{name}", message, suggestion)
+        self.error = invalid(table, self.key, [problem])
+
+    def row(self) -> Row:
+        """The record as it is after it was saved."""
+        if self.stamp is not None:
+            stamp = self.stamp
+            return Row(
+                self.key or "", stamp.integration_id, stamp.row_version, stamp.modified_at, self.fields
+            )
+        if self.before is None:
+            raise ValueError("The record was not saved.")
+        return self.before

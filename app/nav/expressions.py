@@ -1,0 +1,123 @@
+"""A field of a record as an SQL expression, typed and with NAV's blanks.
+
+The same expression serves to filter by a field and, for fields that are not stored, to read it.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Date,
+    DateTime,
+    FromClause,
+    Numeric,
+    String,
+    cast,
+    func,
+    literal,
+    literal_column,
+    select,
+)
+
+from app.domain.records import FieldDefinition, FieldType
+from app.nav.definitions import INTEGRATION_CUSTOMER, LOOKUPS, NavTable
+from app.nav.tables import nav_figures, nav_record
+from app.nav.values import blank
+
+Expression = ColumnElement[Any]
+TEXTS = frozenset({FieldType.TEXT, FieldType.CODE, FieldType.MEMO, FieldType.OPTION, FieldType.TIME})
+NUMBERS = frozenset({FieldType.INTEGER, FieldType.BIG_INTEGER, FieldType.DECIMAL, FieldType.MONEY})
+
+
+def is_stored(table: NavTable, name: str) -> bool:
+    """Whether the field lies in the record itself, or has to be worked out."""
+    return not table.fields[name].computed and not (table.name == "contacts" and name == INTEGRATION_CUSTOMER)
+
+
+def expression(table: NavTable, name: str, record: FromClause = nav_record) -> Expression:
+    """The value of a field of `record`, never NULL unless its type has no blank (dates, GUIDs)."""
+    field = table.fields[name]
+    if is_stored(table, name):
+        return typed(field, record.c.fields.op("->>")(name))
+    if table.name == "contacts" and name == INTEGRATION_CUSTOMER:
+        return integration_customer(record)
+    if lookup := LOOKUPS.get((table.name, name)):
+        return _looked_up(record, *lookup)
+    if name in table.figures:
+        return _figure(field, record)
+    return _stamp(field, record)
+
+
+def typed(field: FieldDefinition, stored: Expression) -> Expression:
+    """The text of a stored value, as a value of the field's type."""
+    if field.type in TEXTS:
+        return func.coalesce(stored, blank(field))
+    if field.type in NUMBERS:
+        return func.coalesce(cast(stored, Numeric), 0)
+    match field.type:
+        case FieldType.BOOLEAN:
+            return func.coalesce(cast(stored, Boolean), literal_column("false", Boolean))
+        case FieldType.DATE:
+            return cast(stored, Date)
+        case FieldType.DATETIME:
+            return cast(stored, DateTime(timezone=True))
+        case _:
+            return cast(stored, String)
+
+
+def integration_customer(record: FromClause) -> Expression:
+    """The number of the customer that the contact's company is, by its business relation."""
+    relation = nav_record.alias("relation")
+    return func.coalesce(
+        select(relation.c.fields.op("->>")("No"))
+        .where(
+            relation.c.company_id == record.c.company_id,
+            # Written out, so that the partial index is used whatever the plan.
+            relation.c.nav_table == literal_column("'contact-business-relations'"),
+            relation.c.fields.op("->>")("Contact_No") == record.c.fields.op("->>")("Company_No"),
+            relation.c.fields.op("->>")("Link_to_Table") == "Customer",
+        )
+        .order_by(relation.c.key)
+        .limit(1)
+        .scalar_subquery(),
+        "",
+    )
+
+
+def _looked_up(record: FromClause, by: str, table: str, name: str) -> Expression:
+    other = nav_record.alias("looked_up")
+    return func.coalesce(
+        select(other.c.fields.op("->>")(name))
+        .where(
+            other.c.company_id == record.c.company_id,
+            other.c.nav_table == table,
+            other.c.key == record.c.fields.op("->>")(by),
+        )
+        .scalar_subquery(),
+        "",
+    )
+
+
+def _figure(field: FieldDefinition, record: FromClause) -> Expression:
+    stored = (
+        select(nav_figures.c.figures.op("->>")(field.name))
+        .where(
+            nav_figures.c.company_id == record.c.company_id,
+            nav_figures.c.nav_table == record.c.nav_table,
+            nav_figures.c.key == record.c.key,
+        )
+        .scalar_subquery()
+    )
+    return typed(field, stored)
+
+
+def _stamp(field: FieldDefinition, record: FromClause) -> Expression:
+    moment = func.timezone("UTC", record.c.modified_at)
+    match field.type:
+        case FieldType.DATE:
+            return cast(moment, Date)
+        case FieldType.TIME:
+            return func.to_char(moment, literal("HH24:MI:SS.MS"))
+        case _:
+            return record.c.modified_at

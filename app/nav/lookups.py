@@ -1,0 +1,132 @@
+"""Reading records: by id, by key, by value, page by page."""
+
+import base64
+import binascii
+from collections.abc import Collection, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ARRAY, Select, Text, any_, func, literal, or_, select
+
+from app.domain.errors import FieldProblem, Invalid
+from app.domain.records import Snapshot
+from app.nav.expressions import TEXTS, expression
+from app.nav.filters import condition
+from app.nav.keys import by_canonical
+from app.nav.rows import Projection, Row
+from app.nav.saving import Scope
+from app.nav.tables import nav_record
+from app.nav.values import Unfit, to_stored
+from app.ports import NavRecord
+
+SEARCHED = ("E_Mail",)
+
+
+async def by_id(scope: Scope, projection: Projection, ids: Collection[UUID]) -> dict[UUID, Snapshot]:
+    """The records that exist among these integration ids."""
+    query = projection.select(scope.company.id).where(nav_record.c.integration_id.in_(list(ids)))
+    snapshots = (projection.snapshot(row) for row in await _rows(scope, projection, query))
+    return {snapshot.id: snapshot for snapshot in snapshots}
+
+
+async def by_key(scope: Scope, projection: Projection, keys: Collection[str]) -> dict[str, NavRecord]:
+    """The records with these keys, by key as given."""
+    given = by_canonical(projection.table, keys)
+    wanted = literal(list(given), ARRAY(Text))
+    query = projection.select(scope.company.id).where(nav_record.c.key == any_(wanted))
+    return {
+        written: projection.record(row)
+        for row in await _rows(scope, projection, query)
+        for written in given[row.key]
+    }
+
+
+async def matching(
+    scope: Scope, projection: Projection, name: str, values: Collection[str]
+) -> dict[str, list[Snapshot]]:
+    """The records with an integration id whose field has one of these values, by value as given.
+
+    Text is compared whatever its capitals, as the other side does; blank values match nothing.
+    """
+    field = projection.table.fields[name]
+    given: dict[str, list[str]] = {}
+    for value in values:
+        try:
+            stored = to_stored(field, value)
+        except Unfit:
+            continue
+        if stored is not None:
+            given.setdefault(str(stored).casefold(), []).append(value)
+    wanted = func.unnest(literal(list(given), ARRAY(Text)))
+    column = expression(projection.table, name)
+    as_text = column if field.type in TEXTS else nav_record.c.fields.op("->>")(name)
+    query = (
+        projection.select(scope.company.id)
+        .where(
+            nav_record.c.integration_id.is_not(None),
+            func.lower(as_text).in_(select(func.lower(wanted.column_valued("wanted")))),
+        )
+        .order_by(nav_record.c.key)
+    )
+    found: dict[str, list[Snapshot]] = {}
+    for row in await _rows(scope, projection, query):
+        stored = to_stored(field, projection.values(row)[name])
+        for value in given.get(str(stored).casefold(), ()):
+            found.setdefault(value, []).append(projection.snapshot(row))
+    return found
+
+
+def page_query(
+    company_id: int,
+    projection: Projection,
+    filter: str | None,
+    search: str | None,
+    limit: int,
+    cursor: str | None,
+    *,
+    only_with_id: bool = False,
+) -> Select[Any]:
+    """The records after the cursor that pass the filter and hold the searched text. Raises InvalidFilter."""
+    query = projection.select(company_id)
+    if only_with_id:
+        query = query.where(nav_record.c.integration_id.is_not(None))
+    if filter:
+        query = query.where(condition(projection.table, filter))
+    if search:
+        name_field = projection.table.definition.name_field
+        names = [name for name in (name_field, *SEARCHED) if name in projection.table.fields]
+        places = [nav_record.c.key, *(expression(projection.table, str(name)) for name in names)]
+        query = query.where(
+            or_(*(place.icontains(search.replace("\0", ""), autoescape=True) for place in places))
+        )
+    if cursor:
+        query = query.where(nav_record.c.key > _key_after(cursor))
+    return query.order_by(nav_record.c.key).limit(limit + 1)
+
+
+async def page(
+    scope: Scope, projection: Projection, query: Select[Any], limit: int
+) -> tuple[Sequence[Row], str | None]:
+    """The rows of a page and the cursor of the next one."""
+    rows = await _rows(scope, projection, query)
+    following = _cursor(rows[limit - 1].key) if len(rows) > limit else None
+    return rows[:limit], following
+
+
+async def _rows(scope: Scope, projection: Projection, query: Select[Any]) -> list[Row]:
+    return [projection.row(found) for found in await scope.connection.execute(query)]
+
+
+def _cursor(key: str) -> str:
+    return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
+
+
+def _key_after(cursor: str) -> str:
+    try:
+        key = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
+        key = "\0"
+    if "\0" in key:
+        problem = FieldProblem("cursor", "Use the next_cursor of the page before, unchanged.")
+        raise Invalid("The cursor is not one of ours.", errors=[problem])
+    return key

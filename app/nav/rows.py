@@ -1,0 +1,105 @@
+"""Reading: which columns a question needs, and what a row becomes."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Select, select
+
+from app.domain.errors import FieldProblem, InvalidValues
+from app.domain.records import FieldDefinition, Snapshot, Value
+from app.nav.definitions import NavTable
+from app.nav.expressions import expression, is_stored
+from app.nav.tables import nav_record
+from app.nav.values import StoredValues, blank, from_stored
+from app.ports import NavRecord
+
+FIXED = ("key", "integration_id", "row_version", "modified_at", "fields")
+
+
+@dataclass(slots=True)
+class Row:
+    """A record as it lies in the table; `computed` holds the asked-for fields that do not lie there."""
+
+    key: str
+    integration_id: UUID | None
+    row_version: int
+    modified_at: datetime
+    fields: StoredValues
+    computed: Mapping[str, Value] = field(default_factory=dict)
+
+
+class Projection:
+    """The fields a question asks for; None stands for all."""
+
+    def __init__(self, table: NavTable, names: Collection[str] | None) -> None:
+        if names is not None:
+            _require_known(table, names)
+        wanted = table.fields if names is None else {name: table.fields[name] for name in names}
+        self.table = table
+        self.computed = tuple(name for name in wanted if not is_stored(table, name))
+        self._plain: list[tuple[str, Value]] = []
+        self._converted: list[FieldDefinition] = []
+        for name in wanted:
+            definition = table.fields[name]
+            if name in self.computed:
+                continue
+            if isinstance(blank(definition), str | bool) or definition.type == "integer":
+                self._plain.append((name, blank(definition)))
+            else:
+                self._converted.append(definition)
+
+    def columns(self) -> list[Any]:
+        """What to select; the computed fields follow the fixed ones."""
+        fixed = [nav_record.c[name] for name in FIXED]
+        return fixed + [expression(self.table, name).label(f"computed_{name}") for name in self.computed]
+
+    def select(self, company_id: int) -> Select[Any]:
+        """The records of the table in one company."""
+        return select(*self.columns()).where(
+            nav_record.c.company_id == company_id, nav_record.c.nav_table == self.table.name
+        )
+
+    def row(self, found: Sequence[Any]) -> Row:
+        """A selected row."""
+        computed = dict(zip(self.computed, found[len(FIXED) :], strict=True))
+        return Row(found[0], found[1], found[2], found[3], found[4], computed)
+
+    def values(self, row: Row) -> dict[str, Value]:
+        """The values of the asked-for fields."""
+        fields = row.fields
+        values: dict[str, Value] = {name: fields.get(name, empty) for name, empty in self._plain}
+        for definition in self._converted:
+            values[definition.name] = from_stored(definition, fields.get(definition.name))
+        values.update(row.computed)
+        return values
+
+    def snapshot(self, row: Row) -> Snapshot:
+        """The row as both sides speak of records. It must have an integration id."""
+        if row.integration_id is None:
+            raise ValueError(f"{self.table.name} {row.key} has no integration id.")
+        return Snapshot(row.integration_id, row.key, str(row.row_version), self.values(row), row.modified_at)
+
+    def record(self, row: Row) -> NavRecord:
+        """The row as a person sees it."""
+        return NavRecord(row.key, row.integration_id, str(row.row_version), self.values(row), row.modified_at)
+
+
+def unknown_field(table: NavTable, name: str, pointer: str) -> FieldProblem:
+    """The problem of a field that the table does not have, with the nearest name."""
+    labels = {field.label: field.name for field in table.fields.values()}
+    near = labels.get(name) or next(iter(get_close_matches(name, table.fields, n=1, cutoff=0.5)), None)
+    hint = f" Did you mean '{near}'?" if near else ""
+    return FieldProblem(pointer, f"'{table.definition.label}' has no field '{name}'.{hint}", near)
+
+
+def _require_known(table: NavTable, names: Collection[str]) -> None:
+    unknown = [name for name in names if name not in table.fields]
+    if unknown:
+        raise InvalidValues(
+            f"'{table.definition.label}' has no field {', '.join(map(repr, unknown))}.",
+            errors=[unknown_field(table, name, name) for name in unknown],
+        )

@@ -1,0 +1,160 @@
+"""Drafts into the database: numbers, keys, relations and ids of a whole set at once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.company import Company
+from app.domain.errors import AlreadyExists
+from app.nav import statements
+from app.nav.definitions import KEYLESS, NavTable
+from app.nav.drafts import Draft
+from app.nav.identities import id_after_change
+from app.nav.keys import key_of, parse_key
+from app.nav.numbers import draw, has_series
+from app.nav.renames import carry_key
+from app.nav.statements import Change
+from app.nav.validation import invalid, missing_relation, related_records
+from app.nav.values import Unfit
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The records of one company inside one transaction."""
+
+    connection: AsyncConnection
+    company: Company
+    tables: Mapping[str, NavTable]
+
+
+def fine(drafts: Sequence[Draft]) -> list[Draft]:
+    """The drafts that nothing is wrong with so far."""
+    return [draft for draft in drafts if draft.error is None]
+
+
+def merge(table: NavTable, drafts: Sequence[Draft]) -> None:
+    """The values as they shall be: those there were, or the defaults of a new record, and the written ones."""
+    for draft in fine(drafts):
+        draft.fields = dict(draft.before.fields) if draft.before else dict(table.defaults)
+        for name, stored in draft.given.items():
+            draft.set(name, stored)
+
+
+async def check_relations(scope: Scope, table: NavTable, drafts: Sequence[Draft]) -> None:
+    """Refuses drafts that refer to records which do not exist, nor come with the same set."""
+    alive = fine(drafts)
+    wanted = [
+        (draft, name, related, key)
+        for draft in alive
+        for name, related, key in related_records(table, draft.given, draft.fields)
+        if draft.before is None or draft.changes(name)
+    ]
+    coming = {(table.name, draft.key) for draft in alive if draft.is_new}
+    asked = {(related, key) for _, _, related, key in wanted} - coming
+    found = await statements.existing(scope.connection, scope.company.id, asked)
+    for draft, name, related, key in wanted:
+        if draft.error is None and (related, key) in asked and (related, key) not in found:
+            problem = missing_relation(table, scope.tables[related], name, key)
+            draft.error = invalid(table, draft.key, [problem])
+
+
+async def number(scope: Scope, table: NavTable, drafts: Sequence[Draft]) -> None:
+    """Gives every new record its key: the given one, or the next of the number series."""
+    unnumbered = [draft for draft in fine(drafts) if draft.is_new and not _has_key(table, draft)]
+    if table.name in KEYLESS:
+        unnumbered = []
+    if unnumbered and has_series(table):
+        numbers = await draw(scope.connection, scope.company.id, table, len(unnumbered))
+        for draft, drawn in zip(unnumbered, numbers, strict=True):
+            draft.fields.update(
+                {name: part for name, part in parse_key(table, drawn).items() if part is not None}
+            )
+    elif unnumbered:
+        for draft in unnumbered:
+            name = table.primary_key[0]
+            label = table.fields[name].label
+            draft.refuse(table, name, f"'{label}' must be given; this table has no number series.")
+    _read_keys(table, drafts)
+    await _refuse_taken(scope, table, drafts)
+
+
+def _has_key(table: NavTable, draft: Draft) -> bool:
+    return any(name in draft.fields for name in table.primary_key)
+
+
+def _read_keys(table: NavTable, drafts: Sequence[Draft]) -> None:
+    seen: set[str] = set()
+    for draft in fine(drafts):
+        try:
+            draft.key = key_of(table, draft.fields)
+        except Unfit as error:
+            draft.refuse(table, table.primary_key[0], error.message)
+            continue
+        if not draft.key and table.name not in KEYLESS:
+            draft.refuse(table, table.primary_key[0], "The key cannot be blank.")
+        elif draft.key in seen:
+            draft.error = AlreadyExists(f"'{table.definition.label}' {draft.key} comes twice in this set.")
+        else:
+            seen.add(draft.key)
+
+
+async def _refuse_taken(scope: Scope, table: NavTable, drafts: Sequence[Draft]) -> None:
+    """A record cannot be renamed to a key that another has."""
+    renamed = [draft for draft in fine(drafts) if draft.before and draft.key != draft.before.key]
+    asked = {(table.name, draft.key or "") for draft in renamed}
+    taken = await statements.existing(scope.connection, scope.company.id, asked)
+    for draft in renamed:
+        if (table.name, draft.key) in taken:
+            draft.error = taken_key(table, draft.key)
+
+
+def taken_key(table: NavTable, key: str | None) -> AlreadyExists:
+    """The error of a key that belongs to another record."""
+    return AlreadyExists(
+        f"'{table.definition.label}' {key} exists already.",
+        fix=f"Change it with PATCH …/nav/{table.name}/{key}, or choose another number.",
+    )
+
+
+async def store(scope: Scope, table: NavTable, drafts: Sequence[Draft]) -> None:
+    """Writes what changed and takes over what the database says of it."""
+    alive = fine(drafts)
+    for draft in alive:
+        held = draft.before.integration_id if draft.before else draft.id
+        draft.id_after = id_after_change(scope.company, table, held, draft.fields)
+    await _insert(scope, table, [draft for draft in alive if draft.is_new])
+    await _update(scope, table, [draft for draft in alive if not draft.is_new])
+    figures = {draft.key or "": draft.figures for draft in fine(alive) if draft.figures}
+    await statements.put_figures(scope.connection, scope.company.id, table.name, figures)
+
+
+async def _insert(scope: Scope, table: NavTable, drafts: Sequence[Draft]) -> None:
+    company_id = scope.company.id
+    returning = [draft.id for draft in drafts if draft.id is not None]
+    await statements.unbury(scope.connection, company_id, table, returning)
+    changes = [Change(draft.key or "", draft.id_after, draft.fields) for draft in drafts]
+    stamps = await statements.insert(scope.connection, company_id, table, changes)
+    for draft in drafts:
+        draft.stamp = stamps.get(draft.key or "")
+        if draft.stamp is None:
+            draft.error = taken_key(table, draft.key)
+
+
+async def _update(scope: Scope, table: NavTable, drafts: Sequence[Draft]) -> None:
+    changes = []
+    lost = {}
+    for draft in drafts:
+        before = draft.before
+        if before is None or not (draft.changed or draft.id_after != before.integration_id):
+            continue
+        changes.append(Change(before.key, draft.id_after, draft.fields, draft.key))
+        if before.integration_id and not draft.id_after:
+            lost[before.integration_id] = before.key
+    company_id = scope.company.id
+    stamps = await statements.update(scope.connection, company_id, table, changes)
+    await statements.bury_ids(scope.connection, company_id, table, lost)
+    for draft in drafts:
+        draft.stamp = stamps.get(draft.key or "")
+        if draft.stamp and draft.before and draft.before.key != draft.key:
+            await carry_key(scope.connection, scope.company, table, draft.before.key, draft.key or "")

@@ -1,0 +1,253 @@
+"""The statements that change records. Each takes a set and is one trip to the database.
+
+Rows travel as arrays of texts, which PostgreSQL takes apart again: one statement, however many rows.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from pydantic_core import to_json
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.nav.definitions import NavTable
+from app.nav.rows import FIXED, Row
+from app.nav.tables import LOCK_CLASS, nav_record
+from app.nav.values import Stored, StoredValues
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What the database says of a record it has just written."""
+
+    integration_id: UUID | None
+    row_version: int
+    modified_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A record as it is to be written; `key` is where it lies now, `new_key` where it shall lie."""
+
+    key: str
+    integration_id: UUID | None
+    fields: StoredValues
+    new_key: str | None = None
+
+
+SHARE = text(f"SELECT pg_advisory_xact_lock_shared({LOCK_CLASS}, :company)")
+
+INSERT = text(
+    """
+    INSERT INTO nav_record (company_id, nav_table, key, integration_id, fields)
+    SELECT CAST(:company AS integer), CAST(:table AS text), r.key, r.id, CAST(r.fields AS jsonb)
+    FROM unnest(CAST(:keys AS text[]), CAST(:ids AS uuid[]), CAST(:fields AS text[])) AS r(key, id, fields)
+    ORDER BY r.key
+    ON CONFLICT DO NOTHING
+    RETURNING key, integration_id, row_version, modified_at
+    """
+)
+UPDATE = text(
+    """
+    UPDATE nav_record n
+    SET key = r.new_key, integration_id = r.id, fields = CAST(r.fields AS jsonb)
+    FROM unnest(CAST(:keys AS text[]), CAST(:new_keys AS text[]), CAST(:ids AS uuid[]), CAST(:fields AS text[]))
+         AS r(key, new_key, id, fields)
+    WHERE n.company_id = :company AND n.nav_table = :table AND n.key = r.key
+    RETURNING r.new_key, n.integration_id, n.row_version, n.modified_at
+    """
+)
+BURY = text(
+    """
+    WITH gone AS (
+        DELETE FROM nav_record
+        WHERE company_id = :company AND nav_table = :table AND key = ANY(CAST(:keys AS text[]))
+        RETURNING company_id, nav_table, integration_id, key
+    ), figures AS (
+        DELETE FROM nav_figures
+        WHERE company_id = :company AND nav_table = :table AND key = ANY(CAST(:keys AS text[]))
+    )
+    INSERT INTO nav_tombstone (company_id, nav_table, integration_id, key)
+    SELECT company_id, nav_table, integration_id, key FROM gone WHERE integration_id IS NOT NULL
+    ON CONFLICT (company_id, nav_table, integration_id) DO UPDATE SET key = excluded.key
+    """
+)
+TOMBSTONES = text(
+    """
+    INSERT INTO nav_tombstone (company_id, nav_table, integration_id, key)
+    SELECT CAST(:company AS integer), CAST(:table AS text), r.id, r.key
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:keys AS text[])) AS r(id, key)
+    ON CONFLICT (company_id, nav_table, integration_id) DO UPDATE SET key = excluded.key
+    """
+)
+UNBURY = text(
+    """
+    DELETE FROM nav_tombstone
+    WHERE company_id = :company AND nav_table = :table AND integration_id = ANY(CAST(:ids AS uuid[]))
+    """
+)
+EXISTING = text(
+    """
+    SELECT n.nav_table, n.key
+    FROM unnest(CAST(:tables AS text[]), CAST(:keys AS text[])) AS r(nav_table, key)
+    JOIN nav_record n ON n.company_id = :company AND n.nav_table = r.nav_table AND n.key = r.key
+    """
+)
+FIGURES = text(
+    """
+    INSERT INTO nav_figures AS f (company_id, nav_table, key, figures)
+    SELECT CAST(:company AS integer), CAST(:table AS text), r.key, CAST(r.figures AS jsonb)
+    FROM unnest(CAST(:keys AS text[]), CAST(:figures AS text[])) AS r(key, figures)
+    ORDER BY r.key
+    ON CONFLICT (company_id, nav_table, key) DO UPDATE
+    SET figures = jsonb_strip_nulls(f.figures || excluded.figures)
+    """
+)
+TOUCH = text(
+    """
+    UPDATE nav_record SET touched = touched + 1
+    WHERE company_id = :company AND nav_table = :table AND key = ANY(CAST(:keys AS text[]))
+    """
+)
+
+
+async def share_lock(connection: AsyncConnection, company_id: int) -> None:
+    """Joins the writers of the company; first of all, so that no row lock is held while waiting for it."""
+    await connection.execute(SHARE, {"company": company_id})
+
+
+async def locked_by_key(
+    connection: AsyncConnection, company_id: int, table: NavTable, keys: Collection[str]
+) -> dict[str, Row]:
+    """The records with these keys, locked until the transaction ends."""
+    return await _locked(connection, company_id, table, nav_record.c.key.in_(sorted(keys))) if keys else {}
+
+
+async def locked_by_id(
+    connection: AsyncConnection, company_id: int, table: NavTable, ids: Collection[UUID]
+) -> dict[UUID, Row]:
+    """The records with these integration ids, locked until the transaction ends."""
+    found = (
+        await _locked(connection, company_id, table, nav_record.c.integration_id.in_(list(ids)))
+        if ids
+        else {}
+    )
+    return {row.integration_id: row for row in found.values() if row.integration_id is not None}
+
+
+async def _locked(
+    connection: AsyncConnection, company_id: int, table: NavTable, which: object
+) -> dict[str, Row]:
+    query = (
+        select(*(nav_record.c[name] for name in FIXED))
+        .where(nav_record.c.company_id == company_id, nav_record.c.nav_table == table.name, which)  # type: ignore[arg-type]
+        .order_by(nav_record.c.key)  # everyone locks in the same order
+        .with_for_update(key_share=True)
+    )
+    return {found[0]: Row(*found) for found in await connection.execute(query)}
+
+
+async def insert(
+    connection: AsyncConnection, company_id: int, table: NavTable, changes: Sequence[Change]
+) -> dict[str, Stamp]:
+    """Adds records; those whose key or integration id is taken are missing from the answer."""
+    parameters = {
+        "company": company_id,
+        "table": table.name,
+        "keys": [change.key for change in changes],
+        "ids": [change.integration_id for change in changes],
+        "fields": [_json(change.fields) for change in changes],
+    }
+    return _stamps(await connection.execute(INSERT, parameters)) if changes else {}
+
+
+async def update(
+    connection: AsyncConnection, company_id: int, table: NavTable, changes: Sequence[Change]
+) -> dict[str, Stamp]:
+    """Changes records, by their new keys."""
+    parameters = {
+        "company": company_id,
+        "table": table.name,
+        "keys": [change.key for change in changes],
+        "new_keys": [change.new_key or change.key for change in changes],
+        "ids": [change.integration_id for change in changes],
+        "fields": [_json(change.fields) for change in changes],
+    }
+    return _stamps(await connection.execute(UPDATE, parameters)) if changes else {}
+
+
+async def bury(connection: AsyncConnection, company_id: int, table: str, keys: Collection[str]) -> None:
+    """Deletes records; those with an integration id leave a tombstone."""
+    if keys:
+        parameters = {"company": company_id, "table": table, "keys": sorted(keys)}
+        await connection.execute(BURY, parameters)
+
+
+async def bury_ids(
+    connection: AsyncConnection, company_id: int, table: NavTable, ids: Mapping[UUID, str]
+) -> None:
+    """Tombstones for ids that their records have lost, each with the key of its record."""
+    if ids:
+        parameters = {
+            "company": company_id,
+            "table": table.name,
+            "ids": list(ids),
+            "keys": list(ids.values()),
+        }
+        await connection.execute(TOMBSTONES, parameters)
+
+
+async def unbury(
+    connection: AsyncConnection, company_id: int, table: NavTable, ids: Collection[UUID]
+) -> None:
+    """Takes tombstones away whose records come back under their old ids."""
+    if ids:
+        await connection.execute(UNBURY, {"company": company_id, "table": table.name, "ids": list(ids)})
+
+
+async def existing(
+    connection: AsyncConnection, company_id: int, wanted: Collection[tuple[str, str]]
+) -> set[tuple[str, str]]:
+    """Which of these (table, key) exist."""
+    if not wanted:
+        return set()
+    pairs = sorted(wanted)
+    parameters = {
+        "company": company_id,
+        "tables": [table for table, _ in pairs],
+        "keys": [key for _, key in pairs],
+    }
+    return {(found[0], found[1]) for found in await connection.execute(EXISTING, parameters)}
+
+
+async def put_figures(
+    connection: AsyncConnection,
+    company_id: int,
+    table: str,
+    figures: Mapping[str, Mapping[str, Stored | None]],
+) -> None:
+    """Sets figures by record key; a figure of None is forgotten, one not named stays."""
+    if figures:
+        parameters = {
+            "company": company_id,
+            "table": table,
+            "keys": list(figures),
+            "figures": [_json(values) for values in figures.values()],
+        }
+        await connection.execute(FIGURES, parameters)
+
+
+async def touch(connection: AsyncConnection, company_id: int, table: str, keys: Collection[str]) -> None:
+    """Gives records a new version because something that belongs to them changed."""
+    if keys:
+        await connection.execute(TOUCH, {"company": company_id, "table": table, "keys": sorted(keys)})
+
+
+def _json(values: Mapping[str, Stored | None]) -> str:
+    return to_json(values).decode()
+
+
+def _stamps(found: Iterable[Sequence[object]]) -> dict[str, Stamp]:
+    return {row[0]: Stamp(row[1], row[2], row[3]) for row in found}  # type: ignore[misc, arg-type]
