@@ -13,6 +13,7 @@ from sqlalchemy import (
     FromClause,
     Numeric,
     String,
+    Text,
     cast,
     func,
     literal,
@@ -30,6 +31,11 @@ TEXTS = frozenset({FieldType.TEXT, FieldType.CODE, FieldType.MEMO, FieldType.OPT
 NUMBERS = frozenset({FieldType.INTEGER, FieldType.BIG_INTEGER, FieldType.DECIMAL, FieldType.MONEY})
 
 
+def text_of(document: Expression, name: str) -> Expression:
+    """The text of one value of a JSON document, NULL if it is not there."""
+    return document.op("->>", return_type=Text())(name)
+
+
 def is_stored(table: NavTable, name: str) -> bool:
     """Whether the field lies in the record itself, or has to be worked out."""
     return not table.fields[name].computed and not (table.name == "contacts" and name == INTEGRATION_CUSTOMER)
@@ -39,7 +45,7 @@ def expression(table: NavTable, name: str, record: FromClause = nav_record) -> E
     """The value of a field of `record`, never NULL unless its type has no blank (dates, GUIDs)."""
     field = table.fields[name]
     if is_stored(table, name):
-        return typed(field, record.c.fields.op("->>")(name))
+        return typed(field, text_of(record.c.fields, name))
     if table.name == "contacts" and name == INTEGRATION_CUSTOMER:
         return integration_customer(record)
     if lookup := LOOKUPS.get((table.name, name)):
@@ -70,13 +76,13 @@ def integration_customer(record: FromClause) -> Expression:
     """The number of the customer that the contact's company is, by its business relation."""
     relation = nav_record.alias("relation")
     return func.coalesce(
-        select(relation.c.fields.op("->>")("No"))
+        select(text_of(relation.c.fields, "No"))
         .where(
             relation.c.company_id == record.c.company_id,
             # Written out, so that the partial index is used whatever the plan.
             relation.c.nav_table == literal_column("'contact-business-relations'"),
-            relation.c.fields.op("->>")("Contact_No") == record.c.fields.op("->>")("Company_No"),
-            relation.c.fields.op("->>")("Link_to_Table") == "Customer",
+            text_of(relation.c.fields, "Contact_No") == text_of(record.c.fields, "Company_No"),
+            text_of(relation.c.fields, "Link_to_Table") == "Customer",
         )
         .order_by(relation.c.key)
         .limit(1)
@@ -88,11 +94,11 @@ def integration_customer(record: FromClause) -> Expression:
 def _looked_up(record: FromClause, by: str, table: str, name: str) -> Expression:
     other = nav_record.alias("looked_up")
     return func.coalesce(
-        select(other.c.fields.op("->>")(name))
+        select(text_of(other.c.fields, name))
         .where(
             other.c.company_id == record.c.company_id,
             other.c.nav_table == table,
-            other.c.key == record.c.fields.op("->>")(by),
+            other.c.key == text_of(record.c.fields, by),
         )
         .scalar_subquery(),
         "",
@@ -101,7 +107,7 @@ def _looked_up(record: FromClause, by: str, table: str, name: str) -> Expression
 
 def _figure(field: FieldDefinition, record: FromClause) -> Expression:
     stored = (
-        select(nav_figures.c.figures.op("->>")(field.name))
+        select(text_of(nav_figures.c.figures, field.name))
         .where(
             nav_figures.c.company_id == record.c.company_id,
             nav_figures.c.nav_table == record.c.nav_table,

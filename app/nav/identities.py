@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.company import Company, Generation
 from app.nav.definitions import NavTable
+from app.nav.expressions import text_of
 from app.nav.filters import Condition
 from app.nav.statements import Change, update
 from app.nav.tables import nav_record
@@ -53,7 +54,7 @@ def _persons_only(company: Company, table: NavTable) -> bool:
 
 def without_id(company: Company, table: NavTable) -> Condition:
     """The records of an integrated table that have no id and may get one."""
-    person = nav_record.c.fields.op("->>")("Type") == "Person" if _persons_only(company, table) else true()
+    person = text_of(nav_record.c.fields, "Type") == "Person" if _persons_only(company, table) else true()
     return (
         (nav_record.c.company_id == company.id)
         & (nav_record.c.nav_table == table.name)

@@ -10,7 +10,7 @@ from sqlalchemy import ARRAY, Select, Text, any_, func, literal, or_, select
 
 from app.domain.errors import FieldProblem, Invalid
 from app.domain.records import Snapshot
-from app.nav.expressions import TEXTS, expression
+from app.nav.expressions import TEXTS, expression, text_of
 from app.nav.filters import condition
 from app.nav.keys import by_canonical
 from app.nav.rows import Projection, Row
@@ -59,7 +59,7 @@ async def matching(
             given.setdefault(str(stored).casefold(), []).append(value)
     wanted = func.unnest(literal(list(given), ARRAY(Text)))
     column = expression(projection.table, name)
-    as_text = column if field.type in TEXTS else nav_record.c.fields.op("->>")(name)
+    as_text = column if field.type in TEXTS else text_of(nav_record.c.fields, name)
     query = (
         projection.select(scope.company.id)
         .where(
