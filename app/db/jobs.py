@@ -73,6 +73,8 @@ class SqlSynchJobs:
             query = query.where(synch_job.c.status == which.status)
         if which.parent_id is not None:
             query = query.where(synch_job.c.parent_id == which.parent_id)
+        if which.entry_id is not None:
+            query = query.where(synch_job.c.entry_id == which.entry_id)
         if after is not None:
             query = query.where(tuple_(synch_job.c.created_at, synch_job.c.id) < tuple_(*after))
         return await self._with_sums(await self._read(query))

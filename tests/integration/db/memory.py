@@ -35,9 +35,8 @@ async def a_company(
 def a_setup(**changes: Any) -> ConnectionSetup:
     """A connection with a client secret."""
     login = Credentials("client_secret", "tenant", "client", client_secret="not for the log")
-    return ConnectionSetup(
-        **{"server_url": "https://cronus.crm4.dynamics.com", "credentials": login} | changes
-    )
+    values: dict[str, Any] = {"server_url": "https://cronus.crm4.dynamics.com", "credentials": login}
+    return ConnectionSetup(**values | changes)
 
 
 def a_coupling(number: int = 1, **changes: Any) -> Coupling:

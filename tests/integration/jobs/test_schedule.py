@@ -20,7 +20,7 @@ from app.jobs import schedule
 from app.jobs.entries import settle_entry
 from app.jobs.schedule import tick
 from app.ports import Context, JobFilter, Report
-from app.use_cases.job_queue import hold_entry, set_entry_ready, run_entry
+from app.use_cases.job_queue import hold_entry, run_entry, set_entry_ready
 from tests.integration.db.memory import NOON, a_company, a_job, a_memory, a_setup
 from tests.integration.jobs.workers import a_context, a_worker, until
 
