@@ -56,12 +56,15 @@ def convertible(
     """
     for run in direction.runs:
         source, destination = (nav, crm) if run is Direction.TO_CRM else (crm, nav)
-        if problem := _unwritable(destination) or _problem(nav, crm, source, destination, mapped):
+        if problem := unwritable(destination) or _problem(nav, crm, source, destination, mapped):
             return problem
     return None
 
 
-def _unwritable(destination: FieldDefinition) -> str | None:
+def unwritable(destination: FieldDefinition) -> str | None:
+    """Why nothing can be written there; None when something can."""
+    if destination.type is FieldType.ENTITY_NAME:
+        return None  # written with the lookup whose type it says
     if destination.computed or not (destination.insertable or destination.updatable):
         return f"{destination.name} cannot be written."
     return None

@@ -120,6 +120,8 @@ def row_problems(
         yield FieldProblem(f"{pointer}/direction", message, mapping.direction)
     if isinstance(ours, FieldProblem) or isinstance(theirs, FieldProblem):
         return
+    if row.status is FieldStatus.DISABLED:
+        return  # takes no part in transfers; whether its values fit is asked when it is enabled
     if ours is not None and theirs is not None:
         if not _is_option_row(mapping, row) and (
             problem := conversion.convertible(ours, theirs, row.direction, mapped)
@@ -169,9 +171,8 @@ def _constant_problems(
 ) -> Iterator[FieldProblem]:
     if row.constant_value is None:
         return
-    travels_along = target.type is FieldType.ENTITY_NAME  # written with the lookup it belongs to
-    if not travels_along and (target.computed or not (target.insertable or target.updatable)):
-        yield FieldProblem(pointer or "/", f"{target.name} cannot be written.")
+    if problem := conversion.unwritable(target):
+        yield FieldProblem(pointer or "/", problem)
     try:
         conversion.constant(row.constant_value, target, side)
     except InvalidValues as error:

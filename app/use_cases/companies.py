@@ -44,8 +44,8 @@ async def create_company(
 async def change_company(
     ctx: Context, name: str, changes: Mapping[str, Any], revision: int | None = None
 ) -> Company:
-    """Changes what `changes` names; `nav` as a whole, and with the settings it had where it leaves a
-    setting out on the same kind of connector (secrets are never shown, so they cannot be sent back).
+    """Changes what `changes` names. Settings of `nav` that are left out stay on the same connector (secrets
+    are never shown, so they cannot be sent back); another kind or another address needs all of them.
 
     Raises CompanyNotFound, PreconditionFailed, Invalid; RuleBroken when the records would move to
     another NAV while couplings with the present ones exist.
@@ -73,13 +73,19 @@ async def change_company(
 def _merged(company: Company, changes: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(changes)
     nav = values.get("nav")
-    if nav is not None and nav.get("kind") == company.nav.get("kind"):
+    if nav is not None and _is_same_connector(company.nav, nav):
         values["nav"] = {**company.nav, **nav}
     if "nav" in values and nav is None:
         values["nav"] = {"kind": NavKind.EMBEDDED}
     if "display_name" in values and not values["display_name"]:
         values["display_name"] = company.name
     return values
+
+
+def _is_same_connector(stored: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
+    """A password is never sent to another address than it was entered for."""
+    addresses = [name for name, value in given.items() if isinstance(value, str) and "://" in value]
+    return all(given.get(name) == stored.get(name) for name in ("kind", *addresses))
 
 
 async def delete_company(ctx: Context, name: str, revision: int | None = None) -> None:

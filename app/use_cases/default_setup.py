@@ -7,6 +7,7 @@ from typing import Any
 
 from app.domain.company import Company, ConnectionSetup
 from app.domain.connection import require_enabled
+from app.domain.conversion import unwritable
 from app.domain.defaults import default_entries, default_mappings
 from app.domain.errors import FieldProblem, InvalidMapping, SetupExists, TableNotFound
 from app.domain.job import JobQueueEntry
@@ -31,7 +32,8 @@ class SetupResult:
     """What Use Default Synchronization Setup made, or would make.
 
     `left_out` names default mappings whose table or entity one of the two sides does not have, `disabled_rows`
-    the rows (`MAPPING.attribute`) whose field it does not have: they are there, but switched off.
+    the rows (`MAPPING.attribute`) whose field it does not have or does not let be written: they are there,
+    but switched off.
     """
 
     integration_table_mappings: int
@@ -215,12 +217,19 @@ async def _definition(side: RecordStore, table: str) -> TableDefinition | None:
 
 
 def _row(row: FieldMapping, nav: TableDefinition, crm: TableDefinition) -> FieldMapping:
-    """The row as it can be used: a field that a side does not have must not make every run fail."""
+    """The row as it can be used: a field that a side does not have, or that nothing can be written to,
+    must not make every run fail."""
+    definitions = {Side.NAV: nav, Side.CRM: crm}
     missing = any(
         (name := row.name_on(side)) is not None and name not in definition.fields
-        for side, definition in ((Side.NAV, nav), (Side.CRM, crm))
+        for side, definition in definitions.items()
     )
-    return replace(row, status=FieldStatus.DISABLED) if missing else row
+    usable = not missing and any(
+        (name := row.name_on(run.destination)) is not None
+        and unwritable(definitions[run.destination].fields[name]) is None
+        for run in row.direction.runs
+    )
+    return row if usable else replace(row, status=FieldStatus.DISABLED)
 
 
 def _entries(
