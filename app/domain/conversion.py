@@ -281,10 +281,13 @@ def _date(value: Value, target: FieldDefinition, side: Side) -> Value:
 
 def _datetime(value: Value, target: FieldDefinition, side: Side) -> Value:
     if isinstance(value, datetime):
-        return _utc(value)
-    if isinstance(value, date):
-        return datetime.combine(value, time(), UTC)
-    return _utc(datetime.fromisoformat(as_text(value).strip()))
+        moment = _utc(value)
+    elif isinstance(value, date):
+        moment = datetime.combine(value, time(), UTC)
+    else:
+        moment = _utc(datetime.fromisoformat(as_text(value).strip()))
+    # CRM keeps whole seconds.
+    return moment.replace(microsecond=0) if side is Side.CRM else moment
 
 
 def _utc(value: datetime) -> datetime:
@@ -362,8 +365,9 @@ def equal(a: Value, b: Value, definition: FieldDefinition, other: FieldDefinitio
 
     Args:
         definition: the field on the side whose terms the values are in.
-        other: the field it is paired with. Text is compared up to the shorter length of the two and
-            numbers up to the fewer decimals: what the other side could not hold is not a change.
+        other: the field it is paired with. Text is compared up to the shorter length of the two, numbers
+            up to the fewer decimals, times up to the second: what the other side could not hold is not
+            a change.
     """
     kind = definition.type
     if kind in _TEXTS:
@@ -403,7 +407,7 @@ def _number_key(value: Value, definition: FieldDefinition, other: FieldDefinitio
 def _time_key(value: Value, by_day: bool) -> Value:
     if isinstance(value, datetime):
         moment = _utc(value)
-        return moment.date() if by_day else moment
+        return moment.date() if by_day else moment.replace(microsecond=0)
     if isinstance(value, date):
         return value if by_day else datetime.combine(value, time(), UTC)
     return value or None

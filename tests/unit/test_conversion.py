@@ -259,6 +259,15 @@ def test_what_crm_stored_of_an_amount_is_no_change(amount: Decimal) -> None:
     assert equal(to_crm(to_nav(stored, money, decimal), decimal, money), stored, money, decimal)
 
 
+@given(st.datetimes(timezones=st.just(UTC)))
+def test_what_crm_stored_of_a_moment_is_no_change(moment: datetime) -> None:
+    ours, theirs = nav(FieldType.DATETIME), crm(FieldType.DATETIME)
+    stored = to_crm(moment, ours, theirs)
+    assert isinstance(stored, datetime)
+    assert stored.microsecond == 0
+    assert equal(to_nav(stored, theirs, ours), moment, ours, theirs)
+
+
 @given(st.dates())
 def test_a_day_comes_back_as_the_same_day(day: date) -> None:
     moment = crm(FieldType.DATETIME)

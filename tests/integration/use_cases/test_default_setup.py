@@ -1,5 +1,6 @@
 """Use Default Synchronization Setup and Generate Integration IDs."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.domain.company import Generation
 from app.domain.defaults import default_mappings, implied_fields
-from app.domain.errors import ConnectionDisabled, InvalidMapping, SetupExists
+from app.domain.errors import ConnectionDisabled, IntegrationError, InvalidMapping, SetupExists
 from app.domain.mapping import Direction, TableMapping
 from app.use_cases.connection import disable_connection
 from app.use_cases.default_setup import content, use_default_setup
@@ -127,6 +128,17 @@ async def test_it_reverts_everything_to_the_defaults(connected: House) -> None:
         entries = await tx.job_queue.all(connected.company.id)
     assert 999 not in {entry.minutes_between_runs for entry in entries}
     assert len(entries) == made.job_queue_entries
+
+
+async def test_two_who_ask_at_once_leave_one_setup(connected: House) -> None:
+    asked = [use_default_setup(connected.ctx, connected.company, replace_existing=True) for _ in range(3)]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    made = [answer for answer in answers if not isinstance(answer, BaseException)]
+    assert made
+    assert all(isinstance(answer, IntegrationError) for answer in answers if answer not in made)
+    assert len(await mappings_of(connected)) == 15
+    async with connected.ctx.uow() as tx:
+        assert len(await tx.job_queue.all(connected.company.id)) == made[0].job_queue_entries
 
 
 async def test_some_mappings_can_be_reset_alone(connected: House) -> None:
