@@ -155,10 +155,12 @@ def settle(children: Collection[SynchJob], just_ended: Collection[UUID]) -> Sett
     """Decides after some children ended.
 
     A child that depends on one that failed outright fails too, one that depends on a cancelled one is
-    cancelled; both may befall others. Dependencies that are not among the children are ignored
+    cancelled; both may befall others. One that ran to its end, even if every record of it failed, keeps
+    nobody back: the lookups of each record decide. Dependencies that are not among the children are ignored
     (nav-behaviour 12.1).
     """
     status = {child.id: child.status for child in children}
+    tried = {child.id for child in children if child.error is None and child.counted.total}
     name = {child.id: child.mapping or child.kind for child in children}
     news = set(just_ended)
     ended: dict[UUID, tuple[JobStatus, str]] = {}
@@ -171,7 +173,7 @@ def settle(children: Collection[SynchJob], just_ended: Collection[UUID]) -> Sett
             )
             for child in queued
             if child.id not in ended
-            for cause in [_obstacle(child, status)]
+            for cause in [_obstacle(child, status, tried)]
             if cause is not None
         }
         if not doomed:
@@ -193,9 +195,13 @@ def settle(children: Collection[SynchJob], just_ended: Collection[UUID]) -> Sett
 _WORDS = {JobStatus.FAILED: "failed", JobStatus.CANCELLED: "was cancelled"}
 
 
-def _obstacle(child: SynchJob, status: Mapping[UUID, JobStatus]) -> UUID | None:
+def _obstacle(child: SynchJob, status: Mapping[UUID, JobStatus], tried: Collection[UUID]) -> UUID | None:
     """A sibling that keeps the child from ever starting."""
-    return next((other for other in child.depends_on if status.get(other) in _WORDS), None)
+    for other in child.depends_on:
+        fate = status.get(other)
+        if fate is JobStatus.CANCELLED or (fate is JobStatus.FAILED and other not in tried):
+            return other
+    return None
 
 
 class EntryStatus(StrEnum):
