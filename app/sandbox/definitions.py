@@ -199,7 +199,7 @@ def _create_key(context: Context, table: Table, request: ApiRequest) -> ApiRespo
     key = AlternateKey(name, tuple(columns), _label(body, name))
     key.status = "Failed" if _has_duplicates(context, table, key) else "Active"
     table.keys.append(key)
-    url = f"{context.api}/EntityDefinitions({metadata_id(table.name)})/Keys({metadata_id(table.name, 'key', key.name)})"
+    url = f"{context.api}/{request.path}({metadata_id(table.name, 'key', key.name)})"
     return ApiResponse(204, headers={"OData-EntityId": url, "Location": url})
 
 

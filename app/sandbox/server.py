@@ -1,7 +1,9 @@
 """Serve the sandbox over HTTP, or over TLS with a certificate."""
 
+import asyncio
 import datetime as dt
 import ipaddress
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from cryptography.x509.oid import NameOID
 
 from app.sandbox import create_sandbox
 from app.sandbox.protocol import DroppingProtocol, droppable
+
+GRACE_SECONDS = 0.5
 
 
 def serve(
@@ -53,7 +57,20 @@ def server(
         ws="none",
         log_level="warning",
     )
-    return uvicorn.Server(config)
+    return SandboxServer(config)
+
+
+class SandboxServer(uvicorn.Server):
+    """A server that, once told to stop, soon hangs up on clients that do not close their end of a connection."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop; called by uvicorn itself."""
+        asyncio.get_running_loop().call_later(GRACE_SECONDS, self._hang_up)
+        await super().shutdown(sockets)
+
+    def _hang_up(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
 
 def self_signed(folder: Path, names: Sequence[str] = ("localhost", "127.0.0.1")) -> tuple[Path, Path]:
