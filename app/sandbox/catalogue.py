@@ -95,6 +95,9 @@ _PRIMARY_NAMES = {
     "sdkmessagefilter": None,
 }
 
+# Schema names that NAV's field names do not give.
+SCHEMA_NAMES_OF_COLUMNS = {"nav_accountstatisticsid": "nav_accountstatisticsid"}
+
 # Columns that the API lets us write although NAV's tables do not.
 WRITABLE = frozenset({("systemuser", "isdisabled"), ("businessunit", "isdisabled"), ("account", "statecode")})
 

@@ -128,7 +128,7 @@ def _page(
     if root.get("returntotalrecordcount") == "true":
         content["@odata.count"] = wanted.count(MAXIMUM_PAGE)
     if more and not root.get("top"):
-        if prefer.annotated(COOKIE) and not links:
+        if prefer.annotated(COOKIE) and not links and not wanted.linked_order:
             inner = paging.cookie(wanted, number, found[0][0], found[-1][0])
             twice = paging.encode(paging.encode(inner))
             content[f"@{COOKIE}"] = (

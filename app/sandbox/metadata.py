@@ -257,7 +257,7 @@ def _attribute(table: str, raw: dict[str, Any]) -> Attribute:
     return Attribute(
         name=name,
         type=kind,
-        schema_name=prefix + raw.get("nav_field", name),
+        schema_name=catalogue.SCHEMA_NAMES_OF_COLUMNS.get(name, prefix + raw.get("nav_field", name)),
         label=raw.get("nav_field", name),
         targets=tuple(raw.get("lookup_targets", ())),
         max_length=raw.get("max_length") or {"String": 100, "Memo": 2000}.get(kind),

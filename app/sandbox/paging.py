@@ -57,7 +57,7 @@ def skip_token(query: Query, page: int, first: Row, last: Row, token: str = "") 
 def cookie(query: Query, page: int, first: Row, last: Row) -> str:
     """The paging cookie itself: the values of the order columns and the key, of the first and the last row."""
     table = query.table
-    names = [table.properties[key.path].name for key in query.order if "/" not in key.path]
+    names = [table.properties[key.path].name for key in query.order]
     if table.key not in names:
         names.append(table.key)
     columns = "".join(

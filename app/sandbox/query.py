@@ -44,8 +44,8 @@ class Query:
 
     @property
     def linked_order(self) -> bool:
-        """Whether it sorts by a column of another table: then there is no position to continue from."""
-        return any("/" in key.path for key in self.order)
+        """Whether it sorts by what another row says: then there is no position to continue from."""
+        return any("/" in k.path or self.table.properties[k.path].type in LOOKUPS for k in self.order)
 
     def rows(self, after: tuple[Any, ...] | None = None) -> Iterator[tuple[str, Row]]:
         """The matching rows in order, from behind a position.
