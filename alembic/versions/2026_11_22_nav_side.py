@@ -52,6 +52,29 @@ CREATE TRIGGER nav_tombstone_stamp BEFORE INSERT OR UPDATE ON nav_tombstone
     FOR EACH ROW EXECUTE FUNCTION nav_stamp_tombstone();
 """
 
+# Until a table is first analysed, PostgreSQL guesses that every index on it is as good as any other, and a
+# first load runs through whole tables for each key. So it sees a sample of what the tables will look like.
+SAMPLE = """
+INSERT INTO nav_record (company_id, nav_table, key, integration_id, fields)
+SELECT company, nav_table, 'CT' || n, gen_random_uuid(),
+       jsonb_build_object('No', 'C' || n, 'Contact_No', 'CT' || n, 'Company_No', 'CT' || n)
+FROM generate_series(1, 2) AS company,
+     unnest(ARRAY['customers', 'contacts', 'contact-business-relations', 'items', 'salespeople']) AS nav_table,
+     generate_series(1, 400) AS n;
+
+INSERT INTO nav_tombstone (company_id, nav_table, integration_id, key)
+SELECT company_id, nav_table, integration_id, key FROM nav_record;
+
+INSERT INTO nav_figures (company_id, nav_table, key, figures)
+SELECT company_id, nav_table, key, '{}' FROM nav_record;
+
+ANALYZE nav_record, nav_tombstone, nav_figures;
+
+TRUNCATE nav_record, nav_tombstone, nav_figures;
+
+ALTER SEQUENCE nav_row_version RESTART;
+"""
+
 
 def upgrade() -> None:
     op.execute(sa.schema.CreateSequence(sa.Sequence("nav_row_version")))
@@ -122,7 +145,7 @@ def upgrade() -> None:
         sa.Column("figures", postgresql.JSONB, nullable=False),
         sa.PrimaryKeyConstraint("company_id", "nav_table", "key", name="nav_figures_pkey"),
     )
-    for statement in FUNCTIONS.strip().split("\n\n"):
+    for statement in (FUNCTIONS + SAMPLE).strip().split("\n\n"):
         op.execute(statement)
 
 

@@ -14,12 +14,17 @@ from app.nav.values import cut
 
 NAME_PARTS = ("First_Name", "Middle_Name", "Surname")
 
+# The inner queries with their limits make the database look each number up by its index.
 COMPANIES_OF_CUSTOMERS = text(
     """
-    SELECT fields ->> 'No', fields ->> 'Contact_No' FROM nav_record
-    WHERE company_id = :company AND nav_table = 'contact-business-relations'
-      AND fields ->> 'Link_to_Table' = 'Customer' AND fields ->> 'No' = ANY(CAST(:customers AS text[]))
-    ORDER BY key DESC
+    SELECT r.no, n.contact
+    FROM unnest(CAST(:customers AS text[])) AS r(no)
+    CROSS JOIN LATERAL (
+        SELECT fields ->> 'Contact_No' AS contact FROM nav_record
+        WHERE company_id = :company AND nav_table = 'contact-business-relations'
+          AND fields ->> 'No' = r.no AND fields ->> 'Link_to_Table' = 'Customer'
+        ORDER BY key LIMIT 1
+    ) AS n
     """
 )
 NAME_PERSONS = text(

@@ -5,7 +5,7 @@ import time
 from collections.abc import Collection
 from uuid import UUID
 
-from sqlalchemy import func, or_, select, true
+from sqlalchemy import ARRAY, Text, any_, func, literal, or_, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.company import Company, Generation
@@ -91,7 +91,7 @@ async def give_ids(
         .with_for_update(key_share=True)
     )
     if keys is not None:
-        query = query.where(nav_record.c.key.in_(sorted(keys)))
+        query = query.where(nav_record.c.key == any_(literal(sorted(keys), ARRAY(Text))))
     found = (await connection.execute(query)).all()
     changes = [Change(key, new_id(), fields) for key, fields in found]
     stamps = await update(connection, company.id, table, changes)

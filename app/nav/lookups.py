@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Select, Text, any_, func, literal, or_, select
+from sqlalchemy import ARRAY, Select, Text, Uuid, any_, func, literal, or_, select
 
 from app.domain.errors import FieldProblem, Invalid
 from app.domain.records import Snapshot
@@ -24,7 +24,9 @@ SEARCHED = ("E_Mail",)
 
 async def by_id(scope: Scope, projection: Projection, ids: Collection[UUID]) -> dict[UUID, Snapshot]:
     """The records that exist among these integration ids."""
-    query = projection.select(scope.company.id).where(nav_record.c.integration_id.in_(list(ids)))
+    query = projection.select(scope.company.id).where(
+        nav_record.c.integration_id == any_(literal(list(ids), ARRAY(Uuid)))
+    )
     snapshots = (projection.snapshot(row) for row in await _rows(scope, projection, query))
     return {snapshot.id: snapshot for snapshot in snapshots}
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from uuid import UUID
 
 from pydantic_core import to_json
-from sqlalchemy import select, text
+from sqlalchemy import ARRAY, ColumnElement, Text, Uuid, any_, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.nav.definitions import NavTable
@@ -37,7 +37,14 @@ class Change:
     new_key: str | None = None
 
 
-SHARE = text(f"SELECT pg_advisory_xact_lock_shared({LOCK_CLASS}, :company)")
+# While a company is loaded its tables grow a thousandfold within a transaction, so plans that the server
+# kept from when they were small are not used again.
+SHARE = text(
+    f"""
+    SELECT pg_advisory_xact_lock_shared({LOCK_CLASS}, :company),
+           set_config('plan_cache_mode', 'force_custom_plan', true)
+    """
+)
 
 INSERT = text(
     """
@@ -88,11 +95,15 @@ UNBURY = text(
     WHERE company_id = :company AND nav_table = :table AND integration_id = ANY(CAST(:ids AS uuid[]))
     """
 )
+# The inner query with its limit makes the database look each key up, whatever it believes of the table's size.
 EXISTING = text(
     """
-    SELECT n.nav_table, n.key
+    SELECT r.nav_table, r.key
     FROM unnest(CAST(:tables AS text[]), CAST(:keys AS text[])) AS r(nav_table, key)
-    JOIN nav_record n ON n.company_id = :company AND n.nav_table = r.nav_table AND n.key = r.key
+    CROSS JOIN LATERAL (
+        SELECT FROM nav_record n
+        WHERE n.company_id = :company AND n.nav_table = r.nav_table AND n.key = r.key LIMIT 1
+    ) AS n
     """
 )
 FIGURES = text(
@@ -122,7 +133,13 @@ async def locked_by_key(
     connection: AsyncConnection, company_id: int, table: NavTable, keys: Collection[str]
 ) -> dict[str, Row]:
     """The records with these keys, locked until the transaction ends."""
-    return await _locked(connection, company_id, table, nav_record.c.key.in_(sorted(keys))) if keys else {}
+    return (
+        await _locked(
+            connection, company_id, table, nav_record.c.key == any_(literal(sorted(keys), ARRAY(Text)))
+        )
+        if keys
+        else {}
+    )
 
 
 async def locked_by_id(
@@ -130,7 +147,12 @@ async def locked_by_id(
 ) -> dict[UUID, Row]:
     """The records with these integration ids, locked until the transaction ends."""
     found = (
-        await _locked(connection, company_id, table, nav_record.c.integration_id.in_(list(ids)))
+        await _locked(
+            connection,
+            company_id,
+            table,
+            nav_record.c.integration_id == any_(literal(list(ids), ARRAY(Uuid))),
+        )
         if ids
         else {}
     )
@@ -138,11 +160,11 @@ async def locked_by_id(
 
 
 async def _locked(
-    connection: AsyncConnection, company_id: int, table: NavTable, which: object
+    connection: AsyncConnection, company_id: int, table: NavTable, which: ColumnElement[bool]
 ) -> dict[str, Row]:
     query = (
         select(*(nav_record.c[name] for name in FIXED))
-        .where(nav_record.c.company_id == company_id, nav_record.c.nav_table == table.name, which)  # type: ignore[arg-type]
+        .where(nav_record.c.company_id == company_id, nav_record.c.nav_table == table.name, which)
         .order_by(nav_record.c.key)  # everyone locks in the same order
         .with_for_update(key_share=True)
     )

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from uuid import UUID
 
+from sqlalchemy import ARRAY, Uuid, any_, literal
+
 from app.domain.errors import AlreadyExists, FieldProblem, IntegrationError, NavRecordNotFound, StaleRecord
 from app.domain.records import Snapshot
 from app.nav import rules, statements
@@ -135,7 +137,9 @@ async def _with_computed(
         return outcomes
     projection = Projection(table, worked_out)
     ids = [outcome.id for outcome in outcomes.values() if isinstance(outcome, Written)]
-    query = projection.select(scope.company.id).where(nav_record.c.integration_id.in_(ids))
+    query = projection.select(scope.company.id).where(
+        nav_record.c.integration_id == any_(literal(ids, ARRAY(Uuid)))
+    )
     rows = [projection.row(found) for found in await scope.connection.execute(query)]
     found = {row.integration_id: row.computed for row in rows}
     return {
