@@ -1,0 +1,47 @@
+"""Logs: one line per event on standard error, for people or as JSON."""
+
+import logging
+import sys
+from typing import Literal
+
+import structlog
+
+QUIET = ("httpx", "httpcore", "alembic", "asyncio", "uvicorn.access", "pgqueuer", "sqlalchemy")
+"""Libraries whose everyday messages would repeat what we log ourselves."""
+
+
+def configure_logs(level: Literal["debug", "info", "warning", "error"], style: str) -> None:
+    """Sets up the logs of this process, those of the libraries too. `style` is `console` or `json`.
+
+    Tracebacks never show local variables: they may hold secrets.
+    """
+    number = logging.getLevelNamesMapping()[level.upper()]
+    common: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    ending: list[structlog.typing.Processor] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
+        if style == "json"
+        else [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
+    )
+    structlog.configure(
+        processors=[*common, *ending],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=common, processors=[remove, *ending])
+    )
+    logging.basicConfig(handlers=[handler], level=number, force=True)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(max(number, logging.WARNING))
