@@ -109,6 +109,7 @@ def upgrade() -> None:
         sa.UniqueConstraint(
             "company_id", "nav_table", "nav_id", name=op.f("coupling_company_id_nav_table_nav_id_key")
         ),
+        postgresql_with={"fillfactor": "70"},
     )
     op.create_index("coupling_crm_id_idx", "coupling", ["company_id", "crm_id"], unique=False)
     op.create_index(

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from app.domain.errors import (
+    DatabaseUnavailable,
     FieldProblem,
     Forbidden,
     IdempotencyKeyReused,
@@ -77,6 +78,7 @@ STATUS: Mapping[type[IntegrationError], int] = {
     TooManyRequests: 429,
     SideRefused: 502,
     SideUnavailable: 503,
+    DatabaseUnavailable: 503,
 }
 
 BUSY_SECONDS = 1

@@ -185,6 +185,8 @@ coupling = Table(
         "mapping",
         postgresql_where=text("last_synch_result = 'failure' and not skipped"),
     ),
+    # A coupling is written back after every change of its records: room beside it makes that cheap.
+    postgresql_with={"fillfactor": "70"},
 )
 
 synch_job = Table(

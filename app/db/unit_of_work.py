@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoFreeConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.db.api_keys import SqlApiKeys
@@ -16,6 +18,7 @@ from app.db.mappings import SqlMappings, SqlOptionMappings
 from app.db.secrets import Vault
 from app.db.synch_log import SqlSynchLog
 from app.db.workers import SqlWorkers
+from app.domain.errors import DatabaseUnavailable
 from app.ports import (
     ApiKeys,
     Companies,
@@ -59,6 +62,31 @@ class SqlUnitOfWork:
 
     @asynccontextmanager
     async def __call__(self) -> AsyncIterator[Transaction]:
-        """A transaction: commits when its block ends, rolls back when it raises."""
-        async with self._engine.begin() as connection:
-            yield SqlTransaction(connection, self._vault)
+        """A transaction: commits when its block ends, rolls back when it raises.
+
+        Raises DatabaseUnavailable when there is no connection, or it broke: then nothing is known about the
+        outcome of the commit.
+        """
+        connection = await self._connected()
+        try:
+            async with connection.begin():
+                yield SqlTransaction(connection, self._vault)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            raise DatabaseUnavailable("The connection to the database broke.", fix=_FIX) from error
+        finally:
+            await connection.close()
+
+    async def _connected(self) -> AsyncConnection:
+        try:
+            return await self._engine.connect()
+        except NoFreeConnection as error:
+            raise DatabaseUnavailable(
+                "Every connection to the database is in use.", fix="Raise NAVCRM_DATABASE_POOL_SIZE."
+            ) from error
+        except (DBAPIError, OSError) as error:
+            raise DatabaseUnavailable("The database cannot be reached.", fix=_FIX) from error
+
+
+_FIX = "Repeat the request. If it goes on, look whether PostgreSQL runs and NAVCRM_DATABASE_URL names it."

@@ -377,6 +377,13 @@ class IdempotencyKeyReused(IntegrationError):
 # --- this service --------------------------------------------------------------------------------
 
 
+class DatabaseUnavailable(IntegrationError):
+    """The database of this service cannot be reached."""
+
+    code = "database-unavailable"
+    retryable = True
+
+
 class SecretsUnreadable(IntegrationError):
     """The stored secrets were encrypted with a key that this service does not have."""
 

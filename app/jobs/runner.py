@@ -9,7 +9,7 @@ from uuid import UUID
 import structlog
 
 from app.domain.coupling import Failure
-from app.domain.errors import IntegrationError, Invalid
+from app.domain.errors import IntegrationError, Invalid, NotFound
 from app.domain.job import JobStatus, SynchJob, ended_as
 from app.domain.retry import FIRST_DELAY, RetryIn, after_failure
 from app.domain.schedule import RERUN_DELAY
@@ -74,10 +74,10 @@ class Runner:
         if claimed is None:
             return
         bound = log.bind(job=str(job_id), kind=claimed.job.kind, mapping=claimed.job.mapping)
-        await bound.ainfo("synch job started", attempt=claimed.job.attempt)
+        bound.info("synch job started", attempt=claimed.job.attempt)
         end = await self._run(claimed)
         await self._write_down(claimed, end)
-        await bound.ainfo("synch job left", end=type(end).__name__.lower())
+        bound.info("synch job left", end=type(end).__name__.lower())
 
     async def heartbeat(self) -> None:
         """A sign of life of every running job; what is learned about them reaches their reports."""
@@ -139,7 +139,7 @@ class Runner:
             case IntegrationError() as error:
                 return Failed(error)
             case error:
-                await log.aerror("a synch job failed unexpectedly", exc_info=error)
+                log.error("a synch job failed unexpectedly", exc_info=error)
                 return Failed(
                     UnexpectedError(
                         f"An unexpected error stopped the job ({type(error).__name__}).",
@@ -156,14 +156,17 @@ class Runner:
             except Exception as error:
                 if attempt == TRIES_TO_WRITE_DOWN - 1:
                     raise
-                await log.awarning("the end of a synch job could not be written down", exc_info=error)
+                log.warning("the end of a synch job could not be written down", exc_info=error)
                 await asyncio.sleep(0.1 * 2**attempt)
             else:
                 return
 
     async def _record(self, tx: Transaction, claimed: CompanyJob, end: End) -> None:
         company_id, job, now = claimed.company_id, claimed.job, self._ctx.clock.now()
-        present = await tx.jobs.get(company_id, job.id)
+        try:
+            present = await tx.jobs.get(company_id, job.id)
+        except NotFound:  # deleted meanwhile, with its company
+            return
         match end:
             case Lost():
                 return

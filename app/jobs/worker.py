@@ -101,7 +101,7 @@ class Worker:
             except Exception as error:
                 if asyncio.get_running_loop().time() - began > LONGEST_WAIT:
                     wait = 0.5
-                await log.awarning("the worker lost the database", exc_info=error, next_attempt_seconds=wait)
+                log.warning("the worker lost the database", exc_info=error, next_attempt_seconds=wait)
                 await self._pause(wait)
                 wait = min(wait * 2, LONGEST_WAIT)
 
@@ -148,7 +148,7 @@ class Worker:
             try:
                 await work()
             except Exception as error:
-                await log.awarning("the worker could not do its round", exc_info=error)
+                log.warning("the worker could not do its round", exc_info=error)
             await asyncio.sleep(period.total_seconds())
 
     async def _lose_patience(self) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from app.domain.errors import (
     Busy,
     CrmUnavailable,
+    DatabaseUnavailable,
     InvalidMapping,
     LoginRefused,
     NavUnavailable,
@@ -33,6 +34,8 @@ Q, R = JobStatus.QUEUED, JobStatus.RUNNING
         (CrmUnavailable("x"), 10, GiveUp()),
         (Throttled("x", retry_after=timedelta(minutes=5)), 1, RetryIn(timedelta(minutes=5))),
         (Throttled("x", retry_after=timedelta(seconds=1)), 3, RetryIn(4 * FIRST_DELAY)),
+        (DatabaseUnavailable("x"), 12, RetryIn(timedelta())),
+        (DatabaseUnavailable("x"), 13, GiveUp()),
         (LoginRefused("x"), 1, GiveUp()),
         (InvalidMapping("x"), 1, GiveUp()),
         (KeyError("x"), 1, GiveUp()),

@@ -174,7 +174,9 @@ async def test_an_entry_without_work_goes_on_hold_and_is_woken(engine: AsyncEngi
 
     async def a_run(counts: Counts) -> JobQueueEntry:
         assert (await tick(ctx, TIMEOUT)).started == 1
-        await run_to_its_end(ctx, company, (await jobs_of(ctx, company))[0].id, counts)
+        job_id = (await entry_of(ctx, company, entry)).last_job_id
+        assert job_id is not None
+        await run_to_its_end(ctx, company, job_id, counts)
         return await entry_of(ctx, company, entry)
 
     assert (await a_run(Counts(inserted=1))).status is EntryStatus.READY

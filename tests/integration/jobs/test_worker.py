@@ -3,19 +3,31 @@
 import asyncio
 import signal
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.db.engine import connect
 from app.db.unit_of_work import SqlUnitOfWork
 from app.domain.company import Company
 from app.domain.errors import CrmUnavailable, IntegrationError, InvalidMapping, Throttled
 from app.domain.job import Counts, JobStatus, SynchJob
+from app.jobs.worker import Worker
 from app.ports import Context, Handler, Report
 from tests.integration.db.memory import a_company, a_job, a_memory
-from tests.integration.jobs.workers import a_worker, a_worker_process, ended, pages, pages_of, until
+from tests.integration.jobs.workers import (
+    QUICK,
+    a_context,
+    a_worker,
+    a_worker_process,
+    ended,
+    pages,
+    pages_of,
+    until,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -212,15 +224,104 @@ async def test_a_kind_that_nobody_knows_fails_and_blocks_nothing(engine: AsyncEn
     assert "unheard" in str(found.message)
 
 
+async def cut_all_connections(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        await connection.exec_driver_sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+
 async def test_a_worker_survives_the_loss_of_its_connection(engine: AsyncEngine, database: str) -> None:
     memory = a_memory(engine)
     company = await a_company(memory)
     async with a_worker(database, memory, {"synchronize": failing()}):
         await asyncio.sleep(0.3)
-        async with engine.connect() as connection:
-            await connection.exec_driver_sql(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
+        await cut_all_connections(engine)
         (found,) = await ended(memory, company.id, await add(memory, company, a_job()))
     assert found.status is JobStatus.SUCCEEDED
+
+
+async def test_a_job_goes_on_when_the_database_is_back(engine: AsyncEngine, database: str) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    job = a_job()
+    await add(memory, company, job)
+    async with a_worker(database, memory, {"synchronize": pages(40, 0.02)}):
+        await until(lambda: committed(memory, company, job, 3))
+        await cut_all_connections(engine)
+        await until(lambda: committed(memory, company, job, 15))
+        await cut_all_connections(engine)
+        (found,) = await ended(memory, company.id, [job.id])
+    assert found.status is JobStatus.SUCCEEDED
+    assert [page for page, _ in await pages_of(memory, company.id, job.id)] == list(range(40))
+
+
+async def test_a_job_whose_company_is_deleted_just_ends(engine: AsyncEngine, database: str) -> None:
+    memory = a_memory(engine)
+    company, other = await a_company(memory), await a_company(memory, "fabrikam")
+    job = a_job()
+    async with a_worker(database, memory, {"synchronize": pages(100, 0.02)}):
+        await add(memory, company, job)
+        await until(lambda: committed(memory, company, job, 2))
+        async with memory() as tx:
+            await tx.companies.delete(company.id)
+        quick = a_job(kind="unheard")
+        (found,) = await ended(memory, other.id, await add(memory, other, quick))
+    assert found.status is JobStatus.FAILED
+
+
+async def test_a_page_that_does_not_end_is_interrupted_when_the_worker_stops(
+    engine: AsyncEngine, database: str
+) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    begun = asyncio.Event()
+
+    async def stuck(_ctx: Context, _company: Company, _job: SynchJob, _report: Report) -> None:
+        begun.set()
+        await asyncio.sleep(60)
+
+    options = replace(QUICK, drain=timedelta(seconds=0.2), concurrency=1)
+    (job_id,) = await add(memory, company, a_job())
+    async with a_worker(database, memory, {"synchronize": stuck}, options):
+        await asyncio.wait_for(begun.wait(), 10)
+    async with memory() as tx:
+        waiting = await tx.jobs.get(company.id, job_id)
+    assert (waiting.status, waiting.attempt) == (JobStatus.QUEUED, 0)
+
+
+async def test_a_worker_inside_another_process_may_be_cancelled(engine: AsyncEngine, database: str) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    job = a_job()
+    await add(memory, company, job)
+    worker = Worker(lambda: connect(database), a_context(memory), {"synchronize": pages(100, 0.02)}, QUICK)
+    task = asyncio.create_task(worker.run())
+    await until(lambda: committed(memory, company, job, 2))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 5)
+    async with memory() as tx:
+        waiting = await tx.jobs.get(company.id, job.id)
+    written = await pages_of(memory, company.id, job.id)
+    assert waiting.status is JobStatus.QUEUED
+    assert waiting.counted == Counts(inserted=len(written))
+
+
+async def test_more_jobs_than_a_worker_runs_at_once_all_run(engine: AsyncEngine, database: str) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    at_once, most = 0, 0
+
+    async def handler(_ctx: Context, _company: Company, _job: SynchJob, _report: Report) -> None:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await asyncio.sleep(0.02)
+        at_once -= 1
+
+    jobs = [a_job(f"M{number}") for number in range(12)]
+    async with a_worker(database, memory, {"synchronize": handler}, replace(QUICK, concurrency=3)):
+        await ended(memory, company.id, await add(memory, company, *jobs))
+    assert most == 3
