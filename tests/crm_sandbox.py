@@ -2,21 +2,29 @@
 
 import asyncio
 import contextlib
-import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import httpx
-import uvicorn
 from starlette.applications import Starlette
 
 from app.crm.client import Patience
 from app.crm.connector import Connector
 from app.crm.store import Dataverse
 from app.domain.company import ConnectionSetup, Credentials
-from app.sandbox import DEFAULT_CLIENT, DEFAULT_SECRET, DEFAULT_TENANT, Fault, Organization, create_sandbox
+from app.sandbox import (
+    DEFAULT_CLIENT,
+    DEFAULT_SECRET,
+    DEFAULT_TENANT,
+    ConnectionReset,
+    Fault,
+    Organization,
+    create_sandbox,
+)
+from app.sandbox.server import server
 
 URL = "http://127.0.0.1:65000"
 QUICK = Patience(tries=4, first_wait=0.01, longest=5, read=5)
@@ -64,11 +72,21 @@ class Crm:
         return UUID(self.organization.user)
 
 
+class Wire(httpx.ASGITransport):
+    """ASGI in place of a network; a connection that the sandbox drops looks like one."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return await super().handle_async_request(request)
+        except ConnectionReset as error:
+            raise httpx.RemoteProtocolError(str(error)) from error
+
+
 @contextlib.asynccontextmanager
 async def crm_in_process(patience: Patience = QUICK, lanes: int = 4, **options: Any) -> AsyncIterator[Crm]:
-    """A sandbox called without a network."""
+    """A sandbox called without a network; the options are those of `create_sandbox`."""
     sandbox = create_sandbox(**options)
-    connector = Connector(lanes=lanes, transport=lambda: httpx.ASGITransport(sandbox), patience=patience)
+    connector = Connector(lanes=lanes, transport=lambda: Wire(sandbox), patience=patience)
     try:
         yield Crm(connector.open(1, setup_for()), sandbox.state.organization)
     finally:
@@ -88,26 +106,20 @@ async def crm_over_http(patience: Patience = QUICK, lanes: int = 4, **options: A
 
 
 @contextlib.asynccontextmanager
-async def served(app: Starlette) -> AsyncIterator[str]:
-    """An application behind uvicorn on a free port of this machine, in the same event loop."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # the test runner's own stay
-    server.capture_signals = _nothing  # type: ignore[method-assign]  # likewise, in newer versions
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    for _ in range(500):
-        if server.started:
-            break
-        await asyncio.sleep(0.01)
+async def served(
+    app: Starlette, certfile: Path | None = None, keyfile: Path | None = None
+) -> AsyncIterator[str]:
+    """An application behind a server on a free port of this machine, in the same event loop."""
+    running = server(app, certfile=certfile, keyfile=keyfile)
+    running.capture_signals = contextlib.nullcontext  # type: ignore[assignment,method-assign]  # the runner's own stay
+    task = asyncio.create_task(running.serve())
     try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        for _ in range(1000):
+            if running.started:
+                break
+            await asyncio.sleep(0.005)
+        port = running.servers[0].sockets[0].getsockname()[1]
+        yield f"{'https' if certfile else 'http'}://127.0.0.1:{port}"
     finally:
-        server.should_exit = True
-        server.force_exit = True
+        running.should_exit = True
         await task
-        listener.close()
-
-
-@contextlib.contextmanager
-def _nothing() -> Iterator[None]:
-    yield

@@ -7,7 +7,7 @@ of them: an entity costs one request, and the names of all entities one more for
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -185,7 +185,7 @@ def _table(
 ) -> CrmTable:
     key = entity["PrimaryIdAttribute"]
     fields = (_field(attribute, key) for attribute in attributes if _is_readable(attribute))
-    by_name = {field.name: field for field in fields if field is not None}
+    by_name = _with_targets({field.name: field for field in fields if field is not None})
     definition = TableDefinition(
         name=entity["LogicalName"],
         label=_label(entity.get("DisplayName")) or entity["LogicalName"],
@@ -235,6 +235,15 @@ def _field(attribute: Mapping[str, Any], key: str) -> FieldDefinition | None:
         minimum=_decimal(attribute.get("MinValue")),
         maximum=_decimal(attribute.get("MaxValue")),
     )
+
+
+def _with_targets(fields: dict[str, FieldDefinition]) -> dict[str, FieldDefinition]:
+    """The entity half of a lookup (`owneridtype`) names one of the entities that the lookup may point to."""
+    for name, field in fields.items():
+        lookup = fields.get(name.removesuffix("type"))
+        if field.type is FieldType.ENTITY_NAME and lookup is not None:
+            fields[name] = replace(field, relation=lookup.relation)
+    return fields
 
 
 def _navigations(

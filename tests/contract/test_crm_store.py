@@ -8,7 +8,7 @@ import pytest
 from app.crm.store import Dataverse
 from app.domain.records import Values
 from tests.contract.record_store import RecordStoreContract
-from tests.crm_sandbox import crm_in_process, crm_over_http
+from tests.crm_sandbox import crm_in_process
 
 
 @pytest.mark.anyio
@@ -24,15 +24,4 @@ class TestCrmStore(RecordStoreContract):
     async def store(self) -> AsyncIterator[Dataverse]:
         """CRM without a network."""
         async with crm_in_process() as crm:
-            yield crm.store
-
-
-@pytest.mark.anyio
-class TestCrmStoreOverHttp(TestCrmStore):
-    """The same over TCP."""
-
-    @pytest.fixture
-    async def store(self) -> AsyncIterator[Dataverse]:
-        """CRM over HTTP."""
-        async with crm_over_http() as crm:
             yield crm.store
