@@ -86,7 +86,7 @@ def _to(address: str) -> Response:
     return RedirectResponse(address, 302, headers=HEADERS)
 
 
-CompanyParameter = Annotated[str, Query(description="Name of the company.", max_length=200)]
+CompanyParameter = Annotated[str, Query(description="Name of the company.")]
 
 
 @router.get(
@@ -99,10 +99,8 @@ CompanyParameter = Annotated[str, Query(description="Name of the company.", max_
 async def open_nav(
     ctx: ContextDep,
     company: CompanyParameter = "",
-    entity: Annotated[str, Query(description="Logical name of the CRM entity.", max_length=200)] = "",
-    id: Annotated[
-        str, Query(description="GUID of the CRM record, with or without braces.", max_length=200)
-    ] = "",
+    entity: Annotated[str, Query(description="Logical name of the CRM entity.")] = "",
+    id: Annotated[str, Query(description="GUID of the CRM record, with or without braces.")] = "",
 ) -> Response:
     """What the button in CRM calls: leads to the card of the coupled record in the NAV client of the company."""
     try:
@@ -156,8 +154,8 @@ async def _present_key(ctx: Context, company: Company, coupling: Coupling) -> st
 async def open_crm(
     ctx: ContextDep,
     company: CompanyParameter = "",
-    table: Annotated[str, Query(description="The NAV table, such as `customers`.", max_length=200)] = "",
-    no: Annotated[str, Query(description="Primary key of the NAV record.", max_length=200)] = "",
+    table: Annotated[str, Query(description="The NAV table, such as `customers`.")] = "",
+    no: Annotated[str, Query(description="Primary key of the NAV record.")] = "",
 ) -> Response:
     """Leads to the coupled record in CRM."""
     try:

@@ -244,8 +244,13 @@ async def synchronize_record(
     **operation(Scope.SYNC, 404, 409),
 )
 async def synchronize_records(
-    ctx: ContextDep, company: CompanyDep, table: TableName, body: SelectionIn, response: Response
+    ctx: ContextDep,
+    company: CompanyDep,
+    table: TableName,
+    body: SelectionIn,
+    response: Response,
+    mapping: MappingQuery = None,
 ) -> dict[str, Any]:
     """A synch job for these records; what became of each is at its `outcomes`."""
-    job = await batch.start_selection(ctx, company, table, body.nos, body.direction)
+    job = await batch.start_selection(ctx, company, table, body.nos, body.direction, mapping)
     return await accepted(ctx, company, job, response)

@@ -84,6 +84,8 @@ def document(app: FastAPI) -> dict[str, Any]:
 def _finish(method: str, operation: dict[str, Any]) -> None:
     if method == "post" and operation.get("security"):
         operation.setdefault("parameters", []).append(deepcopy(_IDEMPOTENCY_KEY))
+    if "422" in operation["responses"] and not operation.get("security"):
+        del operation["responses"]["422"]  # FastAPI's guess: what is open to all takes any parameter
     for status, response in operation["responses"].items():
         content = response.get("content", {})
         if int(status) >= 400 and MEDIA_TYPE in content:

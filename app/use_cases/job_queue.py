@@ -168,16 +168,16 @@ def _require_revision(entry: JobQueueEntry, revision: int | None) -> None:
 
 def _problems(entry: JobQueueEntry) -> list[FieldProblem]:
     problems = []
-    if not entry.description or not entry.description.strip():
+    if not entry.description.strip():
         problems.append(FieldProblem("/description", "An entry needs a description."))
-    if entry.minutes_between_runs is None or not 1 <= entry.minutes_between_runs <= LONGEST_MINUTES:
+    if not 1 <= entry.minutes_between_runs <= LONGEST_MINUTES:
         problems.append(FieldProblem("/minutes_between_runs", f"From 1 to {LONGEST_MINUTES} minutes.", 30))
     timeout = entry.inactivity_timeout_minutes
     if timeout is not None and not 0 <= timeout <= LONGEST_MINUTES:
         problems.append(
             FieldProblem("/inactivity_timeout_minutes", f"From 0 (never) to {LONGEST_MINUTES} minutes.")
         )
-    if entry.maximum_attempts is None or not 1 <= entry.maximum_attempts <= MOST_ATTEMPTS:
+    if not 1 <= entry.maximum_attempts <= MOST_ATTEMPTS:
         problems.append(FieldProblem("/maximum_attempts", f"From 1 to {MOST_ATTEMPTS}.", 10))
     return problems
 

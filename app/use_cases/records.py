@@ -63,13 +63,18 @@ async def nav_list(
         size = limit if coupled is None else max(limit, READ_AHEAD)
         records, following = await nav.records(table, filter=filter, search=search, limit=size, cursor=cursor)
         couplings = await _couplings(ctx, company, table, records)
-        for record in records:
+        for position, record in enumerate(records, start=1):
             coupling = couplings.get(record.integration_id) if record.integration_id else None
             if coupled is None or coupled is (coupling is not None):
                 found.append((record, coupling))
             if len(found) == limit:
-                more = following is not None or record is not records[-1]
-                return [_nav_item(around, table, *pair) for pair in found], record.key if more else None
+                if position < len(
+                    records
+                ):  # only NAV can say how to continue from the middle of what was read
+                    _, following = await nav.records(
+                        table, filter=filter, search=search, limit=position, cursor=cursor
+                    )
+                return [_nav_item(around, table, *pair) for pair in found], following
         if following is None:
             return [_nav_item(around, table, *pair) for pair in found], None
         cursor = following

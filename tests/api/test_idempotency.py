@@ -8,7 +8,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from tests.api.test_who_may_call import a_key, with_key
+from tests.api.conftest import client_of
+from tests.api.test_who_may_call import a_key
 
 pytestmark = pytest.mark.anyio
 KEYS = "/api/v1/api-keys"
@@ -62,7 +63,7 @@ async def test_callers_do_not_share_keys(app: FastAPI, admin: httpx.AsyncClient)
     other = await a_key(admin, scopes=["admin"])
     headers = {"Idempotency-Key": "k"}
     assert (await admin.post(COMPANIES, json={"name": "a"}, headers=headers)).status_code == 201
-    async with with_key(app, other["key"]) as client:
+    async with client_of(app, other["key"]) as client:
         assert (await client.post(COMPANIES, json={"name": "b"}, headers=headers)).status_code == 201
 
 

@@ -6,15 +6,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from tests.api.conftest import ADDRESS
+from tests.api.conftest import client_of
 
 pytestmark = pytest.mark.anyio
 KEYS = "/api/v1/api-keys"
-
-
-def with_key(app: FastAPI, key: str) -> httpx.AsyncClient:
-    headers = {"Authorization": f"Bearer {key}"}
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ADDRESS, headers=headers)
 
 
 async def a_key(admin: httpx.AsyncClient, **fields: object) -> dict[str, str]:
@@ -56,7 +51,7 @@ async def test_a_key_is_shown_once_and_works(app: FastAPI, admin: httpx.AsyncCli
     assert [key["id"] for key in listed] == [made["id"]]
     assert "key" not in listed[0]
     assert made["key"].startswith(listed[0]["prefix"])
-    async with with_key(app, made["key"]) as client:
+    async with client_of(app, made["key"]) as client:
         assert (await client.get("/api/v1/companies")).status_code == 200
     assert (await admin.get(KEYS)).json()["items"][0]["last_used_at"] is not None
 
@@ -64,7 +59,7 @@ async def test_a_key_is_shown_once_and_works(app: FastAPI, admin: httpx.AsyncCli
 async def test_a_revoked_key_opens_nothing_any_more(app: FastAPI, admin: httpx.AsyncClient) -> None:
     made = await a_key(admin)
     assert (await admin.delete(f"{KEYS}/{made['id']}")).status_code == 204
-    async with with_key(app, made["key"]) as client:
+    async with client_of(app, made["key"]) as client:
         assert (await client.get("/api/v1/companies")).status_code == 401
     assert (await admin.delete(f"{KEYS}/{made['id']}")).status_code == 404
 
@@ -86,7 +81,7 @@ async def test_a_bound_key_sees_its_company_alone(app: FastAPI, admin: httpx.Asy
     await a_company(admin, "cronus")
     await a_company(admin, "fabrikam")
     made = await a_key(admin, scopes=["admin"], companies=["cronus"])
-    async with with_key(app, made["key"]) as client:
+    async with client_of(app, made["key"]) as client:
         assert [each["name"] for each in (await client.get("/api/v1/companies")).json()["items"]] == [
             "cronus"
         ]
@@ -113,7 +108,7 @@ async def test_every_operation_wants_a_key_and_enough_of_it(
     reader = await a_key(admin, scopes=["read"])
     syncer = await a_key(admin, scopes=["sync"])
     open_gate = app.state.door.gate.failures
-    async with with_key(app, reader["key"]) as reading, with_key(app, syncer["key"]) as syncing:
+    async with client_of(app, reader["key"]) as reading, client_of(app, syncer["key"]) as syncing:
         for path, item in app.openapi()["paths"].items():
             for method, operation in item.items():
                 if not path.startswith("/api/"):

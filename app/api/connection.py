@@ -1,0 +1,205 @@
+"""The connection of a company to CRM over HTTP, and what is set up once it is enabled."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import Depends
+from pydantic import BaseModel, Field
+
+from app.api.connection_models import (
+    ConnectionIn,
+    ConnectionOut,
+    ConnectionPatch,
+    ConnectionTestOut,
+    DefaultSetupIn,
+    DefaultSetupOut,
+    EnabledConnectionOut,
+    connection_out,
+    report_out,
+)
+from app.api.dependencies import BASE, CompanyDep, ContextDep
+from app.api.etags import Preconditions, PreconditionsDep, of_revision
+from app.api.operation import CRM, api_router, operation
+from app.domain.access import Scope
+from app.domain.company import Company, ConnectionSetup
+from app.domain.errors import NotFound
+from app.ports import Context
+from app.use_cases import companies, connection, default_setup, integration_ids
+
+router = api_router(f"{BASE}/companies/{{company}}/crm-connection", "CRM connection")
+
+
+class GeneratedIdsOut(BaseModel):
+    """How many records got an integration id."""
+
+    generated: dict[str, int] = Field(description="By NAV table.", examples=[{"customers": 3}])
+    total: int
+
+
+async def _connection(ctx: ContextDep, company: CompanyDep) -> ConnectionSetup | None:
+    async with ctx.uow() as tx:
+        return await tx.connections.find(company.id)
+
+
+MaybeConnection = Annotated[ConnectionSetup | None, Depends(_connection)]
+
+
+def _revision(preconditions: Preconditions, present: ConnectionSetup | None) -> int | None:
+    if present is None:
+        preconditions.require(None)
+        return None
+    return preconditions.revision(of_revision(present.revision), present.revision)
+
+
+@router.get("", summary="Get the CRM connection", response_model=ConnectionOut, **operation(Scope.READ, 404))
+async def get_crm_connection(
+    company: CompanyDep, present: MaybeConnection, preconditions: PreconditionsDep
+) -> Any:
+    """The connection and what the last contact with CRM showed. Secrets are never shown."""
+    if present is None:
+        raise NotFound(
+            f"The company {company.name} has no connection to CRM.",
+            fix=f"PUT {BASE}/companies/{company.name}/crm-connection saves one.",
+        )
+    return preconditions.answer(connection_out(company, present), of_revision(present.revision))
+
+
+@router.put(
+    "",
+    summary="Replace the CRM connection",
+    response_model=ConnectionOut,
+    **operation(Scope.ADMIN, 404, 409, 412, 503),
+)
+async def replace_crm_connection(
+    ctx: ContextDep,
+    company: CompanyDep,
+    present: MaybeConnection,
+    body: ConnectionIn,
+    preconditions: PreconditionsDep,
+) -> Any:
+    """Saves the whole setup; never enables. While the connection is enabled, a new address is tried first."""
+    revision = _revision(preconditions, present)
+    company, given = await _of_company(ctx, company, body.changes())
+    saved = await connection.save_connection(ctx, company, given, whole=True, revision=revision)
+    if body.is_enabled is False and saved.is_enabled:
+        saved = await connection.disable_connection(ctx, company, revision=saved.revision)
+    return preconditions.answer(connection_out(company, saved), of_revision(saved.revision))
+
+
+@router.patch(
+    "",
+    summary="Change, enable or disable the CRM connection",
+    response_model=EnabledConnectionOut,
+    response_model_exclude_unset=True,
+    **operation(Scope.ADMIN, 404, 409, 412, 503),
+)
+async def change_crm_connection(
+    ctx: ContextDep,
+    company: CompanyDep,
+    present: MaybeConnection,
+    body: ConnectionPatch,
+    preconditions: PreconditionsDep,
+) -> Any:
+    """Changes what the body names.
+
+    `is_enabled: true` tests the connection first; on failure it stays disabled and the answer is 422
+    `connection-test-failed` with the cause. Mappings are never touched. `is_enabled: false` keeps everything, and
+    jobs wait.
+    """
+    revision = _revision(preconditions, present)
+    company, given = await _of_company(ctx, company, body.changes())
+    if present is None or given or body.is_enabled is None:
+        present = await connection.save_connection(ctx, company, given, revision=revision)
+        revision = present.revision
+    extra: Mapping[str, object] = {}
+    saved = present
+    if body.is_enabled is True:
+        enabled = await connection.enable_connection(ctx, company, revision)
+        saved, extra = enabled.connection, _next_steps(company, enabled)
+    elif body.is_enabled is False:
+        saved = await connection.disable_connection(ctx, company, revision=revision)
+    return preconditions.answer(connection_out(company, saved) | dict(extra), of_revision(saved.revision))
+
+
+async def _of_company(
+    ctx: Context, company: Company, given: Mapping[str, Any]
+) -> tuple[Company, dict[str, Any]]:
+    """Saves the address of the NAV client, which belongs to the company; the rest of what was given."""
+    rest = dict(given)
+    if "nav_web_client_url" in rest:
+        address = {"nav_web_client_url": rest.pop("nav_web_client_url")}
+        company = await companies.change_company(ctx, company.name, address)
+    return company, rest
+
+
+def _next_steps(company: Company, enabled: connection.Enabled) -> dict[str, object]:
+    missing = enabled.records_without_integration_id
+    total = None if missing is None else sum(missing.values())
+    address = f"{BASE}/companies/{company.name}/crm-connection"
+    steps = []
+    if enabled.default_setup_needed:
+        steps.append(f"POST {address}/use-default-synchronization-setup creates mappings and jobs.")
+    if total:
+        steps.append(f"POST {address}/generate-integration-ids gives {total} records their integration id.")
+    return {
+        "default_setup_needed": enabled.default_setup_needed,
+        "records_without_integration_id": total,
+        "records_without_integration_id_by_table": None if missing is None else dict(missing),
+        "next_steps": steps,
+    }
+
+
+@router.delete("", status_code=204, summary="Delete the CRM connection", **operation(Scope.ADMIN, 404, 412))
+async def delete_crm_connection(
+    ctx: ContextDep, company: CompanyDep, present: MaybeConnection, preconditions: PreconditionsDep
+) -> None:
+    """Removes the setup with its secrets. Mappings, couplings and jobs are kept."""
+    await connection.delete_connection(ctx, company, _revision(preconditions, present))
+
+
+@router.post(
+    "/test",
+    summary="Test the CRM connection",
+    response_model=ConnectionTestOut,
+    **operation(Scope.ADMIN, 404),
+)
+async def check_crm_connection(ctx: ContextDep, company: CompanyDep) -> dict[str, object]:
+    """Tries the connection step by step, enabled or not. Changes nothing."""
+    return report_out(await connection.test_connection(ctx, company))
+
+
+@router.post(
+    "/use-default-synchronization-setup",
+    summary="Use the default synchronization setup",
+    response_model=DefaultSetupOut,
+    **operation(Scope.ADMIN, 404, *CRM),
+)
+async def use_default_synchronization_setup(
+    ctx: ContextDep, company: CompanyDep, body: DefaultSetupIn | None = None
+) -> dict[str, object]:
+    """Creates the default mappings, their fields, job queue entries, and integration ids for their records.
+
+    What exists already is replaced only with `replace_existing: true`; couplings survive. Twice has the same outcome.
+    """
+    asked = body or DefaultSetupIn()
+    found = await default_setup.use_default_setup(
+        ctx,
+        company,
+        replace_existing=asked.replace_existing,
+        mappings=asked.mappings,
+        preview=asked.preview,
+    )
+    return asdict(found)
+
+
+@router.post(
+    "/generate-integration-ids",
+    summary="Generate integration ids",
+    response_model=GeneratedIdsOut,
+    **operation(Scope.ADMIN, 404, 503),
+)
+async def generate_integration_ids(ctx: ContextDep, company: CompanyDep) -> dict[str, object]:
+    """Gives every record of the mapped tables that has none an integration id. Existing ids never change."""
+    found = await integration_ids.generate_integration_ids(ctx, company)
+    return {"generated": dict(found.generated), "total": found.total}

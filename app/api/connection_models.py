@@ -1,0 +1,226 @@
+"""How the connection to CRM looks over HTTP. Secrets go in and never come out."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from app.api.models import Input
+from app.domain.company import Company, ConnectionSetup, ConnectionStatus
+from app.ports import ConnectionReport
+
+Secret = Annotated[str | None, Field(repr=False, json_schema_extra={"writeOnly": True})]
+CRM_EXAMPLE = "https://cronus.crm4.dynamics.com"
+TENANT = "11111111-2222-4333-8444-555555555555"
+
+
+class _Login(Input):
+    tenant_id: str = Field(description="The Entra ID tenant: its GUID or a domain of it.", examples=[TENANT])
+    client_id: str = Field(description="The application (client) id of the application user.")
+    authority: str | None = Field(default=None, description="Another login server than the one of CRM.")
+
+
+class ClientSecretIn(_Login):
+    """Log in with a client secret."""
+
+    type: Literal["client_secret"]
+    client_secret: Secret = Field(default=None, description="Left out: as it was.")
+
+
+class ClientCertificateIn(_Login):
+    """Log in with a certificate."""
+
+    type: Literal["client_certificate"]
+    certificate: Secret = Field(default=None, description="PEM. Left out: as it was.")
+    private_key: Secret = Field(default=None, description="PEM. Left out: as it was.")
+    private_key_password: Secret = None
+
+
+class AuthenticationPatch(Input):
+    """What is to change about the login."""
+
+    type: Literal["client_secret", "client_certificate"] | None = None
+    tenant_id: str | None = None
+    client_id: str | None = None
+    authority: str | None = None
+    client_secret: Secret = None
+    certificate: Secret = None
+    private_key: Secret = None
+    private_key_password: Secret = None
+
+
+class _Writable(Input):
+    def changes(self) -> dict[str, Any]:
+        """What the body names, besides `is_enabled`."""
+        return self.model_dump(exclude_unset=True, exclude={"is_enabled"})
+
+
+class ConnectionIn(_Writable):
+    """The whole setup."""
+
+    server_url: str = Field(
+        description="https; http for this machine alone.", examples=[CRM_EXAMPLE], max_length=2000
+    )
+    api_version: str = Field(default="v9.2", description="Of the Dataverse Web API, v8.0 to v9.2.")
+    authentication: Annotated[ClientSecretIn | ClientCertificateIn, Field(discriminator="type")]
+    app_id: UUID | None = Field(default=None, description="The model-driven app that links open.")
+    nav_web_client_url: str | None = Field(
+        default=None, description="The NAV client that links open; kept with the company."
+    )
+    is_enabled: Literal[False] | None = Field(
+        default=None, description="Saving never enables: PATCH `is_enabled: true` does."
+    )
+
+
+class ConnectionPatch(_Writable):
+    """What is to change."""
+
+    server_url: str = Field(default="", examples=[CRM_EXAMPLE], max_length=2000)
+    api_version: str = "v9.2"
+    authentication: AuthenticationPatch = Field(default_factory=AuthenticationPatch)
+    app_id: UUID | None = None
+    nav_web_client_url: str | None = None
+    is_enabled: bool | None = Field(default=None, description="true tests the connection and enables it.")
+
+
+class AuthenticationOut(BaseModel):
+    """How we log in, without the secrets."""
+
+    type: Literal["client_secret", "client_certificate"]
+    tenant_id: str
+    client_id: str
+    authority: str | None
+    has_secret: bool = Field(description="Whether the secret or the private key is stored.")
+
+
+class ConnectionOut(BaseModel):
+    """The connection and what the last contact with CRM showed."""
+
+    server_url: str
+    api_version: str
+    authentication: AuthenticationOut
+    app_id: UUID | None
+    is_enabled: bool
+    crm_version: str | None
+    organization_id: UUID | None
+    user_id: UUID | None = Field(description="The CRM user that we work as.")
+    integration_solution_installed: bool | None
+    base_currency: str | None
+    status: ConnectionStatus
+    disabled_reason: str | None
+    last_checked_at: datetime | None
+    nav_web_client_url: str | None
+
+
+class EnabledConnectionOut(ConnectionOut):
+    """The connection after a change; what is still to be done after it was enabled."""
+
+    default_setup_needed: bool = Field(default=False, description="There are no mappings yet.")
+    records_without_integration_id: int | None = Field(
+        default=None, description="Records of the mapped tables without one; null: NAV could not be asked."
+    )
+    records_without_integration_id_by_table: dict[str, int] | None = None
+    next_steps: list[str] = Field(
+        default_factory=list, description="The calls that do what is still to be done."
+    )
+
+
+class TestStepOut(BaseModel):
+    """One step of a connection test."""
+
+    name: str
+    ok: bool
+    detail: str
+    fix: str | None
+    ms: int
+
+
+class ConnectionTestOut(BaseModel):
+    """What a connection test found out."""
+
+    ok: bool
+    steps: list[TestStepOut]
+    user_id: UUID | None
+    organization_id: UUID | None
+    crm_version: str | None
+    base_currency: str | None
+    integration_solution_installed: bool | None
+
+
+class DefaultSetupIn(Input):
+    """How the default setup is applied."""
+
+    replace_existing: bool = Field(default=False, description="The confirmation that what is there may go.")
+    mappings: list[str] | None = Field(default=None, min_length=1, description="Only these default mappings.")
+    preview: bool = Field(default=False, description="Say what would be made, and make nothing.")
+
+
+class RemovedOut(BaseModel):
+    """What the setup replaced."""
+
+    integration_table_mappings: int
+    integration_field_mappings: int
+    job_queue_entries: int
+
+
+class DefaultSetupOut(BaseModel):
+    """What the default setup made, or would make."""
+
+    integration_table_mappings: int
+    integration_field_mappings: int
+    job_queue_entries: int
+    integration_ids_generated: dict[str, int] = Field(description="By NAV table.")
+    removed: RemovedOut
+    mappings: list[str]
+    left_out: list[str] = Field(description="Default mappings whose table or entity one side does not have.")
+    disabled_rows: list[str] = Field(
+        description="Field rows whose field one side does not have: switched off."
+    )
+    option_records_created: dict[str, list[str]] | None = Field(
+        description="NAV records made for options of CRM, by table."
+    )
+    preview: bool
+
+
+def connection_out(company: Company, setup: ConnectionSetup) -> dict[str, Any]:
+    """A connection for `ConnectionOut`."""
+    login = setup.credentials
+    return {
+        "server_url": setup.server_url,
+        "api_version": setup.api_version,
+        "authentication": {
+            "type": login.type,
+            "tenant_id": login.tenant_id,
+            "client_id": login.client_id,
+            "authority": login.authority,
+            "has_secret": bool(login.client_secret or login.private_key),
+        },
+        "app_id": setup.app_id,
+        "is_enabled": setup.is_enabled,
+        "crm_version": setup.crm_version,
+        "organization_id": setup.organization_id,
+        "user_id": setup.user_id,
+        "integration_solution_installed": setup.integration_solution_installed,
+        "base_currency": setup.base_currency,
+        "status": setup.status,
+        "disabled_reason": setup.disabled_reason,
+        "last_checked_at": setup.last_checked_at,
+        "nav_web_client_url": company.nav_web_client_url,
+    }
+
+
+def report_out(report: ConnectionReport) -> dict[str, Any]:
+    """A test report for `ConnectionTestOut`."""
+    return {
+        "ok": report.ok,
+        "steps": [
+            {"name": step.name, "ok": step.ok, "detail": step.detail, "fix": step.fix, "ms": step.ms}
+            for step in report.steps
+        ],
+        "user_id": report.user_id,
+        "organization_id": report.organization_id,
+        "crm_version": report.crm_version,
+        "base_currency": report.base_currency,
+        "integration_solution_installed": report.integration_solution_installed,
+    }

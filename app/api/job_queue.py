@@ -1,0 +1,204 @@
+"""Job queue entries over HTTP."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import Depends, Path, Response
+from pydantic import AwareDatetime, BaseModel, Field
+
+from app.api.dependencies import BASE, CompanyDep, ContextDep
+from app.api.etags import PreconditionsDep, of_revision
+from app.api.models import Input
+from app.api.operation import api_router, operation
+from app.api.pages import Page, PagingDep
+from app.api.synch_job_models import SynchJobOut, job_out
+from app.api.synch_jobs import accepted
+from app.domain.access import Scope
+from app.domain.job import EntryStatus, JobQueueEntry
+from app.ports import JobFilter
+from app.use_cases import job_queue
+from app.use_cases.job_queue import LONGEST_MINUTES, MOST_ATTEMPTS
+
+router = api_router(f"{BASE}/companies/{{company}}/job-queue-entries", "Job queue")
+
+EntryId = Annotated[UUID, Path(alias="id", description="Id of the job queue entry.")]
+EXAMPLE = "CUSTOMER every half hour"
+
+
+class EntryPatch(Input):
+    """What is to change about an entry."""
+
+    description: str = Field(default="", max_length=250, examples=[EXAMPLE])
+    earliest_start_at: AwareDatetime | None = Field(default=None, description="null: as soon as possible.")
+    minutes_between_runs: int = Field(default=30, ge=1, le=LONGEST_MINUTES)
+    inactivity_timeout_minutes: int | None = Field(
+        default=None,
+        ge=0,
+        le=LONGEST_MINUTES,
+        description="After so long without a change it waits; null: never.",
+    )
+    maximum_attempts: int = Field(default=10, ge=1, le=MOST_ATTEMPTS)
+
+
+class EntryIn(EntryPatch):
+    """An entry to be created."""
+
+    description: str = Field(min_length=1, max_length=250, examples=[EXAMPLE])
+    mapping: str = Field(description="The mapping that it synchronizes.", examples=["CUSTOMER"])
+    kind: Literal["synchronize"] = "synchronize"
+    status: Literal[EntryStatus.READY, EntryStatus.ON_HOLD] = EntryStatus.READY
+
+
+class EntryOut(BaseModel):
+    """A recurring job."""
+
+    id: UUID
+    description: str
+    mapping: str | None
+    kind: str
+    minutes_between_runs: int
+    inactivity_timeout_minutes: int | None
+    status: EntryStatus
+    earliest_start_at: datetime | None
+    last_run_at: datetime | None
+    last_job_id: UUID | None
+    attempts: int
+    maximum_attempts: int
+    error_message: str | None
+    is_default: bool = Field(description="Whether the default setup made it.")
+
+
+def _out(entry: JobQueueEntry) -> dict[str, Any]:
+    return {name: getattr(entry, name) for name in EntryOut.model_fields}
+
+
+def _changes(body: EntryPatch) -> dict[str, Any]:
+    given = body.model_dump(exclude_unset=True)
+    start = given.get("earliest_start_at")
+    return given | ({"earliest_start_at": start.astimezone(UTC)} if start is not None else {})
+
+
+async def _entry(ctx: ContextDep, company: CompanyDep, entry_id: EntryId) -> JobQueueEntry:
+    async with ctx.uow() as tx:
+        return await tx.job_queue.get(company.id, entry_id)
+
+
+EntryDep = Annotated[JobQueueEntry, Depends(_entry)]
+
+
+@router.get("", summary="List job queue entries", response_model=Page[EntryOut], **operation(Scope.READ, 404))
+async def list_job_queue_entries(
+    ctx: ContextDep, company: CompanyDep, paging: PagingDep
+) -> dict[str, object]:
+    """The recurring jobs of the company, by description."""
+    after = paging.after(tuple[str, UUID])
+    async with ctx.uow() as tx:
+        entries = await tx.job_queue.all(company.id)
+    ids = [entry.id for entry in entries]
+    start = ids.index(after[1]) + 1 if after is not None and after[1] in ids else 0
+    found = entries[start : start + paging.limit + 1]
+    page, next_cursor = paging.cut(found, lambda entry: (entry.description, entry.id))
+    return {"items": [_out(entry) for entry in page], "next_cursor": next_cursor}
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Create a job queue entry",
+    response_model=EntryOut,
+    **operation(Scope.ADMIN, 404),
+)
+async def create_job_queue_entry(
+    ctx: ContextDep, company: CompanyDep, body: EntryIn, response: Response
+) -> dict[str, object]:
+    """Adds a recurring job for a mapping."""
+    entry = await job_queue.create_entry(ctx, company, **{"kind": body.kind, **_changes(body)})
+    response.headers["Location"] = f"{BASE}/companies/{company.name}/job-queue-entries/{entry.id}"
+    response.headers["ETag"] = of_revision(entry.revision)
+    return _out(entry)
+
+
+@router.get("/{id}", summary="Get a job queue entry", response_model=EntryOut, **operation(Scope.READ, 404))
+async def get_job_queue_entry(entry: EntryDep, preconditions: PreconditionsDep) -> Any:
+    """One recurring job."""
+    return preconditions.answer(_out(entry), of_revision(entry.revision))
+
+
+@router.patch(
+    "/{id}",
+    summary="Change a job queue entry",
+    response_model=EntryOut,
+    **operation(Scope.ADMIN, 404, 409, 412),
+)
+async def change_job_queue_entry(
+    ctx: ContextDep, company: CompanyDep, entry: EntryDep, body: EntryPatch, preconditions: PreconditionsDep
+) -> Any:
+    """Changes what the body names: when it runs next, how often, how patiently."""
+    revision = preconditions.revision(of_revision(entry.revision), entry.revision)
+    saved = await job_queue.change_entry(ctx, company, entry.id, _changes(body), revision)
+    return preconditions.answer(_out(saved), of_revision(saved.revision))
+
+
+@router.delete(
+    "/{id}", status_code=204, summary="Delete a job queue entry", **operation(Scope.ADMIN, 404, 412)
+)
+async def delete_job_queue_entry(
+    ctx: ContextDep, company: CompanyDep, entry: EntryDep, preconditions: PreconditionsDep
+) -> None:
+    """Deletes the entry. A job of it that is queued or running goes on."""
+    revision = preconditions.revision(of_revision(entry.revision), entry.revision)
+    await job_queue.delete_entry(ctx, company, entry.id, revision)
+
+
+@router.post(
+    "/{id}/run",
+    status_code=202,
+    summary="Run a job queue entry now",
+    response_model=SynchJobOut,
+    **operation(Scope.SYNC, 404, 409),
+)
+async def run_job_queue_entry(
+    ctx: ContextDep, company: CompanyDep, entry_id: EntryId, response: Response
+) -> dict[str, Any]:
+    """Starts a synch job; while the last one has not ended, that is the answer. A held entry stays held."""
+    return await accepted(ctx, company, await job_queue.run_entry(ctx, company, entry_id), response)
+
+
+@router.post(
+    "/{id}/hold",
+    summary="Put a job queue entry on hold",
+    response_model=EntryOut,
+    **operation(Scope.SYNC, 404),
+)
+async def hold_job_queue_entry(ctx: ContextDep, company: CompanyDep, entry_id: EntryId) -> dict[str, Any]:
+    """It runs no more by itself until it is set ready. A job at work goes on."""
+    return _out(await job_queue.hold_entry(ctx, company, entry_id))
+
+
+@router.post(
+    "/{id}/ready",
+    summary="Set a job queue entry ready",
+    response_model=EntryOut,
+    **operation(Scope.SYNC, 404),
+)
+async def ready_job_queue_entry(ctx: ContextDep, company: CompanyDep, entry_id: EntryId) -> dict[str, Any]:
+    """It runs again when its time comes, at once when that has passed; its attempts start over."""
+    return _out(await job_queue.set_entry_ready(ctx, company, entry_id))
+
+
+@router.get(
+    "/{id}/log",
+    summary="List the runs of a job queue entry",
+    response_model=Page[SynchJobOut],
+    **operation(Scope.READ, 404),
+)
+async def list_job_queue_entry_log(
+    ctx: ContextDep, company: CompanyDep, entry: EntryDep, paging: PagingDep
+) -> dict[str, object]:
+    """The synch jobs of the entry, the newest first."""
+    after = paging.after(tuple[datetime, UUID])
+    async with ctx.uow() as tx:
+        found = await tx.jobs.page(company.id, JobFilter(entry_id=entry.id), after, paging.limit + 1)
+    jobs, next_cursor = paging.cut(found, lambda job: (job.created_at, job.id))
+    return {"items": [job_out(job, []) for job in jobs], "next_cursor": next_cursor}
