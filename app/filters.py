@@ -60,6 +60,7 @@ class _Lexer(ODataLexer):
     ALL = r"all\b"  # type: ignore[assignment]
     BOOLEAN = r"(?:true|false)\b"  # type: ignore[assignment]
     NULL = r"null\b"  # type: ignore[assignment]
+    NOT = r"not\b\s*"  # type: ignore[assignment]
     STRING = rf"'(?:[^']|'')*'|{_QUOTED}"  # type: ignore[assignment]
 
 
