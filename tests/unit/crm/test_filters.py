@@ -35,7 +35,12 @@ def test_lookups_go_by_their_logical_names(written: str, sent: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("surname eq 'x'", "surname"), ("lastname eq 'x", "unterminated"), ("lastname eq", "Syntax error"), ("", "empty")],
+    [
+        ("surname eq 'x'", "surname"),
+        ("lastname eq 'x", "unterminated"),
+        ("lastname eq", "Syntax error"),
+        ("", "empty"),
+    ],
 )
 def test_a_filter_that_makes_no_sense_says_why(text: str, said: str) -> None:
     with pytest.raises(InvalidFilter, match=said) as refused:
