@@ -113,7 +113,7 @@ class SqlCouplings:
         there first for that NAV record or, failing that, for that CRM row.
 
         One statement when all are new, one more when some were taken. Raises Busy when the winner of a
-        reservation vanished again and again, or two sets wait for each other.
+        reservation vanished again and again.
         """
         ours: set[UUID] = set()
         holders: dict[UUID, Coupling] = {}

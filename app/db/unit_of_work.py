@@ -17,6 +17,7 @@ from app.db.jobs import SqlSynchJobs
 from app.db.mappings import SqlMappings, SqlOptionMappings
 from app.db.secrets import Vault
 from app.db.synch_log import SqlSynchLog
+from app.db.violations import UNREACHABLE, of_transaction
 from app.db.workers import SqlWorkers
 from app.domain.errors import DatabaseUnavailable
 from app.ports import (
@@ -65,16 +66,18 @@ class SqlUnitOfWork:
         """A transaction: commits when its block ends, rolls back when it raises.
 
         Raises DatabaseUnavailable when there is no connection, or it broke: then nothing is known about the
-        outcome of the commit.
+        outcome of the commit; Busy when two transactions wait for each other; Invalid for text that
+        PostgreSQL cannot keep.
         """
         connection = await self._connected()
         try:
             async with connection.begin():
                 yield SqlTransaction(connection, self._vault)
         except DBAPIError as error:
-            if not error.connection_invalidated:
+            ours = of_transaction(error)
+            if ours is None:
                 raise
-            raise DatabaseUnavailable("The connection to the database broke.", fix=_FIX) from error
+            raise ours from error
         finally:
             await connection.close()
 
@@ -86,7 +89,4 @@ class SqlUnitOfWork:
                 "Every connection to the database is in use.", fix="Raise NAVCRM_DATABASE_POOL_SIZE."
             ) from error
         except (DBAPIError, OSError) as error:
-            raise DatabaseUnavailable("The database cannot be reached.", fix=_FIX) from error
-
-
-_FIX = "Repeat the request. If it goes on, look whether PostgreSQL runs and NAVCRM_DATABASE_URL names it."
+            raise DatabaseUnavailable("The database cannot be reached.", fix=UNREACHABLE) from error

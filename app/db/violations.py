@@ -5,37 +5,44 @@ from contextlib import contextmanager
 
 from sqlalchemy.exc import DBAPIError
 
-from app.domain.errors import AlreadyExists, Busy, IntegrationError, NotFound
+from app.domain.errors import AlreadyExists, Busy, DatabaseUnavailable, IntegrationError, Invalid, NotFound
 
 _UNIQUE, _FOREIGN_KEY = "23505", "23503"
 _TRANSIENT = frozenset({"40P01", "40001", "55P03"})  # deadlock, serialization failure, lock not available
-
-
-def state_of(error: DBAPIError) -> str | None:
-    """The SQLSTATE of a database error."""
-    return getattr(error.orig, "sqlstate", None)
+_UNSTORABLE = frozenset({"22021", "22P05"})  # a NUL in text, a NUL in JSON
+UNREACHABLE = (
+    "Repeat the request. If it goes on, look whether PostgreSQL runs and NAVCRM_DATABASE_URL names it."
+)
 
 
 @contextmanager
 def translated(what: str) -> Iterator[None]:
     """Broken constraints become domain errors; `what` names the thing that was to be written.
 
-    Raises AlreadyExists, NotFound (what it refers to is gone) and Busy (two transactions wait for each other).
+    Raises AlreadyExists, and NotFound when what it refers to is gone.
     """
     try:
         yield
     except DBAPIError as error:
-        ours = _translate(state_of(error), what)
-        if ours is None:
-            raise
-        raise ours from error
+        state = _state_of(error)
+        if state == _UNIQUE:
+            raise AlreadyExists(f"There is already {what}.") from error
+        if state == _FOREIGN_KEY:
+            raise NotFound(f"What {what} belongs to does not exist any more.") from error
+        raise
 
 
-def _translate(state: str | None, what: str) -> IntegrationError | None:
-    if state == _UNIQUE:
-        return AlreadyExists(f"There is already {what}.")
-    if state == _FOREIGN_KEY:
-        return NotFound(f"What {what} belongs to does not exist any more.")
+def of_transaction(error: DBAPIError) -> IntegrationError | None:
+    """What any statement of a transaction may run into; None for what is a fault of ours."""
+    state = _state_of(error)
+    if error.connection_invalidated:
+        return DatabaseUnavailable("The connection to the database broke.", fix=UNREACHABLE)
     if state in _TRANSIENT:
-        return Busy(f"Somebody else is writing {what} at this moment.", fix="Repeat the request.")
+        return Busy("Somebody else is writing the same records at this moment.", fix="Repeat the request.")
+    if state in _UNSTORABLE:
+        return Invalid("A text holds a NUL character, which cannot be stored.", fix="Leave it out.")
     return None
+
+
+def _state_of(error: DBAPIError) -> str | None:
+    return getattr(error.orig, "sqlstate", None)

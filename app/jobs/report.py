@@ -14,7 +14,7 @@ class JobReport:
     def __init__(self, uow: UnitOfWork, job: SynchJob) -> None:
         self.job = job
         self._uow = uow
-        self._standing = Standing.OURS
+        self._standing = Standing.TO_STOP if job.cancel_requested else Standing.OURS
         self._draining = False
 
     async def progress(

@@ -19,6 +19,7 @@ from app.domain.errors import (
 )
 from app.domain.job import JobStatus, SynchJob, SynchMode, family_ended_as, settle
 from app.domain.retry import FIRST_DELAY, LONGEST_DELAY, GiveUp, RetryIn, after_failure, after_loss
+from app.jobs.handlers import registry
 
 S, F, P, C = JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.PARTIAL, JobStatus.CANCELLED
 Q, R = JobStatus.QUEUED, JobStatus.RUNNING
@@ -98,3 +99,13 @@ def test_the_end_of_a_child_decides_what_becomes_of_its_siblings(
     assert {child.id.int for child in settlement.startable} == startable
     assert {child.int: status for child, (status, _) in settlement.ended.items()} == ended
     assert settlement.parent is parent
+
+
+async def _nothing(*_: object) -> None:
+    """A handler."""
+
+
+def test_a_kind_of_job_has_one_handler() -> None:
+    assert set(registry((("synchronize", "uncouple"), _nothing))) == {"synchronize", "uncouple"}
+    with pytest.raises(ValueError, match="synchronize"):
+        registry((("synchronize",), _nothing), (("synchronize",), _nothing))

@@ -1,6 +1,8 @@
 """Couplings are reserved once, saved in sets, and never overwritten by who read them earlier."""
 
 import asyncio
+import random
+from collections import Counter
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
@@ -38,6 +40,31 @@ async def test_fifty_who_reserve_the_same_record_at_once_get_one_coupling(engine
     assert len({one.crm_id for one in held}) == 1
     async with memory() as tx:
         assert await tx.couplings.count(company.id) == 1
+
+
+async def test_sets_that_overlap_are_reserved_and_saved_at_once_without_waiting_for_each_other(
+    engine: AsyncEngine,
+) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+
+    async def one_set(seed: int) -> set[UUID]:
+        numbers = list(range(200))
+        random.Random(seed).shuffle(numbers)
+        async with memory() as tx:
+            held = await tx.couplings.reserve(company.id, [a_coupling(number) for number in numbers])
+        agreed = [one.agreed(BASE, SynchAction.INSERTED, NOON) for one in held]
+        async with memory() as tx:
+            return await tx.couplings.save(company.id, agreed)
+
+    saves = Counter(
+        one for saved in await asyncio.gather(*(one_set(seed) for seed in range(8))) for one in saved
+    )
+
+    async with memory() as tx:
+        found = await tx.couplings.page(company.id, limit=1000)
+    assert len(found) == 200
+    assert {one.id: one.revision for one in found} == saves
 
 
 async def test_a_reservation_answers_in_order_who_holds_each_record(engine: AsyncEngine) -> None:

@@ -8,8 +8,17 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.db.engine import create_engine
 from app.domain.company import ConnectionStatus, Credentials
-from app.domain.errors import AlreadyExists, CompanyNotFound, MappingNotFound, NotFound, PreconditionFailed
+from app.domain.errors import (
+    AlreadyExists,
+    CompanyNotFound,
+    DatabaseUnavailable,
+    Invalid,
+    MappingNotFound,
+    NotFound,
+    PreconditionFailed,
+)
 from app.domain.mapping import Direction, FieldMapping, TableMapping, UpdateConflictResolution
 from app.domain.records import Side
 from app.ports import StoredMapping
@@ -67,6 +76,21 @@ async def test_a_company_is_changed_by_who_read_it_last(engine: AsyncEngine) -> 
     async with memory() as tx:
         with pytest.raises(CompanyNotFound):
             await tx.companies.get("cronus")
+
+
+async def test_text_that_cannot_be_stored_is_the_callers_fault(engine: AsyncEngine) -> None:
+    memory = a_memory(engine)
+    with pytest.raises(Invalid, match="NUL"):
+        await a_company(memory, "cro\0nus")
+    with pytest.raises(Invalid, match="NUL"):
+        await a_company(memory, nav={"kind": "nav_odata", "base_url": "\0"})
+
+
+async def test_a_database_that_is_not_there_is_said_so() -> None:
+    nowhere = create_engine("postgresql://nobody@127.0.0.1:1/nothing")
+    with pytest.raises(DatabaseUnavailable):
+        await a_company(a_memory(nowhere))
+    await nowhere.dispose()
 
 
 async def test_companies_are_listed_by_name(engine: AsyncEngine) -> None:

@@ -177,6 +177,20 @@ async def test_a_cancelled_job_stops_after_the_page_in_flight(engine: AsyncEngin
     assert after.status is JobStatus.SUCCEEDED
 
 
+async def test_a_job_that_was_cancelled_before_its_worker_died_is_not_started_again(
+    engine: AsyncEngine, database: str
+) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    (job_id,) = await add(memory, company, a_job())
+    async with memory() as tx:
+        assert await tx.jobs.claim(job_id, UUID(int=1), datetime(2026, 1, 1, tzinfo=UTC)) is not None
+        await tx.jobs.cancel(company.id, job_id, datetime.now(UTC))
+    async with a_worker(database, memory, {"synchronize": pages(5, 0)}):
+        (found,) = await ended(memory, company.id, [job_id])
+    assert (found.status, found.counted, found.fence) == (JobStatus.CANCELLED, Counts(), 2)
+
+
 async def test_what_may_pass_is_tried_again_and_then_succeeds(engine: AsyncEngine, database: str) -> None:
     memory = a_memory(engine)
     company = await a_company(memory)
