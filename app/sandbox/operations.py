@@ -33,10 +33,10 @@ def handle(context: Context, request: ApiRequest) -> ApiResponse:
         raise query_error(f"The length of the URL exceeds {limit} characters.", 414)
     _impersonate(context, request)
     _detect_unsupported(context, request)
+    if not request.path.strip("/"):
+        return csdl.service_document(context)
     parts = addresses.segments(request.path)
     head = parts[0]
-    if not head.name:
-        return csdl.service_document(context)
     if head.name == "$metadata":
         return csdl.answer(context, request)
     if head.name == "$batch" and request.method == "POST":

@@ -134,7 +134,8 @@ def _since(context: Context, table: Table, token: str) -> int:
     organization = context.organization
     row = organization.rows("organization")[organization.id]
     days = row.get("expirechangetrackingindays") or organization.settings.tracking_days
-    too_old = organization.settings.clock().astimezone(dt.UTC) - given > dt.timedelta(days=days)
+    now = organization.settings.clock().astimezone(dt.UTC).replace(microsecond=0)  # as the token has it
+    too_old = now - given > dt.timedelta(days=days)
     schema_version = organization.data(table.name).schema_version
     if too_old or number < organization.tokens_valid_from or number < schema_version:
         raise DataverseError(

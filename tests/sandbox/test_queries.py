@@ -41,7 +41,9 @@ async def cronus(crm: Crm) -> Crm:
 
 
 async def numbers(crm: Crm, condition: str, entity_set: str = "accounts") -> list[str]:
-    rows = await crm.values(f"{entity_set}?$select=accountnumber&$filter={quote(condition)}&$orderby=accountnumber")
+    rows = await crm.values(
+        f"{entity_set}?$select=accountnumber&$filter={quote(condition)}&$orderby=accountnumber"
+    )
     return [row["accountnumber"][0] for row in rows]
 
 
@@ -126,7 +128,9 @@ async def test_aliases_stand_for_values(cronus: Crm) -> None:
 
 
 async def test_names_of_options_may_be_encoded(cronus: Crm) -> None:
-    answer = await cronus.http.get("accounts", params={"$select": "name", "$filter": "accountnumber eq '10000'"})
+    answer = await cronus.http.get(
+        "accounts", params={"$select": "name", "$filter": "accountnumber eq '10000'"}
+    )
     assert [row["name"] for row in answer.json()["value"]] == ["Cannon Group PLC"]
     contacts = await cronus.values("contacts?$filter=lastname eq 'O%27%27Neill'")
     assert len(contacts) == 1
@@ -139,7 +143,10 @@ async def test_names_of_options_may_be_encoded(cronus: Crm) -> None:
         ("$search=x", "$search"),
         ("$format=json", "$format"),
         ("$top=x", "Invalid value 'x'"),
-        ("$select=nosuch", "Could not find a property named 'nosuch' on type 'Microsoft.Dynamics.CRM.account'."),
+        (
+            "$select=nosuch",
+            "Could not find a property named 'nosuch' on type 'Microsoft.Dynamics.CRM.account'.",
+        ),
         ("$select=primarycontactid", "navigation property"),
         ("$orderby=nosuch", "Could not find a property named 'nosuch'"),
         ("$orderby=name sideways", "Syntax error"),
@@ -149,7 +156,9 @@ async def test_names_of_options_may_be_encoded(cronus: Crm) -> None:
         ("sql=select name from account", "sql"),
     ],
 )
-async def test_an_option_that_the_service_does_not_know_is_refused(cronus: Crm, options: str, text: str) -> None:
+async def test_an_option_that_the_service_does_not_know_is_refused(
+    cronus: Crm, options: str, text: str
+) -> None:
     answer = await cronus.get(f"accounts?{options}")
     assert (answer.status_code, code(answer)) == (400, "0x80060888")
     assert text in message(answer)
@@ -184,7 +193,9 @@ async def test_related_rows_are_expanded(cronus: Crm) -> None:
 
 
 async def test_a_nested_collection_allows_little(cronus: Crm) -> None:
-    answer = await cronus.get("contacts?$expand=parentcustomerid_account($expand=account_parent_account($top=1))")
+    answer = await cronus.get(
+        "contacts?$expand=parentcustomerid_account($expand=account_parent_account($top=1))"
+    )
     assert answer.status_code == 400
 
 
@@ -196,9 +207,7 @@ async def test_counts_end_at_their_limit(cronus: Crm, monkeypatch: pytest.Monkey
     assert text == "\ufeff2"
     many = [{"@odata.type": "Microsoft.Dynamics.CRM.account", "name": "x"}] * 5000
     await cronus.post("accounts/Microsoft.Dynamics.CRM.CreateMultiple", {"Targets": many})
-    totals = (
-        "Microsoft.Dynamics.CRM.totalrecordcount,Microsoft.Dynamics.CRM.totalrecordcountlimitexceeded"
-    )
+    totals = "Microsoft.Dynamics.CRM.totalrecordcount,Microsoft.Dynamics.CRM.totalrecordcountlimitexceeded"
     capped = await cronus.get(
         "accounts?$select=name&$count=true&$top=1", Prefer=f'odata.include-annotations="{totals}"'
     )

@@ -217,7 +217,9 @@ async def test_nested_rows_are_created_together(crm: Crm) -> None:
 
 async def test_what_belongs_to_a_row_goes_with_it_and_pointers_to_it_are_emptied(crm: Crm) -> None:
     account = await crm.create("accounts", name="Cannon")
-    contact = await crm.create("contacts", lastname="Doyle", parentcustomerid_account__bind=f"/accounts({account})")
+    contact = await crm.create(
+        "contacts", lastname="Doyle", parentcustomerid_account__bind=f"/accounts({account})"
+    )
     other = await crm.create("accounts", name="Adatum", parentaccountid__bind=f"/accounts({account})")
     before = (await crm.row("accounts", other))["versionnumber"]
     assert (await crm.delete(f"accounts({account})")).status_code == 204

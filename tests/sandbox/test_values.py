@@ -56,7 +56,9 @@ async def test_the_messages_name_length_and_options(crm: Crm) -> None:
 )
 async def test_moments_are_whole_seconds_in_utc(crm: Crm, sent: str, read: str | None) -> None:
     values = {"customerid_account@odata.bind": f"/accounts({await crm.create('accounts', name='x')})"}
-    answer = await crm.post("incidents", values | {"title": "x", "resolveby": sent}, Prefer="return=representation")
+    answer = await crm.post(
+        "incidents", values | {"title": "x", "resolveby": sent}, Prefer="return=representation"
+    )
     if read is None:
         assert answer.status_code == 400
     else:
@@ -135,9 +137,9 @@ async def test_the_base_currency_is_a_choice(connect: Connect) -> None:
     crm: Crm = await connect(base_currency="DKK")
     row = (await crm.values("organizations?$expand=basecurrencyid($select=isocurrencycode)"))[0]
     assert row["basecurrencyid"]["isocurrencycode"] == "DKK"
-    assert (await crm.get(f"RetrieveExchangeRate(TransactionCurrencyId={row['_basecurrencyid_value']})")).json()[
-        "ExchangeRate"
-    ] == 1
+    assert (
+        await crm.get(f"RetrieveExchangeRate(TransactionCurrencyId={row['_basecurrencyid_value']})")
+    ).json()["ExchangeRate"] == 1
 
 
 # -- lookups
@@ -154,7 +156,9 @@ async def test_a_lookup_is_written_in_each_of_its_forms(crm: Crm) -> None:
 async def test_the_other_target_replaces_the_first(crm: Crm) -> None:
     account = await crm.create("accounts", name="Cannon")
     boss = await crm.create("contacts", lastname="Boss")
-    contact = await crm.create("contacts", lastname="Doyle", parentcustomerid_account__bind=f"/accounts({account})")
+    contact = await crm.create(
+        "contacts", lastname="Doyle", parentcustomerid_account__bind=f"/accounts({account})"
+    )
     row = await crm.row("contacts", contact)
     assert (row["_accountid_value"], row["_parentcontactid_value"]) == (account, None)
     await crm.patch(f"contacts({contact})", {"parentcustomerid_contact@odata.bind": f"/contacts({boss})"})
@@ -234,7 +238,9 @@ async def test_a_row_is_assigned_to_a_user_or_a_team(crm: Crm) -> None:
 
 async def test_annotations_say_where_a_lookup_points(crm: Crm) -> None:
     account = await crm.create("accounts", name="Cannon Group PLC")
-    contact = await crm.create("contacts", lastname="Doyle", parentcustomerid_account__bind=f"/accounts({account})")
+    contact = await crm.create(
+        "contacts", lastname="Doyle", parentcustomerid_account__bind=f"/accounts({account})"
+    )
     wanted = '"OData.Community.Display.V1.FormattedValue,Microsoft.Dynamics.CRM.*"'
     answer = await crm.get(
         f"contacts({contact})?$select=_parentcustomerid_value,_preferredsystemuserid_value,statecode",
@@ -371,11 +377,11 @@ async def test_merged_accounts_point_to_the_one_that_stays(crm: Crm) -> None:
 
 async def test_a_unit_group_makes_its_base_unit(crm: Crm) -> None:
     group = await crm.create("uomschedules", name="PCS", baseuomname="PCS")
-    units = await crm.values(f"uoms?$filter=_uomscheduleid_value eq {group}&$select=name,isschedulebaseuom,quantity")
-    assert [(u["name"], u["isschedulebaseuom"], u["quantity"]) for u in units] == [("PCS", True, 1)]
-    box = await crm.create(
-        "uoms", name="BOX", quantity=12, uomscheduleid__bind=f"/uomschedules({group})"
+    units = await crm.values(
+        f"uoms?$filter=_uomscheduleid_value eq {group}&$select=name,isschedulebaseuom,quantity"
     )
+    assert [(u["name"], u["isschedulebaseuom"], u["quantity"]) for u in units] == [("PCS", True, 1)]
+    box = await crm.create("uoms", name="BOX", quantity=12, uomscheduleid__bind=f"/uomschedules({group})")
     row = await crm.row("uoms", box)
     assert (row["_baseuom_value"], row["isschedulebaseuom"]) == (units[0]["uomid"], False)
 
