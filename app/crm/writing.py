@@ -97,8 +97,8 @@ class _Writer:
         doubtful: list[tuple[_Job, Answer]] = []
         states: list[tuple[int, Write]] = []
         for job, answer in await self._sent([job for job in jobs if job.position not in outcomes]):
-            if isinstance(answer, CrmUnavailable):
-                outcomes[job.position] = Refused(job.write.id, self._named(answer, job.write))
+            if isinstance(answer, IntegrationError):
+                outcomes[job.position] = Refused(job.write.id, answer)
             elif (outcome := self._outcome(job, answer)) is None:
                 doubtful.append((job, answer))
             else:
@@ -106,8 +106,15 @@ class _Writer:
                 states += _state_to_set(job, outcome)
         outcomes |= await self._looked_up(doubtful)
         if states:
-            outcomes |= _merged(outcomes, await self.carry_out(states))
+            outcomes |= _merged(outcomes, await self._states_set(states))
         return outcomes
+
+    async def _states_set(self, states: Sequence[tuple[int, Write]]) -> dict[int, Outcome]:
+        """The rows are created already, so a failure from here on is theirs alone."""
+        try:
+            return await self.carry_out(states)
+        except CrmUnavailable as error:
+            return {position: Refused(each.id, error) for position, each in states}
 
     async def _guarded_by_us(self, jobs: Sequence[_Job]) -> dict[int, Outcome]:
         """What a look at the rows decides: updates that change nothing on the wire, and versions that the entity
@@ -162,7 +169,7 @@ class _Writer:
             self._columns[names] = columns_of(self._table, sorted(names))
         return self._columns[names]
 
-    async def _sent(self, jobs: Sequence[_Job]) -> list[tuple[_Job, Answer | CrmUnavailable]]:
+    async def _sent(self, jobs: Sequence[_Job]) -> list[tuple[_Job, Answer | IntegrationError]]:
         """The answer to each job: one alone as a plain request, more in batches side by side."""
         if not jobs:
             return []
@@ -173,20 +180,20 @@ class _Writer:
         size = min(max(-(-len(jobs) // lanes), SMALLEST_BATCH), LARGEST_BATCH)
         batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
         answered = await asyncio.gather(*(self._batch(batch) for batch in batches))
-        failures = [answers for answers in answered if isinstance(answers, CrmUnavailable)]
+        failures = [answers for answers in answered if isinstance(answers, IntegrationError)]
         if len(failures) == len(batches):
             raise failures[0]
         return [
-            (job, answers if isinstance(answers, CrmUnavailable) else answers[place])
+            (job, answers if isinstance(answers, IntegrationError) else answers[place])
             for batch, answers in zip(batches, answered, strict=True)
             for place, job in enumerate(batch)
         ]
 
-    async def _batch(self, jobs: Sequence[_Job]) -> list[Answer] | CrmUnavailable:
+    async def _batch(self, jobs: Sequence[_Job]) -> list[Answer] | IntegrationError:
         """Answers, or why there are none: another batch of the same set may have come through."""
         try:
             return await self._client.batch([job.request for job in jobs], self._table.entity_set)
-        except CrmUnavailable as error:
+        except IntegrationError as error:
             return error
 
     # --- understanding ---
@@ -219,7 +226,10 @@ class _Writer:
         if not doubtful:
             return {}
         fields = sorted({name for job, _ in doubtful for name in job.values})
-        found = await self._found(fields, [job for job, _ in doubtful])
+        try:
+            found = await self._found(fields, [job for job, _ in doubtful])
+        except CrmUnavailable as error:
+            return {job.position: Refused(job.write.id, error) for job, _ in doubtful}
         return {job.position: self._judged(job, answer, found.get(job.write.id)) for job, answer in doubtful}
 
     async def _found(self, fields: Sequence[str], jobs: Sequence[_Job]) -> dict[UUID, Snapshot]:

@@ -8,6 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
 
 from app.crm.connector import Connector
 from app.domain.company import ConnectionSetup
@@ -163,6 +167,33 @@ async def test_a_certificate_authority_of_ones_own_is_trusted_when_given(tmp_pat
         name, detail, _ = failed(await strict.test(setup_for(url), "GBP"))
         assert name == "address"
         assert "certificate" in detail.lower()
+
+
+async def test_a_certificate_logs_in_and_another_does_not() -> None:
+    key, certificate = rsa_certificate()
+    sandbox = create_sandbox(certificates=[certificate.encode()])
+    connector = Connector(transport=lambda: Wire(sandbox), patience=QUICK)
+    kind = "client_certificate"
+    setup = setup_for(type=kind, client_secret=None, certificate=certificate, private_key=key)
+    assert (await connector.test(setup, "GBP")).ok
+    key, certificate = rsa_certificate()
+    setup = setup_for(type=kind, client_secret=None, certificate=certificate, private_key=key)
+    report = await connector.test(setup, "GBP")
+    assert failed(report)[0] == "login"
+
+
+def rsa_certificate() -> tuple[str, str]:
+    """A private key and its certificate, both PEM."""
+    key = rsa.generate_private_key(65537, 2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "navcrm")])
+    now = dt.datetime.now(dt.UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + dt.timedelta(days=1))
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    signed = builder.sign(key, hashes.SHA256())
+    return pem.decode(), signed.public_bytes(serialization.Encoding.PEM).decode()
 
 
 async def test_tokens_that_expire_are_renewed_on_the_way() -> None:

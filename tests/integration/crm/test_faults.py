@@ -134,6 +134,18 @@ async def test_a_batch_that_is_lost_does_not_take_the_others_with_it() -> None:
         assert all(isinstance(each.error, CrmUnavailable) for each in outcomes if isinstance(each, Refused))
 
 
+async def test_a_lost_look_after_a_lost_answer_costs_only_the_rows_in_doubt(crm: Crm) -> None:
+    known = uuid4()
+    await crm.store.write("account", [Insert(known, {"name": "Known"})])
+    crm.faults(Fault(r"GET .*/accounts", "502"))
+    found, new = await crm.store.write(
+        "account", [Insert(known, {"name": "Known"}), Insert(uuid4(), {"name": "New"})]
+    )
+    assert isinstance(found, Refused)
+    assert isinstance(found.error, CrmUnavailable)
+    assert isinstance(new, Written)
+
+
 async def test_a_long_wait_is_handed_to_the_caller(crm: Crm) -> None:
     crm.faults(Fault(r"GET .*/accounts", "429", retry_after=120))
     with pytest.raises(Throttled) as throttled:
