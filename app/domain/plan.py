@@ -214,8 +214,9 @@ def rebase(
 
     A two-way field is agreed on when the destination shows what the source wants; until then its old base
     stays, so that the change of the other side is still seen as one. Fields of one-way rows are simply
-    remembered. A version is kept only when the base holds every mapped value the record of that version has:
-    then, and only then, "same version" means "same values as the base".
+    remembered, except the source of a row that this run does not carry: what changed there is still to come.
+    A version is kept only when the base holds every mapped value the record of that version has: then, and
+    only then, "same version" means "same values as the base".
     """
     here, there = run.source, run.destination
     old = base or Base()
@@ -225,6 +226,10 @@ def rebase(
         if not (row.takes_part(Direction.TO_CRM) or row.takes_part(Direction.FROM_CRM)):
             continue
         origin, target = row.name_on(here), row.name_on(there)
+        if not row.takes_part(run):
+            if origin is not None:
+                ours[origin] = source.values.get(origin)
+            continue
         two_way = row.direction is Direction.BIDIRECTIONAL
         kept = target in translation.kept
         agreed = (
@@ -237,8 +242,8 @@ def rebase(
         if target is not None and agreed and not (two_way and kept):
             theirs[target] = after.values.get(target)
     versions = {
-        here: source.version if _covers(shape, here, ours, source.values) else None,
-        there: after.version if _covers(shape, there, theirs, after.values) else None,
+        here: source.version if covers(shape, here, ours, source.values) else None,
+        there: after.version if covers(shape, there, theirs, after.values) else None,
     }
     by_side = {here: ours, there: theirs}
     return Base(
@@ -254,7 +259,8 @@ def _equal(shape: Shape, row: FieldMapping, run: Direction, wanted: Values, show
     return conversion.equal(wanted[target.name], shown.get(target.name), target, shape.field(row, run.source))
 
 
-def _covers(shape: Shape, side: Side, base: Mapping[str, Value], values: Values) -> bool:
+def covers(shape: Shape, side: Side, base: Mapping[str, Value], values: Values) -> bool:
+    """Whether the base of that side holds every mapped value that the record shows."""
     fields = shape.definition(side).fields
     return all(
         conversion.equal(values.get(name), base.get(name), fields[name])
