@@ -4,17 +4,18 @@ Locks are taken in one order everywhere: the parent, then its children, then the
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Integer, Select, Text, Uuid, bindparam, func, insert, or_, select, text, tuple_, update
+from sqlalchemy import Integer, Text, Uuid, bindparam, func, insert, or_, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.arrays import one_of_ids
+from app.db.job_ends import after_end, priority, send_next, send_tickets
 from app.db.job_rows import (
     NOT_ENDED,
     decode,
@@ -32,12 +33,9 @@ from app.db.tickets import Ticket, forget_history, send
 from app.db.violations import translated
 from app.domain.coupling import Failure
 from app.domain.errors import NotFound
-from app.domain.job import Counts, JobStatus, Standing, SynchJob, SynchMode, settle
+from app.domain.job import Counts, JobStatus, Standing, SynchJob, SynchMode
 from app.domain.mapping import Direction
 from app.ports import CompanyJob, JobFilter
-
-ASKED_FOR = 10
-"""The priority of what a person asked for, over what the schedule brings."""
 
 
 class SqlSynchJobs:
@@ -46,7 +44,7 @@ class SqlSynchJobs:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    # --- reading ---
+    # --- reading -----------------------------------------------------------------------
 
     async def get(self, company_id: int, job_id: UUID) -> SynchJob:
         """Raises NotFound. A parent shows the sums of its children."""
@@ -137,7 +135,7 @@ class SqlSynchJobs:
             update(company).where(company.c.id == company_id).values(failed_since=at)
         )
 
-    # --- the life of a job ---
+    # --- the life of a job -------------------------------------------------------------
 
     async def add(self, company_id: int, jobs: Sequence[SynchJob]) -> None:
         """Saves the jobs and lets the queue carry a ticket for each that can start."""
@@ -150,7 +148,8 @@ class SqlSynchJobs:
             await self._connection.execute(_INSERT, rows)
         present = {job.id for job in jobs if not job.status.ended}
         ready = [job for job in jobs if job.id not in parents and not job.depends_on & present]
-        await self._send(job for job in ready if job.status is JobStatus.QUEUED)
+        queued = [job for job in ready if job.status is JobStatus.QUEUED]
+        await send_tickets(self._connection, queued)
 
     async def claim(self, job_id: UUID, worker_id: UUID, now: datetime) -> CompanyJob | None:
         """Makes a queued job a running one; None when it is not to run now."""
@@ -214,7 +213,7 @@ class SqlSynchJobs:
         company_id = (await self._connection.execute(ended)).scalar_one_or_none()
         if company_id is None:
             return False
-        await self._after_end(company_id, [job], at)
+        await after_end(self._connection, company_id, [job], at)
         return True
 
     async def requeue(self, job: SynchJob, not_before: datetime | None, now: datetime) -> bool:
@@ -235,9 +234,9 @@ class SqlSynchJobs:
         if company_id is None:
             return False
         delay = timedelta() if not_before is None else not_before - now
-        await send(self._connection, [Ticket(job.id, delay, _priority(job))])
+        await send(self._connection, [Ticket(job.id, delay, priority(job))])
         if delay > timedelta():
-            await self._send(await self._next_waiting(company_id, job.mapping, now))
+            await send_next(self._connection, company_id, job.mapping, now)
         return True
 
     async def cancel(self, company_id: int, job_id: UUID, at: datetime) -> SynchJob:
@@ -257,10 +256,10 @@ class SqlSynchJobs:
             .returning(synch_job)
         )
         gone = await self._read(ended)
-        await self._after_end(company_id, gone, at)
+        await after_end(self._connection, company_id, gone, at)
         return await self.get(company_id, job_id)
 
-    # --- keeping order ---
+    # --- keeping order -----------------------------------------------------------------
 
     async def send_missing_tickets(self, now: datetime, older_than: timedelta) -> int:
         """New tickets for queued jobs that could start and have not for so long; how many."""
@@ -276,7 +275,7 @@ class SqlSynchJobs:
             .limit(1000)
         )
         jobs = await self._read(query)
-        tickets = [Ticket(job.id, priority=_priority(job), once=f"{job.id}:{job.fence}") for job in jobs]
+        tickets = [Ticket(job.id, priority=priority(job), once=f"{job.id}:{job.fence}") for job in jobs]
         return await send(self._connection, tickets)
 
     async def delete_ended(self, before: datetime, company_id: int | None = None) -> int:
@@ -288,7 +287,7 @@ class SqlSynchJobs:
         await forget_history(self._connection)
         return int(gone)
 
-    # --- parts ---
+    # --- parts -------------------------------------------------------------------------
 
     async def _read(self, query: Any) -> list[SynchJob]:
         return [decode(row) for row in await self._connection.execute(query)]
@@ -301,9 +300,6 @@ class SqlSynchJobs:
             for child in await self._read(select(synch_job).where(one_of_ids(synch_job.c.parent_id, ids))):
                 below[child.parent_id].append(child)
         return [summed(job, below[job.id]) if job.id in below else job for job in jobs]
-
-    async def _send(self, jobs: Iterable[SynchJob]) -> None:
-        await send(self._connection, [Ticket(job.id, _delay(job), _priority(job)) for job in jobs])
 
     async def _lock(self, parent_id: UUID | None) -> None:
         """Lets nobody else change the family of that parent until our transaction ends."""
@@ -351,58 +347,6 @@ class SqlSynchJobs:
                 .where(synch_job.c.id == parent_id, synch_job.c.status == JobStatus.QUEUED)
                 .values(status=JobStatus.RUNNING, started_at=now)
             )
-
-    async def _next_waiting(self, company_id: int, mapping: str | None, now: datetime) -> list[SynchJob]:
-        """The queued job of the mapping that is to run next: asked for before scheduled, then the oldest."""
-        if mapping is None:
-            return []
-        query: Select[Any] = (
-            select(synch_job)
-            .where(
-                synch_job.c.company_id == company_id,
-                synch_job.c.mapping == mapping,
-                synch_job.c.status == JobStatus.QUEUED,
-                func.coalesce(synch_job.c.not_before, now) <= now,
-                unblocked(),
-            )
-            .order_by(synch_job.c.entry_id.is_not(None), synch_job.c.created_at, synch_job.c.id)
-            .limit(1)
-        )
-        return await self._read(query)
-
-    async def _after_end(self, company_id: int, jobs: Sequence[SynchJob], at: datetime) -> None:
-        """What the end of these jobs, of one family at most, sets free."""
-        for mapping in {job.mapping for job in jobs}:
-            await self._send(await self._next_waiting(company_id, mapping, at))
-        for parent_id in {job.parent_id for job in jobs} - {None}:
-            await self._settle(parent_id, {job.id for job in jobs}, at)
-
-    async def _settle(self, parent_id: UUID | None, just_ended: set[UUID], at: datetime) -> None:
-        if parent_id is None:
-            return
-        settlement = settle(await self.children(parent_id), just_ended)
-        for job_id, (status, message) in settlement.ended.items():
-            await self._end(job_id, status, message, at)
-        await self._send(settlement.startable)
-        if settlement.parent is not None:
-            await self._end(parent_id, settlement.parent, None, at)
-
-    async def _end(self, job_id: UUID, status: JobStatus, message: str | None, at: datetime) -> None:
-        await self._connection.execute(
-            update(synch_job)
-            .where(synch_job.c.id == job_id, synch_job.c.status.in_(NOT_ENDED))
-            .values(status=status, message=message, finished_at=at)
-        )
-
-
-def _priority(job: SynchJob) -> int:
-    return ASKED_FOR if job.entry_id is None else 0
-
-
-def _delay(job: SynchJob) -> timedelta:
-    if job.not_before is None:
-        return timedelta()
-    return job.not_before - (job.created_at or datetime.now(UTC))
 
 
 def _is_parent() -> Any:
