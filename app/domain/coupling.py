@@ -124,13 +124,16 @@ class Coupling:
         The same permanent failure twice in a row marks it skipped (nav-behaviour 14): background
         runs leave it alone until somebody restores it.
         """
-        same = self.last_error is not None and (self.last_error.code, self.last_error.message) == (
-            failure.code,
-            failure.message,
+        before = self.last_error if self.last_synch_result is SynchResult.FAILURE else None
+        if before is not None and job_id is not None and job_id == self.last_job_id:
+            # Both directions of one run are one time; what is the same trouble keeps its first words.
+            told = before if before.code == failure.code else failure
+            return replace(self, last_synch_at=at, last_error=told)
+        again = (
+            before is not None
+            and (before.code, before.message) == (failure.code, failure.message)
+            and not failure.retryable
         )
-        another_run = job_id is None or job_id != self.last_job_id  # both directions of one run are one time
-        again = same and another_run and self.last_synch_result is SynchResult.FAILURE
-        again = again and not failure.retryable
         return replace(
             self,
             last_synch_at=at,
