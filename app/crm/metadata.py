@@ -6,7 +6,7 @@ of them: an entity costs one request, and the names of all entities one more for
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
@@ -18,6 +18,7 @@ from app.domain.errors import TableNotFound
 from app.domain.records import FieldDefinition, FieldType, Option, TableDefinition
 
 LIFETIME = 600.0  # seconds
+FRESH = 10.0  # seconds; what is missing in something older may have been installed since
 
 _TYPES = {
     "String": FieldType.TEXT,
@@ -118,32 +119,42 @@ class Metadata:
         self._kept: dict[str, tuple[float, Any]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
-    async def names(self) -> Mapping[str, EntityNames]:
-        """All entities by logical name."""
-        found: Mapping[str, EntityNames] = await self._once("", self._read_names)
+    async def names(self, max_age: float | None = None) -> Mapping[str, EntityNames]:
+        """All entities by logical name, read at most `max_age` seconds ago."""
+        found: Mapping[str, EntityNames] = await self._once("", self._read_names, max_age)
         return found
 
     async def name_of_set(self, entity_set: str) -> str:
         """The logical name behind `accounts`. Raises TableNotFound."""
-        for names in (await self.names()).values():
-            if names.entity_set == entity_set:
-                return names.name
+        for max_age in (None, FRESH):
+            for names in (await self.names(max_age)).values():
+                if names.entity_set == entity_set:
+                    return names.name
         raise TableNotFound(f"CRM has no entity set '{entity_set}'.")
 
-    async def table(self, name: str) -> CrmTable:
+    async def table(self, name: str, max_age: float | None = None) -> CrmTable:
         """The entity of that logical name. Raises TableNotFound."""
-        names = await self.names()
+        names = await self.names(max_age)
+        if name not in names:
+            names = await self.names(FRESH)
         if name not in names:
             raise TableNotFound(f"CRM has no entity '{name}'.")
-        found: CrmTable = await self._once(name, lambda: self._read_table(name, names))
+        found: CrmTable = await self._once(name, lambda: self._read_table(name, names), max_age)
         return found
 
-    async def _once(self, key: str, read: Callable[[], Any]) -> Any:
+    async def with_fields(self, name: str, fields: Iterable[str]) -> CrmTable:
+        """The entity, read anew if one of these attributes is missing in what we remember."""
+        table = await self.table(name)
+        if all(field in table.definition.fields for field in fields):
+            return table
+        return await self.table(name, FRESH)
+
+    async def _once(self, key: str, read: Callable[[], Awaitable[object]], max_age: float | None) -> Any:
         async with self._locks.setdefault(key, asyncio.Lock()):
-            until, value = self._kept.get(key, (0.0, None))
-            if value is None or self._clock() >= until:
+            read_at, value = self._kept.get(key, (0.0, None))
+            if value is None or self._clock() - read_at >= (self._lifetime if max_age is None else max_age):
                 value = await read()
-                self._kept[key] = (self._clock() + self._lifetime, value)
+                self._kept[key] = (self._clock(), value)
             return value
 
     async def _read_names(self) -> Mapping[str, EntityNames]:

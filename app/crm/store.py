@@ -9,7 +9,7 @@ from app.crm.client import DataverseClient
 from app.crm.metadata import Metadata
 from app.crm.rows import columns_of
 from app.domain.records import Side, Snapshot, TableDefinition
-from app.ports import CrmSide, Listing, Page, Refused, Write, Written
+from app.ports import CrmSide, Delete, Listing, Page, Refused, Write, Written
 
 PAGE_SIZE = 5000
 
@@ -38,11 +38,12 @@ class Dataverse(CrmSide):
         """The rows that exist among these ids."""
         if not ids:
             return {}
-        return await reading.by_ids(self.client, columns_of(await self.metadata.table(table), fields), ids)
+        columns = columns_of(await self.metadata.with_fields(table, fields), fields)
+        return await reading.by_ids(self.client, columns, ids)
 
     async def changes(self, table: str, fields: Collection[str], since: str | None) -> AsyncIterator[Page]:
         """What changed or was deleted since the watermark, or everything. Raises WatermarkExpired."""
-        columns = columns_of(await self.metadata.table(table), fields)
+        columns = columns_of(await self.metadata.with_fields(table, fields), fields)
         async for page in changes(self.client, columns, since, self._page_size):
             yield page
 
@@ -83,4 +84,5 @@ class Dataverse(CrmSide):
         """Applies every write it can, answers in order. Raises CrmUnavailable if none could be delivered."""
         if not writes:
             return []
-        return await writing.write(self.client, await self.metadata.table(table), writes)
+        fields = {name for each in writes if not isinstance(each, Delete) for name in each.values}
+        return await writing.write(self.client, await self.metadata.with_fields(table, fields), writes)

@@ -1,5 +1,6 @@
 """The CRM side against the sandbox: what it asks, how often, and what it makes of the answers."""
 
+import asyncio
 import datetime as dt
 from collections.abc import AsyncIterator
 from decimal import Decimal
@@ -7,7 +8,16 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from app.domain.errors import CrmRefused, InvalidFilter, InvalidMapping, InvalidValues, WatermarkExpired
+from app.crm.metadata import Metadata
+from app.crm.store import Dataverse
+from app.domain.errors import (
+    CrmRefused,
+    InvalidFilter,
+    InvalidMapping,
+    InvalidValues,
+    TableNotFound,
+    WatermarkExpired,
+)
 from app.domain.records import FieldType, Reference, Snapshot, Value, Values
 from app.ports import Delete, Insert, Page, Refused, Update, Written
 from app.sandbox import Fault
@@ -106,6 +116,26 @@ async def test_a_definition_says_what_the_entity_holds(crm: Crm) -> None:
 async def test_an_attribute_that_does_not_exist_is_named(crm: Crm) -> None:
     with pytest.raises(InvalidMapping, match="nonsense"):
         await crm.store.get("account", [uuid4()], ["name", "nonsense"])
+
+
+async def test_what_is_installed_later_is_found_without_a_restart() -> None:
+    now = 0.0
+    async with crm_in_process(solution_installed=False) as crm:
+        store = Dataverse(crm.store.client, Metadata(crm.store.client, clock=lambda: now))
+        with pytest.raises(TableNotFound):
+            await store.definition("nav_accountstatistics")
+        with pytest.raises(InvalidMapping):
+            await store.get("account", [uuid4()], ["nav_accountstatisticsid"])
+        crm.organization.settings.solution_installed = True
+        crm.organization.reset()
+        now += 11
+        assert (await store.definition("nav_accountstatistics")).name_field == "nav_name"
+        assert await store.get("account", [uuid4()], ["nav_accountstatisticsid"]) == {}
+
+
+async def test_everyone_who_asks_at_once_shares_one_answer(crm: Crm) -> None:
+    await asyncio.gather(*(crm.store.definition("account") for _ in range(10)))
+    assert len(crm.requests) == 2
 
 
 # --- values ---
