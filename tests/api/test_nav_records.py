@@ -5,8 +5,9 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from tests.api.conftest import COMPANY
+
 pytestmark = pytest.mark.anyio
-COMPANY = "/api/v1/companies/cronus"
 AWKWARD = (
     "K&M/01",
     "D'ARC-1",
@@ -19,13 +20,6 @@ AWKWARD = (
     "+1;2",
     "..",
 )
-
-
-@pytest.fixture
-async def cronus(admin: httpx.AsyncClient) -> httpx.AsyncClient:
-    """A client with an admin key, and a company to work in."""
-    assert (await admin.post("/api/v1/companies", json={"name": "cronus"})).status_code == 201
-    return admin
 
 
 @pytest.mark.parametrize("no", AWKWARD)

@@ -1,0 +1,105 @@
+"""The connection to CRM and its default setup, through the door."""
+
+import httpx
+import pytest
+
+from app.sandbox import DEFAULT_SECRET
+from tests.api.conftest import COMPANY, CONNECTION, Sandbox
+
+pytestmark = pytest.mark.anyio
+SETUP = f"{CONNECTION}/use-default-synchronization-setup"
+
+
+async def test_there_is_none_at_first(cronus: httpx.AsyncClient) -> None:
+    for method, path in (("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/test")):
+        answer = await cronus.request(method, CONNECTION + path, json={} if method == "PATCH" else None)
+        assert (answer.status_code, answer.json()["code"]) == (404, "not-found"), (method, path)
+
+
+async def test_saving_never_enables_and_never_shows_a_secret(cronus: httpx.AsyncClient, crm: Sandbox) -> None:
+    saved = await cronus.put(CONNECTION, json=crm.setup())
+    assert saved.status_code == 200
+    for answer in (saved, await cronus.get(CONNECTION)):
+        assert (answer.json()["is_enabled"], answer.json()["status"]) == (False, "disabled")
+        assert answer.json()["authentication"]["has_secret"]
+        assert DEFAULT_SECRET not in answer.text
+    eager = await cronus.put(CONNECTION, json=crm.setup() | {"is_enabled": True})
+    assert (eager.status_code, eager.json()["errors"][0]["pointer"]) == (422, "/is_enabled")
+    changed = await cronus.patch(CONNECTION, json={"api_version": "v9.1"})
+    assert (changed.json()["api_version"], changed.json()["is_enabled"]) == ("v9.1", False)
+
+
+async def test_an_address_with_a_path_is_refused_with_the_repaired_one(
+    cronus: httpx.AsyncClient, crm: Sandbox
+) -> None:
+    body = crm.setup() | {"server_url": "https://cronus.crm4.dynamics.com/main.aspx"}
+    answer = await cronus.put(CONNECTION, json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid-server-url")
+    assert answer.json()["errors"][0]["suggestion"] == "https://cronus.crm4.dynamics.com"
+
+
+async def test_enabling_tests_first_and_says_what_is_still_to_be_done(
+    cronus: httpx.AsyncClient, crm: Sandbox
+) -> None:
+    await cronus.post(f"{COMPANY}/nav/customers", json={"no": "10000", "fields": {"Name": "Adatum"}})
+    await cronus.put(CONNECTION, json=crm.setup(client_secret="wrong"))
+    refused = await cronus.patch(CONNECTION, json={"is_enabled": True})
+    assert (refused.status_code, refused.json()["code"]) == (422, "connection-test-failed")
+    assert not (await cronus.get(CONNECTION)).json()["is_enabled"]
+    assert not (await cronus.post(f"{CONNECTION}/test")).json()["ok"]
+    await cronus.patch(CONNECTION, json={"authentication": {"client_secret": DEFAULT_SECRET}})
+    tested = (await cronus.post(f"{CONNECTION}/test")).json()
+    assert tested["ok"]
+    enabled = await cronus.patch(CONNECTION, json={"is_enabled": True})
+    assert enabled.status_code == 200
+    found = enabled.json()
+    assert (found["is_enabled"], found["status"], found["default_setup_needed"]) == (True, "connected", True)
+    assert found["records_without_integration_id"] >= 1
+    assert len(found["next_steps"]) == 2
+    assert found["organization_id"] == tested["organization_id"]
+
+
+async def test_what_needs_crm_says_that_the_connection_is_disabled(ready: httpx.AsyncClient) -> None:
+    await ready.patch(CONNECTION, json={"is_enabled": False})
+    for method, path in (
+        ("GET", "/crm/accounts"),
+        ("POST", "/integration-table-mappings/CUSTOMER/synchronize"),
+        ("GET", "/crm-entities/accounts"),
+    ):
+        answer = await ready.request(
+            method, COMPANY + path, json={"mode": "full"} if method == "POST" else None
+        )
+        assert (answer.status_code, answer.json()["code"]) == (409, "connection-disabled"), path
+    assert len((await ready.get(f"{COMPANY}/integration-table-mappings")).json()["items"]) > 3
+
+
+async def test_an_old_tag_does_not_change_the_connection(connected: httpx.AsyncClient) -> None:
+    tag = (await connected.get(CONNECTION)).headers["ETag"]
+    headers = {"If-Match": tag}
+    assert (await connected.patch(CONNECTION, json={"is_enabled": False}, headers=headers)).status_code == 200
+    late = await connected.patch(CONNECTION, json={"is_enabled": True}, headers=headers)
+    assert (late.status_code, late.json()["code"]) == (412, "precondition-failed")
+
+
+async def test_the_default_setup_is_the_same_however_often_it_is_used(connected: httpx.AsyncClient) -> None:
+    preview = (await connected.post(SETUP, json={"preview": True})).json()
+    assert preview["integration_table_mappings"] > 3
+    assert (await connected.get(f"{COMPANY}/integration-table-mappings")).json()["items"] == []
+    first = (await connected.post(SETUP)).json()
+    export = (await connected.get(f"{COMPANY}/integration-table-mappings/export")).json()
+    again = await connected.post(SETUP)
+    assert (again.status_code, again.json()["code"]) == (409, "setup-exists")
+    assert "would_be_lost" in again.json()
+    replaced = (await connected.post(SETUP, json={"replace_existing": True})).json()
+    for name in ("integration_table_mappings", "integration_field_mappings", "job_queue_entries"):
+        assert preview[name] == first[name] == replaced[name] == replaced["removed"][name]
+    assert (await connected.get(f"{COMPANY}/integration-table-mappings/export")).json() == export
+
+
+async def test_integration_ids_are_made_once(connected: httpx.AsyncClient) -> None:
+    await connected.patch(CONNECTION, json={"is_enabled": False})
+    for no in ("10000", "20000"):
+        await connected.post(f"{COMPANY}/nav/customers", json={"no": no, "fields": {"Name": "Adatum"}})
+    first = (await connected.post(f"{CONNECTION}/generate-integration-ids")).json()
+    assert first["generated"]["customers"] == 2
+    assert (await connected.post(f"{CONNECTION}/generate-integration-ids")).json()["total"] == 0

@@ -1,0 +1,88 @@
+"""Deep links, as a browser follows them."""
+
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+
+from tests.api.conftest import COMPANY, CONNECTION, Sandbox
+
+pytestmark = pytest.mark.anyio
+UNKNOWN = "0199aaaa-0000-7000-8000-000000000000"
+NO = "K&M/01"
+
+
+async def a_coupled_customer(ready: httpx.AsyncClient) -> str:
+    """Customer K&M/01 and the id of its account."""
+    await ready.post(f"{COMPANY}/nav/customers", json={"no": NO, "fields": {"Name": "Kern & Miller"}})
+    made = await ready.post(f"{COMPANY}/nav/customers/K%26M%2F01/create-in-crm")
+    assert made.status_code == 201, made.text
+    assert made.json()["message"] == "Synchronization completed"
+    found: str = made.json()["coupling"]["crm_id"]
+    return found
+
+
+async def test_the_button_in_crm_leads_to_the_card_in_nav(
+    ready: httpx.AsyncClient, anyone: httpx.AsyncClient
+) -> None:
+    account = await a_coupled_customer(ready)
+    query = {"company": "cronus", "entity": "account"}
+    for id in (account, account.upper(), f"{{{account}}}"):
+        answer = await anyone.get("/open/nav", params=query | {"id": id})
+        assert answer.status_code == 302
+        assert answer.headers["Cache-Control"] == "no-store"
+        target = urlsplit(answer.headers["Location"])
+        assert (target.scheme, target.netloc) == ("https", "nav.cronus.example:8080")
+        assert parse_qs(target.query)["page"] == ["21"]
+        assert NO in parse_qs(target.query)["filter"][0]
+
+
+async def test_a_renamed_record_is_still_found(ready: httpx.AsyncClient, anyone: httpx.AsyncClient) -> None:
+    account = await a_coupled_customer(ready)
+    renamed = await ready.patch(f"{COMPANY}/nav/customers/K%26M%2F01", json={"fields": {"No": "D'ARC-1"}})
+    assert renamed.status_code == 200, renamed.text
+    answer = await anyone.get("/open/nav", params={"company": "cronus", "entity": "account", "id": account})
+    assert "ARC-1" in parse_qs(urlsplit(answer.headers["Location"]).query)["filter"][0]
+
+
+async def test_a_record_in_nav_leads_to_its_record_in_crm(
+    ready: httpx.AsyncClient, anyone: httpx.AsyncClient, crm: Sandbox
+) -> None:
+    account = await a_coupled_customer(ready)
+    answer = await anyone.get("/open/crm", params={"company": "cronus", "table": "customers", "no": NO})
+    assert answer.status_code == 302
+    assert answer.headers["Location"].startswith(f"{crm.url}/main.aspx?")
+    assert parse_qs(urlsplit(answer.headers["Location"]).query)["id"] == [account]
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "status"),
+    [
+        ("nav", {}, 400),
+        ("nav", {"company": "cronus", "entity": "account", "id": "10000"}, 400),
+        ("nav", {"company": "cronus", "entity": "javascript:alert(1)", "id": UNKNOWN}, 400),
+        ("nav", {"company": "<script>", "entity": "account", "id": UNKNOWN}, 404),
+        ("nav", {"company": "cronus", "entity": "account", "id": UNKNOWN}, 404),
+        ("crm", {"company": "cronus", "table": "customers"}, 400),
+        ("crm", {"company": "cronus", "table": "sheep", "no": "1"}, 400),
+        ("crm", {"company": "cronus", "table": "customers", "no": "<b>1</b>"}, 404),
+    ],
+)
+async def test_a_link_that_leads_nowhere_says_so_on_a_page(
+    ready: httpx.AsyncClient, anyone: httpx.AsyncClient, path: str, query: dict[str, str], status: int
+) -> None:
+    answer = await anyone.get(f"/open/{path}", params=query)
+    assert answer.status_code == status
+    assert answer.headers["Content-Type"].startswith("text/html")
+    assert "<h1>" in answer.text
+    for text in ("<script>", "<b>1"):
+        assert text not in answer.text
+
+
+async def test_without_an_enabled_connection_no_link_works(
+    ready: httpx.AsyncClient, anyone: httpx.AsyncClient
+) -> None:
+    account = await a_coupled_customer(ready)
+    await ready.patch(CONNECTION, json={"is_enabled": False})
+    answer = await anyone.get("/open/nav", params={"company": "cronus", "entity": "account", "id": account})
+    assert (answer.status_code, "not enabled" in answer.text) == (409, True)
