@@ -1,0 +1,263 @@
+"""The story: a NAV company and a CRM get to know each other, and stay in step."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from app.demo import cronus, expectations
+from app.demo.dataverse import Crm, Login
+from app.demo.jobs import Job, synchronize, table_row
+from app.demo.screen import Screen
+from app.demo.service import Company, Service, nav_path
+from app.demo.trouble import require
+
+COMPANY = "cronus"
+KEY_NAME = "navcrm demo"
+MAPPINGS = ("CURRENCY", "SALESPEOPLE", "CUSTOMER", "CONTACT")
+CRITERIA: Mapping[str, list[dict[str, Any]]] = {
+    "CURRENCY": [{"nav_field": "Code", "crm_attribute": "isocurrencycode"}],
+    # Upper and lower case count: one salesperson has another's address in capitals, and only one can be the user.
+    "SALESPEOPLE": [{"nav_field": "E_Mail", "crm_attribute": "internalemailaddress", "ignore_case": False}],
+    "CUSTOMER": [
+        {"nav_field": "No", "crm_attribute": "accountnumber", "priority": 1},
+        {"nav_field": "Name", "crm_attribute": "name", "priority": 2},
+    ],
+    "CONTACT": [{"nav_field": "E_Mail", "crm_attribute": "emailaddress1"}],
+}
+"""By what records of both sides are recognized as the same thing."""
+
+
+class Story:
+    """Tells the story through the REST API of the service and the Web API of the CRM, as an outsider would."""
+
+    def __init__(self, screen: Screen, service_url: str, admin_key: str, login: Login) -> None:
+        self.screen = screen
+        self.login = login
+        self._bootstrap = Service(service_url, admin_key)
+        self.crm = Crm(login)
+        self.key = self._new_key()
+        self.service = Service(service_url, self.key)
+        self.company = Company(self.service, COMPANY)
+
+    def close(self) -> None:
+        """Ends the connections."""
+        self._bootstrap.close()
+        self.service.close()
+        self.crm.close()
+
+    def tell(self) -> None:
+        """The whole of it. Raises DemoFailed as soon as something is not as the data says it must be."""
+        self.nav()
+        self.both_know_each_other()
+        jobs = self.everything()
+        self.what_a_person_decides()
+        self.a_change_on_either_side()
+        self.closing(jobs)
+
+    def _new_key(self) -> str:
+        """A key for the reader of the demo; those of earlier runs stop working."""
+        for key in self._bootstrap.items("/api-keys"):
+            if key["name"] == KEY_NAME:
+                self._bootstrap.call("DELETE", f"/api-keys/{key['id']}")
+        key = self._bootstrap.call("POST", "/api-keys", {"name": KEY_NAME, "scopes": ["admin"]})
+        return str(key["key"])
+
+    # --- both sides before --------------------------------------------------------------------------------
+
+    def nav(self) -> None:
+        """The company with its records, anew: the sandbox has forgotten the CRM of an earlier run."""
+        self.screen.title("The two sides")
+        self.service.call("DELETE", self.company.path, also=(404,))
+        about = {
+            "name": COMPANY,
+            "display_name": "CRONUS International Ltd.",
+            "local_currency": "GBP",
+            "nav_web_client_url": "http://localhost:8080/DynamicsNAV110/WebClient",
+        }
+        self.service.call("POST", "/companies", about)
+        total = 0
+        for table in cronus.NAV_TABLES:
+            records = cronus.nav_records(table, self.company.get(f"nav-tables/{table}"))
+            total += self.company.load(table, records)
+            if table == "currencies":
+                total += self.company.load("currency-exchange-rates", cronus.exchange_rates())
+        customers = len(self.company.items("nav/customers"))
+        require("customers in NAV", customers, len(cronus.cronus()["Customer"]))
+        self.screen.say(
+            f"NAV: the company CRONUS International Ltd. with {total:,} records, {customers} customers."
+        )
+        rows = cronus.crm_rows()
+        for entity_set, found in rows.rows.items():
+            self.crm.create(entity_set, found)
+        for quote in rows.rows["quotes"]:
+            self.crm.change("quotes", str(quote["quoteid"]), {"statecode": 1, "statuscode": 3})  # active
+        self.screen.say(
+            f"CRM: {rows.total} rows, {len(rows.rows['accounts'])} accounts, {len(rows.rows['systemusers'])} users; "
+            "about half of the customers are there already."
+        )
+
+    def both_know_each_other(self) -> None:
+        """Connection, default synchronization setup, and the couplings that the data suggests."""
+        self.screen.title("Connecting and coupling")
+        login = self.login
+        self.company.put(
+            "crm-connection",
+            {
+                "server_url": login.server_url,
+                "authentication": {
+                    "type": "client_secret",
+                    "tenant_id": login.tenant_id,
+                    "client_id": login.client_id,
+                    "client_secret": login.client_secret,
+                    "authority": login.server_url,
+                },
+            },
+        )
+        enabled = self.company.patch("crm-connection", {"is_enabled": True})
+        require("the connection's status", enabled["status"], "connected")
+        setup = self.company.post("crm-connection/use-default-synchronization-setup", {})
+        for entry in self.company.items("job-queue-entries"):
+            self.company.post(f"job-queue-entries/{entry['id']}/hold")  # the story sets the pace
+        self.screen.say(
+            f"Connected to Dynamics {enabled['crm_version']}; the default setup made "
+            f"{setup['integration_table_mappings']} table mappings with {setup['integration_field_mappings']} "
+            f"fields and {setup['job_queue_entries']} jobs, and gave "
+            f"{sum(setup['integration_ids_generated'].values()):,} records their integration ids."
+        )
+        expected = {
+            "CURRENCY": len(cronus.crm_rows().rows["transactioncurrencies"]),
+            "SALESPEOPLE": len(cronus.users()),
+            "CUSTOMER": len(cronus.known_customers()),
+            "CONTACT": len(cronus.known_contacts()),
+        }
+        for mapping in MAPPINGS:
+            found = self.company.post(
+                f"integration-table-mappings/{mapping}/match", {"criteria": CRITERIA[mapping]}
+            )
+            fields = " or ".join(criterion["nav_field"] for criterion in CRITERIA[mapping])
+            self.screen.say(
+                f"{mapping}: {len(found['coupled'])} coupled by {fields}, {found['unmatched']} without a match."
+            )
+            require(f"{mapping} records matched", len(found["coupled"]), expected[mapping])
+
+    # --- synchronization ----------------------------------------------------------------------------------
+
+    def everything(self) -> dict[str, Job]:
+        """A full synchronization both ways, in the order in which the tables depend on each other."""
+        self.screen.title("Synchronizing everything, both ways; what has no partner gets one")
+        jobs = synchronize(self.screen, self.company, "full", MAPPINGS, create_uncoupled=True)
+        expectations.check(self.company, self.crm, jobs)
+        return jobs
+
+    def what_a_person_decides(self) -> None:
+        """Fields that both sides filled differently are left alone until somebody chooses a side."""
+        self.screen.title("What nobody but a person can decide")
+        for customer, direction in zip(cronus.CLASHING, ("to_crm", "from_crm"), strict=True):
+            path = nav_path("customers", customer)
+            compared = self.company.get(f"{path}/coupling/comparison")["fields"]
+            phone = next(field for field in compared if field["nav_field"] == "Phone_No")
+            result = self.company.post(f"{path}/synchronize", {"direction": direction})
+            require(f"Synchronize Now for customer {customer}", result["action"], "modified")
+            winner = phone["nav_value"] if direction == "to_crm" else phone["crm_value"]
+            self._same_phone(customer, winner)
+            self.screen.say(
+                f"Customer {customer}: NAV said {phone['nav_value']}, CRM {phone['crm_value']}; "
+                f"Synchronize Now, {direction}: both say {winner}."
+            )
+
+    def a_change_on_either_side(self) -> None:
+        """A change in NAV, one in CRM, and one record changed on both sides; the next run carries each across."""
+        self.screen.title("A change on either side")
+        in_nav, in_crm, in_both = "20000", "30000", "50000"
+        self.company.patch(nav_path("customers", in_nav), {"fields": {"Phone_No": "+44 21 555 2007"}})
+        self.crm.change("accounts", self._account(in_crm), {"telephone1": "+1 (425) 555-0199"})
+        self.company.patch(nav_path("customers", in_both), {"fields": {"Address_2": "Unit 7"}})
+        self.crm.change("accounts", self._account(in_both), {"fax": "+44 24 555 1029"})
+        job = synchronize(self.screen, self.company, "modified", ["CUSTOMER"], create_uncoupled=False)[
+            "CUSTOMER"
+        ]
+        self._same_phone(in_nav, "+44 21 555 2007")
+        self._same_phone(in_crm, "+1 (425) 555-0199")
+        fields = self.company.get(nav_path("customers", in_both))["fields"]
+        account = self.crm.read("accounts", self._account(in_both))
+        require("the fax number set in CRM", fields["Fax_No"], "+44 24 555 1029")
+        require("the address set in NAV", account["address1_line2"], "Unit 7")
+        outcomes = self.company.items(f"synch-jobs/{job['id']}/outcomes", result="modified")
+        written = {
+            (outcome["direction"], outcome["nav_no"])
+            for outcome in outcomes
+            if outcome["nav_no"] not in cronus.CLASHING  # their other fields follow their phone number
+        }
+        changed = {("to_crm", in_nav), ("from_crm", in_crm), ("to_crm", in_both), ("from_crm", in_both)}
+        require("the records written", written, changed)
+        self.screen.say(
+            f"Phone of {in_nav} changed in NAV, of {in_crm} in CRM; {in_both} changed on both sides, in different "
+            "fields: all four changes arrived."
+        )
+
+    def what_sales_sees(self) -> None:
+        """The figures of CRM on the customer."""
+        figures = self.company.get(f"{nav_path('customers', cronus.SHOWCASE)}/crm-statistics")
+        names = {"opportunities": "opportunities", "quotes": "quotes", "incidents": "cases"}
+        found = {entity_set: figures[name] for entity_set, name in names.items()}
+        require(f"the CRM statistics of customer {cronus.SHOWCASE}", found, cronus.OPEN_SALES)
+        told = ", ".join(f"{number} {names[entity_set]}" for entity_set, number in found.items())
+        self.screen.say(f"Dynamics CRM Statistics of customer {cronus.SHOWCASE}: {told}.")
+
+    def _account(self, customer: str) -> str:
+        return str(self.company.get(f"{nav_path('customers', customer)}/coupling")["crm_id"])
+
+    def _same_phone(self, customer: str, number: str) -> None:
+        fields = self.company.get(nav_path("customers", customer))["fields"]
+        account = self.crm.read("accounts", self._account(customer))
+        require(f"the phone of customer {customer} in NAV", fields["Phone_No"], number)
+        require(f"the phone of customer {customer} in CRM", account["telephone1"], number)
+
+    # --- the end ------------------------------------------------------------------------------------------
+
+    def closing(self, jobs: Mapping[str, Job]) -> None:
+        """The table, the failures explained, and what to try next."""
+        self.screen.table("What became of it", [table_row(self.company, jobs[name]) for name in MAPPINGS])
+        self._explain(jobs)
+        self.screen.title(f"Done in {self.screen.seconds:.1f} s")
+        url, api = self.service.url, f"{self.service.url}/api/v1{self.company.path}"
+        self.screen.raw(f"  documentation  {url}/docs")
+        self.screen.raw(f"  OpenAPI        {url}/openapi.json")
+        self.screen.raw(f"  sandbox CRM    {self.login.server_url}/api/data/v9.2")
+        self.screen.raw(f"  API key        {self.key}")
+        self.screen.raw("\nTry:\n")
+        header = f'-H "Authorization: Bearer {self.key}"'
+        customer = f"{api}/nav/customers/{cronus.SHOWCASE}"
+        self.screen.raw(f"curl -s {header} {customer}")
+        body = """-H "Content-Type: application/json" -d '{"direction": "to_crm", "preview": true}'"""
+        self.screen.raw(f"curl -s {header} {body} {customer}/synchronize")
+        self.screen.raw(f'curl -s {header} "{api}/synch-errors?code=salesperson-not-coupled&limit=3"')
+
+    def _explain(self, jobs: Mapping[str, Job]) -> None:
+        """Why records failed or were left out: one example of each reason, and the call that mends it."""
+        self.screen.title("What failed, as it should, and what mends it")
+        for name in MAPPINGS:
+            errors = self.company.items(f"synch-jobs/{jobs[name]['id']}/errors")
+            for code in dict.fromkeys(error["code"] for error in errors):
+                records = sorted({str(error["nav_no"]) for error in errors if error["code"] == code})
+                example = next(error for error in reversed(errors) if error["code"] == code)
+                self.screen.say(f"{name}: {code} ({', '.join(records)}). {EXPLAINED[code]}")
+                self.screen.say(f"    {example['nav_no']}: {example['message']}")
+                self.screen.say(f"    {example['fix']}")
+            if jobs[name]["skipped"]:
+                left_out = self.company.items(f"synch-jobs/{jobs[name]['id']}/outcomes", result="skipped")
+                self.screen.say(
+                    f"{name}: {len(left_out)} left out, as {left_out[0]['nav_no']}: {left_out[0]['message']}"
+                )
+
+    def set_jobs_ready(self) -> None:
+        """From here on the job queue keeps both sides in step by itself."""
+        for entry in self.company.items("job-queue-entries"):
+            self.company.post(f"job-queue-entries/{entry['id']}/ready")
+        self.screen.say("The scheduled jobs are ready: a change on either side arrives within minutes.")
+
+
+EXPLAINED = {
+    "salesperson-not-coupled": "CRM needs an owner, and these salespeople are no CRM users.",
+    "update-conflict": "Both sides say something else; seen from each side, so counted twice. Mended above.",
+}
+"""Why the failures of the story are right."""
