@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from decimal import Decimal
 from uuid import UUID, uuid4
 
@@ -10,11 +11,13 @@ import pytest
 
 from app.crm.metadata import Metadata
 from app.crm.store import Dataverse
+from app.crm.writing import write
 from app.domain.errors import (
     CrmRefused,
     InvalidFilter,
     InvalidMapping,
     InvalidValues,
+    StaleRecord,
     TableNotFound,
     WatermarkExpired,
 )
@@ -263,6 +266,24 @@ async def test_writes_to_one_row_happen_in_their_order(crm: Crm) -> None:
     )
     assert [type(each) for each in outcomes] == [Written] * 4
     assert crm.rows("account")[str(record_id)]["name"] == "Three"
+
+
+async def test_versions_that_crm_does_not_guard_are_compared_before_writing(crm: Crm) -> None:
+    stale, fine = await create(crm, "account", {"name": "Stale"}, {"name": "Fine"})
+    await crm.store.write("account", [Update(stale.id, {"name": "Theirs"})])
+    table = replace(await crm.store.metadata.table("account"), guards_versions=False)
+    outcomes = await write(
+        crm.store.client,
+        table,
+        [
+            Update(stale.id, {"name": "Ours"}, stale.version),
+            Update(fine.id, {"name": "Ours"}, fine.version),
+            Delete(stale.id, stale.version),
+        ],
+    )
+    assert [type(each) for each in outcomes] == [Refused, Written, Refused]
+    assert all(isinstance(each.error, StaleRecord) for each in outcomes if isinstance(each, Refused))
+    assert crm.rows("account")[str(stale.id)]["name"] == "Theirs"
 
 
 # --- changes ---

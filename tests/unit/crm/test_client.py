@@ -1,12 +1,15 @@
 """One request in, one answer or one domain error out."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import httpx
 import pytest
 
+from app.crm.auth import EntraAuth
 from app.crm.client import DataverseClient, Patience
 from app.crm.wire import Request
+from app.domain.company import Credentials
 from app.domain.errors import CrmRefused, CrmUnavailable, LoginRefused, Throttled
 
 pytestmark = pytest.mark.anyio
@@ -164,3 +167,32 @@ async def test_a_closed_client_says_so() -> None:
     await crm.aclose()
     with pytest.raises(CrmUnavailable, match="changed or closed"):
         await crm.send(Request("GET", "accounts"))
+
+
+async def test_a_limit_that_processes_share_stands_around_every_request() -> None:
+    inside: list[bool] = []
+
+    @asynccontextmanager
+    async def shared() -> AsyncIterator[None]:
+        inside.append(True)
+        yield
+        inside.pop()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert inside == [True]
+        return httpx.Response(200, json={})
+
+    crm = DataverseClient(CRM, httpx.Auth(), transport=httpx.MockTransport(answer), shared_lanes=shared)
+    await crm.send(Request("GET", "accounts"))
+    assert inside == []
+
+
+async def test_the_login_service_has_another_try_too() -> None:
+    answers = iter([httpx.Response(503), httpx.Response(200, json={"access_token": "x"})])
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return next(answers) if request.url.path.endswith("/token") else httpx.Response(200, json={})
+
+    auth = EntraAuth(Credentials("client_secret", "tenant", "client", client_secret="s"), CRM)
+    crm = DataverseClient(CRM, auth, transport=httpx.MockTransport(answer), patience=QUICK)
+    assert (await crm.send(Request("GET", "accounts"))).status == 200
