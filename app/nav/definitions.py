@@ -45,6 +45,9 @@ LOOKUPS: dict[tuple[str, str], tuple[str, str, str]] = {
     ("contact-business-relations", "Contact_Name"): ("Contact_No", "contacts", "Name"),
 }
 
+# Worked out of other tables in a way of their own.
+CURRENCY_FACTOR = ("currencies", "Currency_Factor")
+
 # NAV 2018's contact card shows the customer behind the contact's company under this name (page 5050).
 INTEGRATION_CUSTOMER = "IntegrationCustomerNo"
 
@@ -179,7 +182,10 @@ def _table(name: str, facts: Mapping[str, Any], generation: Generation) -> NavTa
         figures=frozenset(
             field_name
             for field_name, held_field in fields.items()
-            if held_field.computed and field_name not in STAMPS and (name, field_name) not in LOOKUPS
+            if held_field.computed
+            and field_name not in STAMPS
+            and (name, field_name) not in LOOKUPS
+            and (name, field_name) != CURRENCY_FACTOR
         ),
         integrated=integrated,
     )

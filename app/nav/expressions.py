@@ -14,6 +14,7 @@ from sqlalchemy import (
     Numeric,
     String,
     Text,
+    case,
     cast,
     func,
     literal,
@@ -22,12 +23,13 @@ from sqlalchemy import (
 )
 
 from app.domain.records import FieldDefinition, FieldType
-from app.nav.definitions import INTEGRATION_CUSTOMER, LOOKUPS, NavTable
+from app.nav.definitions import CURRENCY_FACTOR, INTEGRATION_CUSTOMER, LOOKUPS, NavTable
 from app.nav.tables import nav_figures, nav_record
 from app.nav.values import blank
 
 Expression = ColumnElement[Any]
 TEXTS = frozenset({FieldType.TEXT, FieldType.CODE, FieldType.MEMO, FieldType.OPTION, FieldType.TIME})
+RATE_DECIMALS = 10  # of a currency factor, as NAV rounds it towards CRM
 NUMBERS = frozenset({FieldType.INTEGER, FieldType.BIG_INTEGER, FieldType.DECIMAL, FieldType.MONEY})
 
 
@@ -48,6 +50,8 @@ def expression(table: NavTable, name: str, record: FromClause = nav_record) -> E
         return typed(field, text_of(record.c.fields, name))
     if table.name == "contacts" and name == INTEGRATION_CUSTOMER:
         return integration_customer(record)
+    if (table.name, name) == CURRENCY_FACTOR:
+        return func.coalesce(func.round(_rate(record.c.company_id, record.c.key), RATE_DECIMALS), 0)
     if lookup := LOOKUPS.get((table.name, name)):
         return _looked_up(record, *lookup)
     if name in table.figures:
@@ -103,6 +107,39 @@ def _looked_up(record: FromClause, by: str, table: str, name: str) -> Expression
         .scalar_subquery(),
         "",
     )
+
+
+def _rate(company_id: Expression, code: Expression, *, relational: bool = False) -> Expression:
+    """Units of a currency per unit of the local one, by the newest rate that holds today; NULL without one.
+
+    A rate may be given in another currency, which then has a rate of its own (NAV follows one such step).
+    The key of a rate is the code and the date, so the newest is the last key up to today.
+    """
+    rate = nav_record.alias("relational_rate" if relational else "rate")
+    value = _amount(rate, "Exchange_Rate_Amount") / func.nullif(
+        _amount(rate, "Relational_Exch_Rate_Amount"), 0
+    )
+    if not relational:
+        other = text_of(rate.c.fields, "Relational_Currency_Code")
+        step = _rate(rate.c.company_id, other, relational=True)
+        value = value * case((func.coalesce(other, "") == "", 1), else_=step)
+    today = func.to_char(func.timezone("UTC", func.now()), "YYYY-MM-DD")
+    return (
+        select(value)
+        .where(
+            rate.c.company_id == company_id,
+            rate.c.nav_table == "currency-exchange-rates",
+            rate.c.key >= func.concat(code, ","),
+            rate.c.key <= func.concat(code, ",", today),
+        )
+        .order_by(rate.c.key.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+
+
+def _amount(record: FromClause, name: str) -> Expression:
+    return cast(text_of(record.c.fields, name), Numeric)
 
 
 def _figure(field: FieldDefinition, record: FromClause) -> Expression:

@@ -85,7 +85,8 @@ def _has_key(table: NavTable, draft: Draft) -> bool:
 
 def _read_keys(table: NavTable, drafts: Sequence[Draft]) -> None:
     seen: set[str] = set()
-    for draft in fine(drafts):
+    # Records that are there come first: a new one with the same key is the one too many.
+    for draft in sorted(fine(drafts), key=lambda draft: draft.is_new):
         try:
             draft.key = key_of(table, draft.fields)
         except Unfit as error:

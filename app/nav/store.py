@@ -206,7 +206,11 @@ class EmbeddedNav:
     # --- integration ids --------------------------------------------------------------------------
 
     async def ensure_ids(self, table: str, keys: Collection[str]) -> dict[str, UUID]:
-        """The integration ids of these records, made on the way where missing; by key as given."""
+        """The integration ids of these records, made on the way where missing; by key as given.
+
+        Whoever couples a record by hand gets its id even where NAV would give none by itself: in a table
+        that is not integrated, or while changes are not tracked.
+        """
         nav_table = self._table(table)
         canonical = by_canonical(nav_table, keys)
 
@@ -218,10 +222,13 @@ class EmbeddedNav:
         return await self._change(ensure) if keys else {}
 
     async def generate_ids(self, tables: Collection[str]) -> dict[str, int]:
-        """Gives every record of these tables that has none an integration id; how many, by table."""
+        """Gives every record of these tables that has none, and may get one, an integration id; how many, by
+        table."""
         generated = {}
         for nav_table in [self._table(name) for name in tables]:
             generated[nav_table.name] = 0
+            if not nav_table.integrated:
+                continue
             while number := len(await self._give_ids(nav_table)):
                 generated[nav_table.name] += number
         return generated
