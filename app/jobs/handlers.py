@@ -6,8 +6,6 @@ from types import MappingProxyType
 from app.ports import Handler
 
 SYNCHRONIZE = "synchronize"
-UNCOUPLE = "uncouple"
-ACCOUNT_STATISTICS = "account_statistics"
 
 
 def registry(*entries: tuple[Iterable[str], Handler]) -> Mapping[str, Handler]:
