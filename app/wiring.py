@@ -4,14 +4,17 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.crm.connector import Connector
+from app.db import crm_shares
 from app.db.embedded import embedded_unless_named
 from app.db.engine import connect, create_engine
 from app.db.migrate import upgrade
@@ -24,6 +27,9 @@ from app.nav.store import EmbeddedNav
 from app.ports import ConnectionReport, Context, CrmSide, Handler, NavSide
 from app.settings import Settings, encryption_keys
 from app.use_cases.run import run_job
+
+log = structlog.get_logger(__name__)
+SHARED_EVERY = timedelta(seconds=5)
 
 
 class SystemClock:
@@ -65,6 +71,30 @@ class Sides:
     async def forget(self, company: Company) -> None:
         """Closes what was opened for the company."""
         await self._connector.forget(company.id)
+
+
+async def share_lanes(engine: AsyncEngine, connector: Connector, clock: SystemClock) -> None:
+    """Keeps the requests to each organization within its limit, however many processes there are: each takes
+    an equal share, and learns within seconds that others came or went. Runs until it is cancelled."""
+    process_id = time_ordered_id()
+    try:
+        while True:
+            organizations = connector.organizations()
+            try:
+                async with engine.begin() as connection:
+                    processes = await crm_shares.register(
+                        connection, process_id, organizations, clock.now(), 3 * SHARED_EVERY
+                    )
+            except (OSError, SQLAlchemyError) as error:
+                log.warning("the shares of CRM requests could not be renewed", error=str(error))
+            else:
+                for name, number in processes.items():
+                    organizations[name].resize(max(1, connector.lanes // number))
+            await asyncio.sleep(SHARED_EVERY.total_seconds())
+    finally:
+        with suppress(OSError, SQLAlchemyError):
+            async with engine.begin() as connection:
+                await crm_shares.leave(connection, process_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +139,12 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         context = Context(
             SqlUnitOfWork(engine, vault), Sides(engine, connector), SystemClock(), time_ordered_id
         )
+        sharing = asyncio.create_task(share_lanes(engine, connector, SystemClock()))
         try:
             yield Parts(settings, address, engine, connector, context)
         finally:
+            sharing.cancel()
+            await asyncio.gather(sharing, return_exceptions=True)
             await connector.aclose()
             await engine.dispose()
     finally:

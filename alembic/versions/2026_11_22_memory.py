@@ -49,14 +49,13 @@ def upgrade() -> None:
         sa.UniqueConstraint("name", name=op.f("company_name_key")),
     )
     op.create_table(
-        "crm_lane",
-        sa.Column("id", sa.Uuid(), nullable=False),
+        "crm_share",
+        sa.Column("process_id", sa.Uuid(), nullable=False),
         sa.Column("organization", sa.Text(), nullable=False),
-        sa.Column("taken_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("crm_lane_pkey")),
+        sa.PrimaryKeyConstraint("process_id", "organization", name=op.f("crm_share_pkey")),
     )
-    op.create_index("crm_lane_organization_idx", "crm_lane", ["organization"], unique=False)
+    op.create_index("crm_share_organization_idx", "crm_share", ["organization"], unique=False)
     op.create_table(
         "idempotency_key",
         sa.Column("caller", sa.Text(), nullable=False),
@@ -389,7 +388,7 @@ def downgrade() -> None:
     op.drop_table("coupling")
     op.drop_table("worker")
     op.drop_table("idempotency_key")
-    op.drop_table("crm_lane")
+    op.drop_table("crm_share")
     op.drop_table("company")
     op.drop_table("api_key")
 

@@ -8,7 +8,7 @@ import asyncio
 import random
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
@@ -32,7 +32,6 @@ def _user_agent() -> str:
 
 
 T = TypeVar("T")
-LaneFactory = Callable[[], AbstractAsyncContextManager[None]]
 
 TOO_MANY_REQUESTS = 429
 POSTPONED = frozenset({TOO_MANY_REQUESTS, 502, 503, 504})
@@ -80,7 +79,6 @@ class DataverseClient:
         server_url: the organization, `https://contoso.crm4.dynamics.com`.
         auth: adds the token.
         lanes: shared by all clients of the organization in this process.
-        shared_lanes: a limit that several processes share; entered around every request.
         transport: what carries the requests; the network if not given.
         tls: whom to trust; the system's certificate authorities if not given.
     """
@@ -92,7 +90,6 @@ class DataverseClient:
         *,
         api_version: str = "v9.2",
         lanes: Lanes | None = None,
-        shared_lanes: LaneFactory | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         tls: ssl.SSLContext | None = None,
         patience: Patience = PATIENCE,
@@ -104,7 +101,6 @@ class DataverseClient:
         self.stats = Stats()
         self._root = str(root)
         self._auth = auth
-        self._shared_lanes = shared_lanes
         self._patience = patience
         width = self.lanes.size
         self._http = httpx.AsyncClient(
@@ -285,11 +281,7 @@ class DataverseClient:
         if self.lanes.closed_for > self._patience.longest:
             raise Throttled("CRM asks to wait.", retry_after=timedelta(seconds=self.lanes.closed_for))
         async with self.lanes.lane():
-            if self._shared_lanes is None:
-                yield
-            else:
-                async with self._shared_lanes():
-                    yield
+            yield
 
 
 def _readable(answer: Answer) -> Answer:

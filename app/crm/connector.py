@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import httpx
 
 from app.crm.auth import PUBLIC_CLOUD, EntraAuth
-from app.crm.client import PATIENCE, DataverseClient, LaneFactory, Patience, Stats
+from app.crm.client import PATIENCE, DataverseClient, Patience, Stats
 from app.crm.connection_test import ConnectionTest
 from app.crm.lanes import DEFAULT_LANES, Lanes
 from app.crm.store import Dataverse
@@ -16,8 +16,6 @@ from app.domain.company import ConnectionSetup
 from app.domain.errors import InvalidServerUrl
 from app.ports import ConnectionReport
 
-# A limit on the requests to one organization that holds for all processes; by the organization's address.
-SharedLanes = Callable[[str], LaneFactory]
 Transport = Callable[[], httpx.AsyncBaseTransport]
 
 
@@ -31,8 +29,8 @@ class Connector:
     """Opens CRM for the companies of this process.
 
     Args:
-        lanes: requests at once to one organization as one application user.
-        shared_lanes: a limit across processes, if there is one.
+        lanes: requests at once to one organization as one application user; `organizations` lets several
+            processes share them.
         allowed_hosts: patterns of the hosts that connections may name (`*.crm4.dynamics.com`); empty: any.
         transport: makes what carries the requests of a client; the network if not given.
         tls: whom to trust; the system's certificate authorities if not given.
@@ -42,14 +40,12 @@ class Connector:
         self,
         *,
         lanes: int = DEFAULT_LANES,
-        shared_lanes: SharedLanes | None = None,
         allowed_hosts: Sequence[str] = (),
         transport: Transport | None = None,
         tls: ssl.SSLContext | None = None,
         patience: Patience = PATIENCE,
     ) -> None:
         self._size = lanes
-        self._shared_lanes = shared_lanes
         self._allowed_hosts = tuple(pattern.lower() for pattern in allowed_hosts)
         self._transport = transport
         self._tls = tls
@@ -94,6 +90,15 @@ class Connector:
         self._opened.clear()
         self._replaced.clear()
 
+    def organizations(self) -> dict[str, Lanes]:
+        """The lanes to every organization this process talks to, by address and application user."""
+        return {" ".join(who): lanes for who, lanes in self._lanes.items()}
+
+    @property
+    def lanes(self) -> int:
+        """Requests at once to one organization, all processes together."""
+        return self._size
+
     def stats(self) -> dict[int, Stats]:
         """What went over the wire, by company, since each connection was opened."""
         return {company_id: opened.store.client.stats for company_id, opened in self._opened.items()}
@@ -107,7 +112,6 @@ class Connector:
             EntraAuth(setup.credentials, setup.server_url),
             api_version=setup.api_version,
             lanes=self._lanes.setdefault(who, Lanes(self._size)),
-            shared_lanes=self._shared_lanes(who[0]) if self._shared_lanes else None,
             transport=self._transport() if self._transport else None,
             tls=self._tls,
             patience=self._patience,

@@ -29,6 +29,14 @@ class Lanes:
         """How many lanes may be used at the moment."""
         return max(1, int(self._open))
 
+    def resize(self, size: int) -> None:
+        """More or fewer lanes from now on; what is under way stays."""
+        if size == self.size:
+            return
+        self._open = float(size) if self._open >= self.size else min(self._open, float(size))
+        self.size = size
+        self._wake()
+
     @property
     def closed_for(self) -> float:
         """For how many seconds nothing may start."""

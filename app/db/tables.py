@@ -324,13 +324,12 @@ idempotency_key = Table(
     Index("idempotency_key_created_idx", "created_at"),
 )
 
-crm_lane = Table(
-    "crm_lane",
+crm_share = Table(
+    "crm_share",
     metadata,
-    # A request in flight to an organization: the concurrency limit is shared by all workers.
-    Column("id", Uuid, primary_key=True),
-    Column("organization", Text, nullable=False),
-    Column("taken_at", TIMESTAMP, nullable=False, server_default=func.now()),
+    # Processes that talk to an organization: they share the requests it takes at a time.
+    Column("process_id", Uuid, primary_key=True),
+    Column("organization", Text, primary_key=True),
     Column("expires_at", TIMESTAMP, nullable=False),
-    Index("crm_lane_organization_idx", "organization"),
+    Index("crm_share_organization_idx", "organization"),
 )

@@ -1,7 +1,6 @@
 """One request in, one answer or one domain error out."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -167,24 +166,6 @@ async def test_a_closed_client_says_so() -> None:
     await crm.aclose()
     with pytest.raises(CrmUnavailable, match="changed or closed"):
         await crm.send(Request("GET", "accounts"))
-
-
-async def test_a_limit_that_processes_share_stands_around_every_request() -> None:
-    inside: list[bool] = []
-
-    @asynccontextmanager
-    async def shared() -> AsyncIterator[None]:
-        inside.append(True)
-        yield
-        inside.pop()
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        assert inside == [True]
-        return httpx.Response(200, json={})
-
-    crm = DataverseClient(CRM, httpx.Auth(), transport=httpx.MockTransport(answer), shared_lanes=shared)
-    await crm.send(Request("GET", "accounts"))
-    assert inside == []
 
 
 async def test_the_login_service_has_another_try_too() -> None:
