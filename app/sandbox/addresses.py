@@ -34,7 +34,7 @@ class Context:
     behind: str | None = None  # the real caller, when it impersonates
     content_ids: dict[str, str] = field(default_factory=dict)  # "$1" -> accounts(<guid>), within a change set
     in_batch: bool = False
-    tag: str = ""
+    detect_duplicates: bool = False
 
 
 @dataclass(slots=True, frozen=True)

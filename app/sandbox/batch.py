@@ -115,9 +115,7 @@ class _Run:
 
     def _answer(self, part: Part, references: dict[str, str]) -> ApiResponse:
         outer = self.context
-        inner = Context(
-            outer.organization, outer.api, outer.user, outer.behind, references, in_batch=True, tag=outer.tag
-        )
+        inner = Context(outer.organization, outer.api, outer.user, outer.behind, references, in_batch=True)
         url, _, query = part.url.partition("?")
         request = None
         try:

@@ -32,7 +32,10 @@ def handle(context: Context, request: ApiRequest) -> ApiResponse:
     if len(request.path) + len(request.query) > limit:
         raise query_error(f"The length of the URL exceeds {limit} characters.", 414)
     _impersonate(context, request)
-    _detect_unsupported(context, request)
+    _bypass(context, request)
+    # The header suppresses, so false switches detection on.
+    suppressed = request.headers.get("mscrm.suppressduplicatedetection", "true")
+    context.detect_duplicates = suppressed.lower() == "false"
     if not request.path.strip("/"):
         return csdl.service_document(context)
     parts = addresses.segments(request.path)
@@ -63,7 +66,7 @@ def _impersonate(context: Context, request: ApiRequest) -> None:
     context.behind, context.user = context.user, organization.active_user((caller or "").lower())
 
 
-def _detect_unsupported(context: Context, request: ApiRequest) -> None:
+def _bypass(context: Context, request: ApiRequest) -> None:
     if request.headers.get("mscrm.bypasscustompluginexecution", "").lower() == "true":
         context.organization.require(context.user, "BypassCustomPlugins", "")
     if request.headers.get("mscrm.bypassbusinesslogicexecution"):

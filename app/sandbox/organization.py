@@ -83,6 +83,7 @@ class Organization:
         )
         self.storage = Storage(self.metadata)
         self.revoked: set[str] = set()
+        self.duplicate_rules: dict[str, list[tuple[str, ...]]] = {}
         self.tokens_valid_from = 0
         self.log.clear()
         self.counts.clear()
@@ -254,6 +255,12 @@ class Organization:
         if row.get("isdisabled"):
             raise DataverseError(403, "0x80040225", f"The specified user(Id = {user}) is disabled.")
         return user
+
+    # -- duplicate detection
+
+    def detect_duplicates(self, table: str, *columns: str) -> None:
+        """Publish a rule: rows that agree in all these columns are duplicates, for callers that ask for it."""
+        self.duplicate_rules.setdefault(table, []).append(columns)
 
     # -- change tracking
 

@@ -17,7 +17,7 @@ from app.sandbox.addresses import Context
 from app.sandbox.auth import Authority
 from app.sandbox.errors import DataverseError
 from app.sandbox.faults import CODES, ConnectionReset, Fault, from_json
-from app.sandbox.limits import Meter
+from app.sandbox.limits import Limits, Meter
 from app.sandbox.messages import ApiRequest, ApiResponse, refusal
 from app.sandbox.organization import Organization, Requested
 from app.sandbox.protocol import DROP
@@ -109,7 +109,7 @@ class Api:
         if org := request.path_params.get("org"):
             root = f"{root}/{org}"
         started = time.monotonic()
-        headers: dict[str, str] = {}
+        headers = {"x-ms-dop-hint": str((self.organization.limits or Limits()).dop)}
         meter = asked = None
         try:
             user = self.authority.caller(request.headers.get("authorization"), root)
@@ -122,6 +122,7 @@ class Api:
         finally:
             if meter is not None:
                 meter.leave(time.monotonic(), time.monotonic() - started)
+        headers["Set-Cookie"] = f"ARRAffinity={self.organization.id}; Path=/; HttpOnly"
         return _sent(answer, headers)
 
     def _enter(self, user: str, headers: dict[str, str]) -> Meter | None:
@@ -133,7 +134,7 @@ class Api:
         try:
             meter.enter(limits, time.monotonic())
         finally:
-            headers |= meter.headers(limits) | {"x-ms-dop-hint": str(limits.dop)}
+            headers |= meter.headers(limits)
         return meter
 
     async def _carried_out(self, context: Context, asked: ApiRequest) -> ApiResponse:

@@ -37,6 +37,7 @@ def create(context: Context, table: Table, values: Row) -> str:
     _created(context, table, row)
     rules.derive(context, table, None, row, row)
     _check_keys(organization, table, row, row_id)
+    rules.require_no_duplicate(context, table, row, row_id)
     with organization.storage.transaction():
         organization.storage.put(table.name, row_id, row)
         _after_create(context, table, row, row_id)
@@ -156,6 +157,7 @@ def update(context: Context, table: Table, row_id: str, changes: Row, *, closing
     _modified(context, table, row)
     rules.derive(context, table, old, row, changes)
     _check_keys(organization, table, row, row_id)
+    rules.require_no_duplicate(context, table, row, row_id)
     organization.storage.put(table.name, row_id, row)
 
 

@@ -189,6 +189,22 @@ def _money(organization: Organization, table: Table, row: Row, changes: Row, *, 
         _assign(row, f"{column.name}_base", None if amount is None else rounded(amount / rate, 4))
 
 
+def require_no_duplicate(context: Context, table: Table, row: Row, row_id: str) -> None:
+    """Refuse a row that a published rule calls a duplicate, if the caller has switched detection on."""
+    if not context.detect_duplicates:
+        return
+    data = context.organization.data(table.name)
+    for columns in context.organization.duplicate_rules.get(table.name, ()):
+        if all(row.get(column) is not None for column in columns):
+            sets = [data.ids(column, row[column]) for column in columns]
+            if set.intersection(*sets) - {row_id}:
+                raise DataverseError(
+                    412,
+                    "0x80040333",
+                    "A record was not created or updated because a duplicate of the current record already exists.",
+                )
+
+
 def require_unique(organization: Organization, table: Table, row: Row, row_id: str) -> None:
     """Refuse a second row with the same number or code, where the platform wants it unique."""
     for column in UNIQUE.get(table.name, ()):

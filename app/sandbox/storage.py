@@ -97,6 +97,7 @@ class Storage:
         self.metadata = metadata
         self.tables = {table.name: TableData(table) for table in metadata}
         self.version = first_version
+        self.moments: SortedDict[str, int] = SortedDict()  # modifiedon -> the first version written then
         self.rows_written = 0
         self.rows_read = 0
         self.ordered: dict[tuple[str, ...], tuple[int, list[str]]] = {}  # sorted ids of recent queries
@@ -121,7 +122,10 @@ class Storage:
     def put(self, table: str, row_id: str, row: Row) -> None:
         """Insert or replace a row under the next version."""
         data = self.tables[table]
-        row["versionnumber"] = self.next_version()
+        version = row["versionnumber"] = self.next_version()
+        moment = row.get("modifiedon")
+        if moment is not None and (not self.moments or moment > self.moments.peekitem()[0]):
+            self.moments[moment] = version
         self._remember(data, row_id)
         data.mark_deleted(row_id, None)
         data.place(row_id, row)
@@ -134,6 +138,21 @@ class Storage:
         data.place(row_id, None)
         data.mark_deleted(row_id, self.next_version())
         self.rows_written += 1
+
+    def modified_since(self, table: str, moment: str) -> set[str] | None:
+        """Rows among which are all that were modified then or later; None = that would be most of the table.
+
+        A row's version is never older than its modifiedon, so the first version of that moment bounds them.
+        """
+        position = self.moments.bisect_left(moment)
+        if position == len(self.moments):
+            return set()
+        data = self.tables[table]
+        first = self.moments.peekitem(position)[1]
+        start = data.changed.bisect_left(first)
+        if len(data.changed) - start > len(data.changed) // 2:
+            return None
+        return {data.changed[version] for version in data.changed.irange(first)}
 
     def _remember(self, data: TableData, row_id: str) -> None:
         if self._undo is None:

@@ -225,6 +225,19 @@ async def test_nothing_found_is_an_empty_list(crm: Crm) -> None:
     assert answer.headers["Content-Type"].endswith("odata.streaming=true")
 
 
+async def test_rows_modified_since_a_moment_are_found_whatever_the_clock_does(crm: Crm, clock: Clock) -> None:
+    ids = []
+    for number in range(6):
+        clock.advance(seconds=-30 if number == 3 else 60)
+        ids.append(await crm.create("accounts", name=str(number)))
+    moments = [crm.organization.rows("account")[row_id]["modifiedon"] for row_id in ids]
+    for operator in ("ge", "gt"):
+        for moment in moments:
+            rows = await crm.values(f"accounts?$select=modifiedon&$filter=modifiedon {operator} {moment}")
+            expected = [m for m in moments if m > moment or (operator == "ge" and m == moment)]
+            assert sorted(row["modifiedon"] for row in rows) == sorted(expected)
+
+
 # -- paging
 
 

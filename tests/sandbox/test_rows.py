@@ -212,6 +212,19 @@ async def test_nested_rows_are_created_together(crm: Crm) -> None:
     assert len(contacts) == 3
 
 
+async def test_duplicates_are_detected_only_when_the_caller_does_not_suppress_it(crm: Crm) -> None:
+    crm.organization.detect_duplicates("account", "name", "address1_city")
+    body = {"name": "Cannon", "address1_city": "London"}
+    for headers in ({}, {}, {"MSCRM.SuppressDuplicateDetection": "true"}):
+        assert (await crm.post("accounts", body, **headers)).status_code == 204
+    on = {"MSCRM.SuppressDuplicateDetection": "false"}
+    answer = await crm.post("accounts", body, **on)
+    assert (answer.status_code, code(answer)) == (412, "0x80040333")
+    other = await crm.create("accounts", name="Cannon", address1_city="Paris")
+    assert (await crm.patch(f"accounts({other})", {"fax": "1"}, **on)).status_code == 204
+    assert code(await crm.patch(f"accounts({other})", {"address1_city": "London"}, **on)) == "0x80040333"
+
+
 # -- delete
 
 

@@ -99,7 +99,7 @@ async def test_a_certificate_replaces_the_secret(
 ) -> None:
     key, cert = certificate()
     crm: Crm = await connect(certificates=[cert.public_bytes(serialization.Encoding.PEM)])
-    digest = cert.fingerprint(hashes.SHA256() if header.endswith("256") else hashes.SHA1())  # noqa: S303
+    digest = cert.fingerprint(hashes.SHA256() if header.endswith("256") else hashes.SHA1())
     thumbprint = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
     client_id = crm.organization.settings.client_id
     endpoint = f"{ORG}/tenant/oauth2/v2.0/token"

@@ -101,7 +101,8 @@ async def test_a_lost_answer_says_nothing_of_what_happened(crm: Crm, kind: Any, 
 
 
 async def test_answers_may_be_broken(crm: Crm) -> None:
-    for kind in ("truncated", "not_json"):
+    kinds: tuple[Any, ...] = ("truncated", "not_json")
+    for kind in kinds:
         crm.organization.faults[:] = [Fault(kind=kind)]
         answer = await crm.get("WhoAmI")
         assert answer.status_code == 200
