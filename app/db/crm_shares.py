@@ -38,7 +38,7 @@ async def register(
         .where(crm_share.c.organization.in_(list(organizations)))
         .group_by(crm_share.c.organization)
     )
-    return dict(counted.tuples())
+    return {row[0]: row[1] for row in counted}
 
 
 async def leave(connection: AsyncConnection, process_id: UUID) -> None:
