@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.domain.company import Company
@@ -28,6 +29,8 @@ Answer = TypeVar("Answer")
 # The server gave up one of several transactions that waited for each other; the same again succeeds.
 REPEATABLE = frozenset({"40001", "40P01"})
 ATTEMPTS = 5
+
+UNREACHABLE = (DBAPIError, OSError, PoolTimeout)
 
 
 class EmbeddedNav:
@@ -82,7 +85,7 @@ class EmbeddedNav:
         try:
             async for page in pages:
                 yield page
-        except (DBAPIError, OSError) as error:
+        except UNREACHABLE as error:
             raise _translated(error) from error
 
     async def match(
@@ -255,7 +258,7 @@ class EmbeddedNav:
         try:
             async with self._engine.connect() as connection:
                 return await ask(Scope(connection, self._company, self._tables))
-        except (DBAPIError, OSError) as error:
+        except UNREACHABLE as error:
             raise _translated(error) from error
 
     async def _change(self, act: Callable[[Scope], Awaitable[Answer]]) -> Answer:
@@ -269,7 +272,7 @@ class EmbeddedNav:
             except DBAPIError as error:
                 if _sqlstate(error) not in REPEATABLE or attempt == ATTEMPTS:
                     raise _translated(error) from error
-            except OSError as error:
+            except (OSError, PoolTimeout) as error:
                 raise _translated(error) from error
         raise AssertionError("unreachable")
 
@@ -278,7 +281,7 @@ def _sqlstate(error: DBAPIError) -> str:
     return str(getattr(error.orig, "sqlstate", "") or "")
 
 
-def _translated(error: DBAPIError | OSError) -> IntegrationError:
+def _translated(error: DBAPIError | OSError | PoolTimeout) -> IntegrationError:
     """A failure of the database in the words of the NAV side."""
     state = _sqlstate(error) if isinstance(error, DBAPIError) else ""
     # Classes 22 and 23: this value or that key is impossible. Everything else is no fault of the record.
