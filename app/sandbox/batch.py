@@ -60,10 +60,7 @@ def handle(context: Context, request: ApiRequest, handle_part: Handler) -> ApiRe
     units = list(_units(request.headers.get("content-type", ""), request.body))
     if sum(len(unit) if isinstance(unit, list) else 1 for unit in units) > MAXIMUM_REQUESTS:
         raise query_error(f"The number of requests in the batch exceeds the limit of {MAXIMUM_REQUESTS}.")
-    inherited = {
-        name: request.headers[name] for name in ("mscrmcallerid", "callerobjectid") if name in request.headers
-    }
-    run = _Run(context, inherited, handle_part)
+    run = _Run(context, handle_part)
     boundary = f"batchresponse_{uuid4()}"
     out: list[bytes] = []
     status = 200
@@ -83,7 +80,6 @@ def handle(context: Context, request: ApiRequest, handle_part: Handler) -> ApiRe
 @dataclass(slots=True)
 class _Run:
     context: Context
-    inherited: dict[str, str]
     handle_part: Handler
 
     def unit(self, unit: Unit) -> tuple[bytes, int | None]:
@@ -120,7 +116,7 @@ class _Run:
         request = None
         try:
             path = addresses.relative(inner, url)
-            request = ApiRequest(part.method, path, query, self.inherited | part.headers, part.body)
+            request = ApiRequest(part.method, path, query, part.headers, part.body)
             if path.startswith("$batch"):
                 raise query_error("A batch cannot hold another batch.")
             response = self.handle_part(inner, request)

@@ -5,6 +5,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+import httpx
+
 Kind = Literal[
     "400",
     "401",
@@ -101,5 +103,5 @@ def from_json(value: dict[str, Any]) -> Fault:
     return Fault(**{name: item for name, item in value.items() if name not in ("seen", "struck")})
 
 
-class ConnectionReset(Exception):  # named by what happens
-    """The connection ends without an answer."""
+class ConnectionReset(httpx.RemoteProtocolError):
+    """The connection ends without an answer: what an httpx client sees that calls the application directly."""

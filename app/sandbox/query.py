@@ -363,9 +363,7 @@ def _candidates(context: Context, table: Table, node: ast._Node) -> set[str] | N
         case ast.Compare(ast.Eq(), ast.Identifier(name, _), right) if isinstance(right, ast._Literal):
             value = filters.literal_value(right)
             return None if value is None else _equal(context, table, name, value)
-        case ast.Compare(ast.Gt() | ast.GtE(), ast.Identifier("modifiedon", _), right) if isinstance(
-            right, ast._Literal
-        ):
+        case ast.Compare(ast.Gt() | ast.GtE(), ast.Identifier("modifiedon", _), ast.DateTime() as right):
             moment = _literal(context, table, "modifiedon", filters.literal_value(right))
             return context.organization.storage.modified_since(table.name, moment[:19])
         case ast.Call(func, args) if func.name == "In" and func.namespace == filters.DATAVERSE:

@@ -32,9 +32,9 @@ def change_set(*parts: str, name: str = "changeset_a") -> str:
     return f'Content-Type: multipart/mixed; boundary="{name}"\r\n\r\n{inner}--{name}--\r\n'
 
 
-async def send(crm: Crm, *units: str, prefer: str = "") -> httpx.Response:
+async def send(crm: Crm, *units: str, prefer: str = "", **more: str) -> httpx.Response:
     body = "".join(f"--batch_nav1\r\n{unit}\r\n" for unit in units) + "--batch_nav1--\r\n"
-    headers = {"Content-Type": 'multipart/mixed; boundary="batch_nav1"', "Prefer": prefer}
+    headers = {"Content-Type": 'multipart/mixed; boundary="batch_nav1"', "Prefer": prefer} | more
     return await crm.http.post("$batch", content=body.encode(), headers=headers)
 
 
@@ -153,6 +153,13 @@ async def test_parts_have_headers_of_their_own(crm: Crm) -> None:
     )
     assert statuses(answer) == [200, 412]
     assert "0x80060882" in answer.text
+
+
+async def test_an_impersonated_batch_writes_in_the_name_of_the_user(crm: Crm) -> None:
+    user = await crm.create("systemusers", lastname="Saddow")
+    await send(crm, post("Cannon"), MSCRMCallerID=user)
+    row = next(iter(crm.organization.rows("account").values()))
+    assert (row["createdby"], row["createdonbehalfby"]) == (user, crm.organization.user)
 
 
 @pytest.mark.parametrize(
