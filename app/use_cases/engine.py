@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import assert_never
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from app.domain.coupling import Change, Coupling, CouplingStatus, SynchAction
 from app.domain.errors import (
@@ -40,7 +40,7 @@ from app.domain.records import Side, Snapshot, Value, Values
 from app.domain.templates import template_values
 from app.domain.transfer import Lookups, needs, translate
 from app.ports import Context, Insert, Refused, Transaction, Update, Write, Written
-from app.use_cases import deletions, remembering
+from app.use_cases import deletions, remembering, reserving
 from app.use_cases.items import Item, Options
 from app.use_cases.lookups import Resolver
 from app.use_cases.setting import Setting, passes
@@ -97,6 +97,7 @@ class Exchange:
 
     async def remember(self, tx: Transaction, items: Sequence[Item], at: datetime) -> list[Item]:
         """Saves what both sides agree on now, with the log of it. Call it in one short transaction.
+        await self._spare(items)
 
         Returns the items whose coupling was changed by somebody else meanwhile: what they agreed on is not
         saved; synchronize them again.
@@ -104,7 +105,9 @@ class Exchange:
         company = self.setting.company.id
         saves: dict[UUID, Item] = {}
         for item in items:
-            coupling = remembering.coupling_after(self.setting, self.run, item, at, self.job_id)
+            coupling = remembering.coupling_after(
+                self.setting, self.run, item, at, self.job_id, force=self.options.force
+            )
             if coupling is not None:
                 item.coupling = coupling
                 saves[coupling.id] = item
@@ -139,7 +142,10 @@ class Exchange:
     def _enters(self, item: Item) -> bool:
         """Settles what needs no look at the other side; False when the record is to be ignored."""
         if item.coupling is not None and item.coupling.id in self.options.replace:
-            item.replaced, item.coupling = item.coupling, self._successor(item.source, item.coupling)
+            item.replaced, item.coupling = (
+                item.coupling,
+                reserving.successor(self.setting, self.run, item.source, item.coupling),
+            )
         coupling, source = item.coupling, item.source
         if coupling is None and not self.options.create:
             return False
@@ -210,6 +216,8 @@ class Exchange:
         key = coupling.nav_key if there is Side.NAV else str(coupling.crm_id)
         return Snapshot(coupling.id_on(there), key, version, coupling.base.on(there))
 
+        if coupling.last_error is not None:
+            return None  # what failed last may have been a change of theirs that we have not got yet
     def _partner_gone(self, item: Item) -> None:
         if item.held.status is CouplingStatus.RESERVED:
             return  # it was never created: create it now, under the id that was chosen for it
@@ -305,32 +313,13 @@ class Exchange:
             return
         async with self.ctx.uow() as tx:
             ids = [(self.ctx.new_id(), self.ctx.new_id()) for _ in new]
-            chosen = [self._reservation(i.source, *pair) for i, pair in zip(new, ids, strict=True)]
+            chosen = [
+                reserving.reservation(self.setting, self.run, item.source, *pair)
+                for item, pair in zip(new, ids, strict=True)
+            ]
             held = await tx.couplings.reserve(self.setting.company.id, chosen)
         for item, coupling in zip(new, held, strict=True):
             item.coupling = coupling
-
-    def _successor(self, source: Snapshot, old: Coupling) -> Coupling:
-        """The coupling with a new partner that takes the place of an old one.
-
-        Its ids follow from the old coupling, so they need not be saved beforehand: a second attempt chooses
-        the same, and the old coupling stands until the new partner exists.
-        """
-        return self._reservation(source, uuid5(old.id, f"coupling {old.revision}"), uuid5(old.id, "partner"))
-
-    def _reservation(self, source: Snapshot, coupling_id: UUID, other: UUID) -> Coupling:
-        mapping = self.setting.mapping
-        here = self.run.source is Side.NAV
-        return Coupling(
-            id=coupling_id,
-            mapping=mapping.name,
-            nav_table=mapping.nav_table,
-            nav_id=source.id if here else other,
-            nav_key=source.key if here else "",
-            crm_entity=mapping.crm_entity,
-            crm_id=other if here else source.id,
-            status=CouplingStatus.RESERVED,
-        )
 
     async def _act(self, todo: Sequence[Item]) -> list[Item]:
         """Writes the set. Returns the records that have to be looked at again."""
@@ -393,6 +382,22 @@ class Exchange:
         await tx.couplings.delete(company, [item.replaced.id for item in items if item.replaced is not None])
         await tx.couplings.reserve(company, [item.held for item in items])
 
+    async def _spare(self, items: Sequence[Item]) -> None:
+        """Keeps the reservations of failed records whose partner exists after all: an attempt whose answer was
+        lost may have got through, and forgetting it would make a second partner."""
+        doubtful = {item.held.id_on(self.run.destination): item for item in items if item.release}
+        if doubtful:
+            table = self.setting.mapping.table_on(self.run.destination)
+            for key in await self._destination.get(table, doubtful.keys(), ()):
+                doubtful[key].release = False
+
+    async def again(self, items: Sequence[Item]) -> list[Item]:
+        """Synchronizes the records of a set once more, as their source shows them now."""
+        table = self.setting.mapping.table_on(self.run.source)
+        ids = [item.source.id for item in items]
+        found = await self._source.get(table, ids, self.setting.fields(self.run.source))
+        return await self.synchronize(list(found.values()))
+
     def _is_logged(self, item: Item) -> bool:
         return item.action is not SynchAction.UNMODIFIED or self.options.log_unmodified
 
@@ -426,7 +431,7 @@ async def carry_out(
     for _ in range(ROUNDS):
         if not lost:
             break
-        repeated = await exchange.synchronize([item.source for item in lost])
+        repeated = await exchange.again(lost)
         async with ctx.uow() as tx:
             lost = await exchange.remember(tx, repeated, ctx.clock.now())
     return items

@@ -15,9 +15,13 @@ from app.use_cases.setting import Setting
 
 
 def coupling_after(
-    setting: Setting, run: Direction, item: Item, at: datetime, job_id: UUID | None
+    setting: Setting, run: Direction, item: Item, at: datetime, job_id: UUID | None, *, force: bool
 ) -> Coupling | None:
-    """The coupling as it is to be saved, or None when there is nothing new to say."""
+    """The coupling as it is to be saved, or None when there is nothing new to say.
+
+    A success does not clear the failure of the other direction: as long as a change of theirs is still to
+    come, the record stays among those that are tried again. `force` chose a side, which settles it.
+    """
     coupling = item.coupling
     if coupling is None or item.release or item.uncouple:
         return None
@@ -28,6 +32,9 @@ def coupling_after(
     if item.action is SynchAction.SKIPPED or item.after is None or item.action is None:
         return None
     base = rebase(setting.shape, run, item.source, item.after, item.translation, coupling.base)
+    both_ways = setting.mapping.direction is Direction.BIDIRECTIONAL
+    if coupling.last_error is not None and both_ways and not force and not base.version(run.destination):
+        return replace(coupling, base=base)
     key = item.source.key if run.source is Side.NAV else item.after.key
     return replace(coupling.agreed(base, item.action, at, job_id), nav_key=key or coupling.nav_key)
 

@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.integration.use_cases.house import House, a_house
+from tests.integration.use_cases.office import Office, an_office
 
 
 @pytest.fixture
@@ -21,3 +22,10 @@ async def connected(engine: AsyncEngine) -> AsyncIterator[House]:
     async with a_house(engine, {}) as house:
         await house.connect()
         yield house
+
+
+@pytest.fixture
+async def office(engine: AsyncEngine) -> AsyncIterator[Office]:
+    """A company that is set up."""
+    async with an_office(engine) as office:
+        yield office

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-import httpx
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
 
@@ -18,6 +17,7 @@ from app.ports import ConnectionReport, Context, CrmSide, NavSide
 from app.sandbox import DEFAULT_CLIENT, DEFAULT_SECRET, DEFAULT_TENANT, Organization, create_sandbox
 from app.use_cases.companies import create_company
 from app.use_cases.connection import enable_connection, save_connection
+from tests.crm_sandbox import QUICK, Wire
 from tests.integration.db.memory import a_memory
 
 CRM = "http://localhost:8089"
@@ -110,7 +110,7 @@ def a_connection(**changes: Any) -> dict[str, Any]:
 async def a_house(engine: AsyncEngine, company: dict[str, Any], **sandbox: Any) -> AsyncIterator[House]:
     """A house whose company and sandbox have these properties."""
     crm = create_sandbox(**sandbox)
-    connector = Connector(transport=lambda: httpx.ASGITransport(crm))
+    connector = Connector(transport=lambda: Wire(crm), patience=QUICK)
     clock = SetClock()
     ctx = Context(a_memory(engine), Sides(engine, connector), clock, uuid4)
     try:
