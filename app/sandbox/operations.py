@@ -1,5 +1,6 @@
 """From an address and a method to what is done."""
 
+from app.filters import FilterError
 from app.sandbox import (
     addresses,
     batch,
@@ -28,6 +29,13 @@ def handle(context: Context, request: ApiRequest) -> ApiResponse:
     Raises:
         DataverseError: the request is refused.
     """
+    try:
+        return _handle(context, request)
+    except FilterError as error:  # some filters show only with the first row that they make no sense
+        raise query_error(error.message) from error
+
+
+def _handle(context: Context, request: ApiRequest) -> ApiResponse:
     limit = MAXIMUM_URL_IN_BATCH if context.in_batch else MAXIMUM_URL
     if len(request.path) + len(request.query) > limit:
         raise query_error(f"The length of the URL exceeds {limit} characters.", 414)

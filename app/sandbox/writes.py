@@ -37,7 +37,7 @@ def create_nested(context: Context, table: Table, body: dict[str, Any]) -> str:
     """Create a row and what its body nests: the row behind a lookup first, those of collections after it."""
     own = dict(body)
     tables = context.organization.metadata.tables
-    children: list[tuple[Many, dict[str, Any]]] = []
+    children: list[tuple[Many, Any]] = []
     for name, value in body.items():
         single = table.singles.get(name)
         if (
@@ -58,7 +58,9 @@ def create_nested(context: Context, table: Table, body: dict[str, Any]) -> str:
     return row_id
 
 
-def _create_child(context: Context, table: Table, row_id: str, many: Many, body: dict[str, Any]) -> None:
+def _create_child(context: Context, table: Table, row_id: str, many: Many, body: Any) -> None:
+    if not isinstance(body, dict):
+        raise payload_error(f"The collection '{many.name}' takes JSON objects.")
     target = context.organization.metadata.tables[many.table]
     if many.intersect is not None:
         associate(context, table, row_id, many, target, create_nested(context, target, body))

@@ -208,6 +208,7 @@ async def test_nested_rows_are_created_together(crm: Crm) -> None:
     assert sorted(children) == ["One", "Two"]
     bad = body | {"contact_customer_accounts": [{"lastname": "x" * 51}]}
     assert (await crm.post("accounts", bad)).status_code == 400
+    assert (await crm.post("accounts", {"contact_customer_accounts": [5]})).status_code == 400
     assert len(crm.organization.rows("account")) == 1
     assert len(contacts) == 3
 
