@@ -52,14 +52,16 @@ async def matching(
     """
     field = projection.table.fields[name]
     given: dict[str, list[str]] = {}
+    texts: list[str] = []  # as they are: the database has its own idea of capitals
     for value in values:
         try:
             stored = to_stored(field, value)
         except Unfit:
             continue
         if stored is not None:
-            given.setdefault(str(stored).casefold(), []).append(value)
-    wanted = func.unnest(literal(list(given), ARRAY(Text)))
+            texts.append(str(stored))
+            given.setdefault(str(stored).lower(), []).append(value)
+    wanted = func.unnest(literal(texts, ARRAY(Text)))
     column = expression(projection.table, name)
     as_text = column if field.type in TEXTS else text_of(nav_record.c.fields, name)
     query = (
@@ -73,7 +75,7 @@ async def matching(
     found: dict[str, list[Snapshot]] = {}
     for row in await _rows(scope, projection, query):
         stored = to_stored(field, projection.values(row)[name])
-        for value in given.get(str(stored).casefold(), ()):
+        for value in given.get(str(stored).lower(), ()):
             found.setdefault(value, []).append(projection.snapshot(row))
     return found
 

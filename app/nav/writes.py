@@ -1,6 +1,6 @@
 """Writes of the synchronization: by integration id, guarded by versions, one bad row alone refused."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from uuid import UUID
 
@@ -113,17 +113,15 @@ def _outcome(table: NavTable, write: Insert | Update, draft: Draft) -> Outcome:
     if draft.error is not None:
         return Refused(write.id, draft.error)
     created = draft.stamp is not None and draft.is_new
-    return Written(write.id, _present(table, write, draft.row()), created=created)
+    emptied = draft.before.fields.keys() if draft.before else ()
+    return Written(write.id, _present(table, write, draft.row(), emptied), created=created)
 
 
-def _present(table: NavTable, write: Insert | Update, row: Row) -> Snapshot:
-    """The record as it is now: the written fields as they are stored, and all others that are not blank."""
-    names = {
-        name for name in write.values if name in table.fields and is_stored(table, name)
-    } | row.fields.keys()
-    values = {
-        name: from_stored(field, row.fields.get(name)) for name in names if (field := table.fields.get(name))
-    }
+def _present(table: NavTable, write: Insert | Update, row: Row, emptied: Iterable[str] = ()) -> Snapshot:
+    """The record as it is now: every stored field that was written, is not blank or was not."""
+    written = (name for name in write.values if name in table.fields and is_stored(table, name))
+    names = {*written, *row.fields, *emptied} & table.fields.keys()
+    values = {name: from_stored(table.fields[name], row.fields.get(name)) for name in names}
     return Snapshot(write.id, row.key, str(row.row_version), values, row.modified_at)
 
 

@@ -280,3 +280,29 @@ async def test_companies_do_not_see_each_other(nav_of: Callable[..., EmbeddedNav
         "contacts": 1,
         "contact-business-relations": 1,
     }
+
+
+async def test_a_setup_table_holds_one_record_with_a_blank_key(nav: EmbeddedNav) -> None:
+    created = await nav.create("company-information", None, {"Name": "CRONUS", "City": "London"})
+    assert created.key == ""
+    changed = await nav.change("company-information", "", {"City": "Leeds"})
+    assert (changed.values["Name"], changed.values["City"]) == ("CRONUS", "Leeds")
+    with pytest.raises(AlreadyExists):
+        await nav.create("company-information", None, {"Name": "Other"})
+
+
+async def test_keys_of_several_parts_hold_dates_numbers_and_options(nav: EmbeddedNav) -> None:
+    await nav.create("currencies", "EUR", {})
+    rate = await nav.create("currency-exchange-rates", "eur,2026-01-31", {"Exchange_Rate_Amount": 100})
+    assert rate.key == "EUR,2026-01-31"
+    await nav.create("customers", "10000", {"Name": "A"})
+    await nav.create("sales-headers", "order,SO1", {"Sell_to_Customer_No": "10000"})
+    line = await nav.create("sales-lines", "Order,SO1,10000", {"Quantity": "2.50"})
+    assert (line.key, line.values["Line_No"], line.values["Quantity"]) == (
+        "Order,SO1,10000",
+        10000,
+        Decimal("2.5"),
+    )
+    assert set(await nav.by_key("sales-lines", ["order,so1,10000", "Order,SO1,x", "SO1"])) == {
+        "order,so1,10000"
+    }

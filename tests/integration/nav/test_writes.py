@@ -162,3 +162,23 @@ async def test_what_nav_sets_itself_cannot_be_written(nav: EmbeddedNav) -> None:
         [outcome] = await nav.write("customers", [Update(old.integration_id, {name: 1})])
         assert isinstance(outcome, Refused)
         assert isinstance(outcome.error, InvalidValues)
+
+
+async def test_fields_that_a_rule_emptied_come_back_empty(nav: EmbeddedNav) -> None:
+    person = uuid4()
+    inserts: list[Write] = [Insert(person, {"Type": "Person", "Name": "Robert L. Townes"})]
+    await written(nav, "contacts", inserts)
+    [renamed] = await written(nav, "contacts", [Update(person, {"Name": "Robert Townes"})])
+    assert renamed.snapshot
+    assert renamed.snapshot.values["Middle_Name"] == ""
+
+
+async def test_records_are_matched_whatever_the_capitals(nav: EmbeddedNav) -> None:
+    names = {"Straße": "straße", "ÅSE": "Åse", "Adatum": "ADATUM", "İstanbul": "İstanbul"}
+    await written(nav, "customers", [Insert(uuid4(), {"Name": name, "Priority": 3}) for name in names])
+    found = await nav.match("customers", "Name", list(names.values()))
+    assert {asked: [one.values["Name"] for one in some] for asked, some in found.items()} == {
+        asked: [name] for name, asked in names.items()
+    }
+    assert len((await nav.match("customers", "Priority", ["3", "x"]))["3"]) == 4
+    assert await nav.match("customers", "City", [""]) == {}
