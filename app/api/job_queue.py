@@ -73,8 +73,9 @@ def _out(entry: JobQueueEntry) -> dict[str, Any]:
     return {name: getattr(entry, name) for name in EntryOut.model_fields}
 
 
-def _changes(body: EntryPatch) -> dict[str, Any]:
-    given = body.model_dump(exclude_unset=True)
+def _given(body: EntryPatch, *, unset: bool) -> dict[str, Any]:
+    """What the body says, with or without what it leaves out, times in UTC."""
+    given = body.model_dump(exclude_unset=not unset)
     start = given.get("earliest_start_at")
     return given | ({"earliest_start_at": start.astimezone(UTC)} if start is not None else {})
 
@@ -113,7 +114,7 @@ async def create_job_queue_entry(
     ctx: ContextDep, company: CompanyDep, body: EntryIn, response: Response
 ) -> dict[str, object]:
     """Adds a recurring job for a mapping."""
-    entry = await job_queue.create_entry(ctx, company, **{"kind": body.kind, **_changes(body)})
+    entry = await job_queue.create_entry(ctx, company, **_given(body, unset=True))
     response.headers["Location"] = f"{BASE}/companies/{company.name}/job-queue-entries/{entry.id}"
     response.headers["ETag"] = of_revision(entry.revision)
     return _out(entry)
@@ -136,7 +137,7 @@ async def change_job_queue_entry(
 ) -> Any:
     """Changes what the body names: when it runs next, how often, how patiently."""
     revision = preconditions.revision(of_revision(entry.revision), entry.revision)
-    saved = await job_queue.change_entry(ctx, company, entry.id, _changes(body), revision)
+    saved = await job_queue.change_entry(ctx, company, entry.id, _given(body, unset=False), revision)
     return preconditions.answer(_out(saved), of_revision(saved.revision))
 
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from app.api.dependencies import ContextDep
 from app.domain.company import Company, ConnectionSetup
 from app.domain.coupling import Coupling, CouplingStatus
-from app.domain.errors import CompanyNotFound, SideRefused, SideUnavailable
+from app.domain.errors import CompanyNotFound, Invalid, SideRefused, SideUnavailable
 from app.domain.links import CARD_PAGES, crm_url, guid_of, nav_url
 from app.ports import Context
 
@@ -107,6 +107,8 @@ async def open_nav(
         return _to(await _nav_address(ctx, company, entity.strip().lower(), id))
     except _NoWay as found:
         return _explained(found)
+    except Invalid:
+        return _explained(_incomplete("company, entity and id"))
 
 
 async def _nav_address(ctx: Context, name: str, entity: str, id: str) -> str:
@@ -162,6 +164,8 @@ async def open_crm(
         return _to(await _crm_address(ctx, company, table.strip().lower(), no))
     except _NoWay as found:
         return _explained(found)
+    except Invalid:
+        return _explained(_incomplete("company, table and no"))
 
 
 async def _crm_address(ctx: Context, name: str, table: str, no: str) -> str:

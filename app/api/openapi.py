@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from app.api.idempotency import HEADER, MAXIMUM_LENGTH
-from app.api.operation import SCHEME
+from app.api.operation import SCHEME, described
 from app.api.problems import MEDIA_TYPE, Problem
 
 DESCRIPTION = """\
@@ -84,6 +84,9 @@ def document(app: FastAPI) -> dict[str, Any]:
 def _finish(method: str, operation: dict[str, Any]) -> None:
     if method == "post" and operation.get("security"):
         operation.setdefault("parameters", []).append(deepcopy(_IDEMPOTENCY_KEY))
+    if "requestBody" in operation:
+        of_bodies = {str(status): described(status) for status in (400, 413, 415)}
+        operation["responses"] = dict(sorted((operation["responses"] | of_bodies).items()))
     if "422" in operation["responses"] and not operation.get("security"):
         del operation["responses"]["422"]  # FastAPI's guess: what is open to all takes any parameter
     for status, response in operation["responses"].items():

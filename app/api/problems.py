@@ -212,6 +212,8 @@ def of_http(request: Request, error: HTTPException) -> Response:
     status = HTTPStatus(error.status_code)
     code = status.phrase.lower().replace(" ", "-")
     headers = dict(error.headers or {})
+    if status is HTTPStatus.BAD_REQUEST:  # what FastAPI makes of bytes that are no text
+        return of_error(MalformedJson("The body cannot be read as JSON."))
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = allowed_methods(request)
         headers["Allow"] = ", ".join(allowed)

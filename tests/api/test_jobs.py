@@ -116,6 +116,8 @@ async def test_an_entry_is_made_changed_and_deleted(ready: httpx.AsyncClient) ->
     ] == "/mapping"
     assert (await ready.delete(address)).status_code == 204
     assert (await ready.get(address)).status_code == 404
+    short = (await ready.post(ENTRIES, json={"description": "Customers", "mapping": "CUSTOMER"})).json()
+    assert (short["minutes_between_runs"], short["status"], short["kind"]) == (30, "ready", "synchronize")
 
 
 async def test_the_status_counts_and_is_reset(ready: httpx.AsyncClient) -> None:

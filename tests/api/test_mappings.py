@@ -30,14 +30,13 @@ async def test_a_mapping_is_made_changed_and_deleted(ready: httpx.AsyncClient) -
 
 async def test_a_field_row_is_added_changed_and_removed(ready: httpx.AsyncClient) -> None:
     rows = f"{MAPPINGS}/CUSTOMER/fields"
-    made = await ready.post(
-        rows, json={"nav_field": "Home_Page", "crm_attribute": "websiteurl", "direction": "to_crm"}
-    )
-    if made.status_code == 422:  # it is mapped by default already
-        listed = (await ready.get(rows)).json()["items"]
-        row = next(each for each in listed if each["crm_attribute"] == "websiteurl")
-    else:
-        row = made.json()
+    listed = (await ready.get(rows)).json()["items"]
+    there = next(each for each in listed if each["crm_attribute"] == "websiteurl")
+    assert (await ready.delete(f"{rows}/{there['id']}")).status_code == 204
+    new = {"nav_field": "Home_Page", "crm_attribute": "websiteurl", "direction": "to_crm"}
+    made = await ready.post(rows, json=new)
+    assert made.status_code == 201, made.text
+    row = made.json()
     changed = await ready.patch(f"{rows}/{row['id']}", json={"status": "disabled", "validate": False})
     assert (changed.status_code, changed.json()["status"], changed.json()["validate"]) == (
         200,

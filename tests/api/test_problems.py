@@ -19,8 +19,9 @@ async def test_a_body_that_does_not_fit_names_the_fields(admin: httpx.AsyncClien
     assert {error["pointer"] for error in found["errors"]} == {"/name", "/scopes/0", "/colour"}
 
 
-async def test_a_body_that_is_no_json_is_a_bad_request(admin: httpx.AsyncClient) -> None:
-    answer = await admin.post(KEYS, content=b'{"name": ', headers={"Content-Type": "application/json"})
+@pytest.mark.parametrize("body", [b'{"name": ', b"\xff\xfe", b"\x00", b"name=x"])
+async def test_a_body_that_is_no_json_is_a_bad_request(admin: httpx.AsyncClient, body: bytes) -> None:
+    answer = await admin.post(KEYS, content=body, headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed-json")
 
 
