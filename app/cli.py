@@ -55,14 +55,13 @@ def serve(
     with_parent: WithParent = False,
 ) -> None:
     """Serve the API. The database is brought to the newest schema first."""
-    from app.serving import serve_until_told
-
     settings = _settings(host=host, port=port)
+    listening = _listen(settings.host, settings.port)
     with _plain_troubles():
         _begin(settings, with_parent)
         from app.main import create_app
+        from app.serving import serve_until_told
 
-        listening = _listen(settings.host, settings.port)
         url = _address(listening)
         serve_until_told(
             create_app(settings, worker=worker),
@@ -145,6 +144,7 @@ def crm_sandbox(
     for path in (certificate, key):
         if path is not None and not path.is_file():
             _fail(f"There is no file {path}.")
+    listening = _listen(host, port)
     with _plain_troubles():
         from app import sandbox
         from app.sandbox.server import server
@@ -155,7 +155,6 @@ def crm_sandbox(
         client = client_id or sandbox.DEFAULT_CLIENT
         secret = client_secret or sandbox.DEFAULT_SECRET
         organization = sandbox.create_sandbox(tenant_id=tenant, client_id=client, client_secret=secret)
-        listening = _listen(host, port)
         url = _address(listening, "https" if certificate else "http")
         shown = "the secret you gave" if client_secret else secret
         _say(f"The sandbox CRM answers at {url}/api/data/v9.2; it forgets everything when it ends.")
