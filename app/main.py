@@ -78,6 +78,7 @@ def create_app(settings: Settings, *, worker: bool = False) -> FastAPI:
         title="navcrm",
         summary="Dynamics NAV and Dynamics CRM in step",
         version=VERSION,
+        servers=[{"url": settings.public_url.rstrip("/")}] if settings.public_url else None,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
@@ -125,9 +126,9 @@ def door(settings: Settings, ctx: Context, ready: Readiness, http: httpx.AsyncCl
         requests=RateLimit(settings.rate_limit_per_minute),
         failures=RateLimit(FAILURES_PER_MINUTE),
     )
-    return Door(context=ctx, gate=gate, readiness=ready, public_url=settings.public_url)
+    return Door(context=ctx, gate=gate, readiness=ready)
 
 
 def openapi_document() -> dict[str, Any]:
     """The OpenAPI document, without opening anything."""
-    return create_app(Settings(_env_file=None)).openapi()
+    return create_app(Settings(_env_file=None, public_url=None)).openapi()

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import httpx
 import jwt
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from fastapi import Request
 
 from app.api.limits import RateLimit
@@ -52,7 +53,7 @@ class EntraTokens:
         self.config_url = config_url
         self.audience = audience
         self.issuer = ""
-        self.keys: dict[str, jwt.PyJWK] = {}
+        self.keys: dict[str, RSAPublicKey] = {}
         self.read_at = ctx.clock.now() - 2 * METADATA_LIFE
 
     async def caller(self, token: str) -> Caller:
@@ -81,7 +82,7 @@ class EntraTokens:
             raise Unauthenticated("The token is not accepted: it does not say whom it stands for.")
         return Caller(f"entra:{subject}", scopes or frozenset())
 
-    async def _key(self, key_id: str) -> jwt.PyJWK:
+    async def _key(self, key_id: str) -> RSAPublicKey:
         age = self.ctx.clock.now() - self.read_at
         if age > METADATA_LIFE or (key_id not in self.keys and age > REFRESH_PAUSE):
             await self._read()
@@ -97,7 +98,9 @@ class EntraTokens:
         except (httpx.HTTPError, KeyError, ValueError, jwt.PyJWTError) as error:
             raise IdentityProviderUnavailable("The OpenID configuration cannot be read.") from error
         self.issuer = config["issuer"]
-        self.keys = {key.key_id: key for key in keys if key.key_id}
+        self.keys = {
+            each.key_id: each.key for each in keys if each.key_id and isinstance(each.key, RSAPublicKey)
+        }
         self.read_at = self.ctx.clock.now()
 
 

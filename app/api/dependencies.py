@@ -24,7 +24,6 @@ class Door:
     context: Context
     gate: Gate
     readiness: Readiness
-    public_url: str | None
 
 
 def door_of(request: Request) -> Door:

@@ -61,6 +61,7 @@ def document(app: FastAPI) -> dict[str, Any]:
         description=DESCRIPTION,
         routes=app.routes,
         tags=TAGS,
+        servers=app.servers,
         license_info={"name": "MIT", "identifier": "MIT"},
     )
     components = found.setdefault("components", {})

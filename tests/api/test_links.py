@@ -55,7 +55,7 @@ async def test_a_record_in_nav_leads_to_its_record_in_crm(
     assert parse_qs(urlsplit(answer.headers["Location"]).query)["id"] == [account]
 
 
-NOWHERE = (
+NOWHERE: tuple[tuple[str, dict[str, str], int], ...] = (
     ("nav", {}, 400),
     ("nav", {"company": "cronus", "entity": "account", "id": "10000"}, 400),
     ("nav", {"company": "cronus", "entity": "javascript:alert(1)", "id": UNKNOWN}, 400),

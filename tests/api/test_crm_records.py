@@ -1,0 +1,83 @@
+"""CRM records through the door."""
+
+import httpx
+import pytest
+
+from tests.api.conftest import COMPANY, CONNECTION
+
+pytestmark = pytest.mark.anyio
+ACCOUNTS = f"{COMPANY}/crm/accounts"
+
+
+async def some_accounts(ready: httpx.AsyncClient, *names: str) -> list[str]:
+    """Customers of these names, each with its account; the ids of the accounts."""
+    found = []
+    for name in names:
+        made = await ready.post(f"{COMPANY}/nav/customers", json={"fields": {"Name": name}})
+        coupled = await ready.post(f"{COMPANY}/nav/customers/{made.json()['no']}/create-in-crm")
+        assert coupled.status_code == 201, coupled.text
+        found.append(coupled.json()["coupling"]["crm_id"])
+    return found
+
+
+async def test_all_rows_come_in_pages_with_their_partners(ready: httpx.AsyncClient) -> None:
+    ids = await some_accounts(ready, "Adatum", "Trey Research", "Fabrikam")
+    customers = (await ready.get(f"{COMPANY}/nav/customers")).json()["items"]
+    await ready.delete(f"{COMPANY}/nav/customers/{customers[0]['no']}/coupling")
+
+    async def listed(**query: str | int) -> list[dict[str, object]]:
+        rows: list[dict[str, object]] = []
+        cursor: dict[str, str] = {}
+        for _ in range(5):
+            page = await ready.get(ACCOUNTS, params={**query, **cursor})
+            assert page.status_code == 200, page.text
+            rows += page.json()["items"]
+            if page.json()["next_cursor"] is None:
+                break
+            cursor = {"cursor": page.json()["next_cursor"]}
+        return rows
+
+    everything = await listed(limit=2)
+    assert {row["id"] for row in everything} == set(ids)
+    coupled, uncoupled = await listed(coupled="true"), await listed(coupled="false")
+    assert [row["name"] for row in uncoupled] == [customers[0]["fields"]["Name"]]
+    assert {row["nav_no"] for row in coupled} == {each["no"] for each in customers[1:]}
+    assert [row["name"] for row in await listed(filter="startswith(name,'Trey')")] == ["Trey Research"]
+
+
+async def test_a_record_is_created_in_nav_from_one_in_crm(ready: httpx.AsyncClient) -> None:
+    (account,) = await some_accounts(ready, "Adatum")
+    address = f"{ACCOUNTS}/{account}/create-in-nav"
+    taken = await ready.post(address)
+    assert (taken.status_code, taken.json()["code"]) == (409, "already-coupled")
+    preview = await ready.post(address, json={"replace_existing": True, "preview": True})
+    assert (preview.status_code, preview.json()["record"]) == (200, None)
+    assert len((await ready.get(f"{COMPANY}/nav/customers")).json()["items"]) == 1
+    made = await ready.post(address, json={"replace_existing": True})
+    assert made.status_code == 201, made.text
+    record = made.json()["record"]
+    assert (record["fields"]["Name"], record["coupling"]["crm_id"]) == ("Adatum", account)
+    assert made.json()["nav_url"].startswith("https://nav.cronus.example:8080/")
+    several = await ready.post(f"{ACCOUNTS}/create-in-nav", json={"ids": [account]})
+    assert several.json()["outcomes"][0]["error"]["code"] == "already-coupled"
+
+
+async def test_an_entity_tells_its_attributes(connected: httpx.AsyncClient) -> None:
+    account = (await connected.get(f"{COMPANY}/crm-entities/accounts")).json()
+    fields = {field["name"]: field for field in account["fields"]}
+    assert (account["name"], fields["name"]["type"], fields["ownerid"]["type"]) == (
+        "account",
+        "text",
+        "lookup",
+    )
+    answer = await connected.get(f"{COMPANY}/crm-entities/sheep")
+    assert (answer.status_code, answer.json()["code"]) == (404, "table-not-found")
+
+
+async def test_what_cannot_be_read_says_why(ready: httpx.AsyncClient) -> None:
+    missing = "0199aaaa-0000-7000-8000-000000000000"
+    answer = await ready.get(f"{ACCOUNTS}/{missing}")
+    assert (answer.status_code, answer.json()["code"]) == (404, "crm-record-not-found")
+    await ready.patch(CONNECTION, json={"is_enabled": False})
+    answer = await ready.get(ACCOUNTS)
+    assert (answer.status_code, answer.json()["code"]) == (409, "connection-disabled")
