@@ -142,9 +142,18 @@ def _amount(record: FromClause, name: str) -> Expression:
     return cast(text_of(record.c.fields, name), Numeric)
 
 
+def figures_of(record: FromClause) -> Expression:
+    """All figures of a record as one JSON document, NULL if there are none."""
+    return _of_figures(record, nav_figures.c.figures)
+
+
 def _figure(field: FieldDefinition, record: FromClause) -> Expression:
-    stored = (
-        select(text_of(nav_figures.c.figures, field.name))
+    return typed(field, _of_figures(record, text_of(nav_figures.c.figures, field.name)))
+
+
+def _of_figures(record: FromClause, wanted: Expression) -> Expression:
+    return (
+        select(wanted)
         .where(
             nav_figures.c.company_id == record.c.company_id,
             nav_figures.c.nav_table == record.c.nav_table,
@@ -152,7 +161,6 @@ def _figure(field: FieldDefinition, record: FromClause) -> Expression:
         )
         .scalar_subquery()
     )
-    return typed(field, stored)
 
 
 def _stamp(field: FieldDefinition, record: FromClause) -> Expression:

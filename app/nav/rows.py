@@ -12,7 +12,7 @@ from sqlalchemy import Select, select
 from app.domain.errors import FieldProblem, InvalidValues
 from app.domain.records import FieldDefinition, Snapshot, Value
 from app.nav.definitions import NavTable
-from app.nav.expressions import expression, is_stored
+from app.nav.expressions import expression, figures_of, is_stored
 from app.nav.tables import nav_record
 from app.nav.values import StoredValues, blank, from_stored
 from app.ports import NavRecord
@@ -40,12 +40,15 @@ class Projection:
             _require_known(table, names)
         wanted = table.fields if names is None else {name: table.fields[name] for name in names}
         self.table = table
-        self.computed = tuple(name for name in wanted if not is_stored(table, name))
+        self.figures = tuple(name for name in wanted if name in table.figures)
+        self.computed = tuple(
+            name for name in wanted if not is_stored(table, name) and name not in table.figures
+        )
         self._plain: list[tuple[str, Value]] = []
         self._converted: list[FieldDefinition] = []
         for name in wanted:
             definition = table.fields[name]
-            if name in self.computed:
+            if name in self.computed or name in self.figures:
                 continue
             if isinstance(blank(definition), str | bool) or definition.type == "integer":
                 self._plain.append((name, blank(definition)))
@@ -53,9 +56,10 @@ class Projection:
                 self._converted.append(definition)
 
     def columns(self) -> list[Any]:
-        """What to select; the computed fields follow the fixed ones."""
+        """What to select; the computed fields follow the fixed ones, all figures together as one document."""
         fixed = [nav_record.c[name] for name in FIXED]
-        return fixed + [expression(self.table, name).label(f"computed_{name}") for name in self.computed]
+        computed = [expression(self.table, name).label(f"computed_{name}") for name in self.computed]
+        return [*fixed, *computed, *([figures_of(nav_record).label("figures")] if self.figures else [])]
 
     def select(self, company_id: int) -> Select[Any]:
         """The records of the table in one company."""
@@ -65,7 +69,10 @@ class Projection:
 
     def row(self, found: Sequence[Any]) -> Row:
         """A selected row."""
-        computed = dict(zip(self.computed, found[len(FIXED) :], strict=True))
+        computed: dict[str, Value] = dict(zip(self.computed, found[len(FIXED) :], strict=False))
+        if self.figures:
+            sums = found[-1] or {}
+            computed |= {name: from_stored(self.table.fields[name], sums.get(name)) for name in self.figures}
         return Row(found[0], found[1], found[2], found[3], found[4], computed)
 
     def values(self, row: Row) -> dict[str, Value]:
