@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import assert_never
 from uuid import UUID
 
-from app.domain.coupling import Coupling, Failure, Outcome, SynchAction
+from app.domain.coupling import Base, Coupling, Failure, Outcome, SynchAction
 from app.domain.errors import DeletionConflict, IntegrationError, TooManyDeletions
 from app.domain.mapping import DeletionConflictResolution, Direction
+from app.domain.plan import covers
 from app.domain.records import Side
 from app.ports import Context, Delete, Refused, Transaction
 from app.use_cases.engine import Exchange
@@ -48,7 +49,7 @@ async def follow(
 
     Raises TooManyDeletions before anything is done, unless `allow_many`.
     """
-    couplings = await _couplings(ctx, setting, run, ids)
+    couplings = await _really_gone(setting, run, await _couplings(ctx, setting, run, ids))
     if not couplings:
         return Aftermath()
     if not allow_many:
@@ -102,6 +103,17 @@ async def _couplings(ctx: Context, setting: Setting, run: Direction, ids: Collec
         return [c for c in (await by_source(company, table, ids)).values() if not c.skipped]
 
 
+async def _really_gone(setting: Setting, run: Direction, couplings: Sequence[Coupling]) -> Sequence[Coupling]:
+    """Without those whose record is there: one that was restored under its id is reported as deleted all
+    the same, and must not be followed into a second copy."""
+    if not couplings:
+        return couplings
+    here = run.source
+    ids = [c.id_on(here) for c in couplings]
+    alive = await setting.side(here).get(setting.mapping.table_on(here), ids, ())
+    return [c for c in couplings if c.id_on(here) not in alive]
+
+
 async def _brake(ctx: Context, setting: Setting, deletions: int) -> None:
     if deletions < BRAKE_MINIMUM:
         return
@@ -131,10 +143,20 @@ def conflict(setting: Setting, run: Direction, coupling: Coupling) -> DeletionCo
 async def _propagate(setting: Setting, run: Direction, couplings: Sequence[Coupling]) -> Aftermath:
     """Deletes the partners, guarded by the version both agreed on: a newer edit over there is not lost."""
     there = run.destination
-    writes = [Delete(c.id_on(there), c.base.version(there) if c.base else None) for c in couplings]
-    answers = await setting.side(there).write(setting.mapping.table_on(there), writes)
+    store, table = setting.side(there), setting.mapping.table_on(there)
     aftermath = Aftermath()
-    for coupling, answer in zip(couplings, answers, strict=True):
+    unsure = [c.id_on(there) for c in couplings if c.base is None or c.base.version(there) is None]
+    shown = await store.get(table, unsure, setting.fields(there)) if unsure else {}
+    doomed: list[tuple[Coupling, Delete]] = []
+    for coupling in couplings:
+        base, partner = coupling.base or Base(), shown.get(coupling.id_on(there))
+        if partner is not None and not covers(setting.shape, there, base.on(there), partner.values):
+            aftermath.failed.append((coupling, conflict(setting, run, coupling)))
+        else:
+            version = partner.version if partner is not None else base.version(there)
+            doomed.append((coupling, Delete(coupling.id_on(there), version)))
+    answers = await store.write(table, [delete for _, delete in doomed]) if doomed else []
+    for (coupling, _), answer in zip(doomed, answers, strict=True):
         if isinstance(answer, Refused):
             aftermath.failed.append((coupling, answer.error))
         else:

@@ -4,7 +4,8 @@ A run reads the changes of the source side page by page, takes each page through
 in one transaction together with the counts and the watermark: what is before a watermark is recorded.
 """
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
@@ -65,9 +66,34 @@ class Run:
         tally = Tally(None if full else self._job.counts.get(run.value))
         if not full:
             await self._retry_failed(exchange, tally)
-        async for page in self._pages(run, None if full else since):
-            self._report.go_on()
-            await self._page(exchange, tally, page, started)
+        if full or since is None:
+            await self._everything(exchange, tally, started)
+            return
+        try:
+            async for page in self._changes(run, since):
+                await self._page(exchange, tally, page, started)
+        except WatermarkExpired:
+            await self._everything(exchange, tally, started)
+
+    async def _everything(self, exchange: Exchange, tally: Tally, started: datetime) -> None:
+        """Reads the source from the beginning. Which coupled records are no longer there shows only at the end,
+        so the watermark moves only then."""
+        seen: set[UUID] = set()
+        reached: str | None = None
+        async for page in self._changes(exchange.run, None):
+            seen.update(record.id for record in page.records)
+            reached = page.watermark or reached
+            await self._page(exchange, tally, replace(page, watermark=None), started)
+        unseen = await self._unseen(exchange.run.source, seen)
+        await self._page(exchange, tally, Page((), unseen, reached), started)
+
+    async def _unseen(self, side: Side, seen: Collection[UUID]) -> list[UUID]:
+        """The coupled records of the mapping that a read from the beginning did not show."""
+        unseen: list[UUID] = []
+        async for couplings in self._couplings():
+            coupled = (c for c in couplings if c.status is CouplingStatus.COUPLED)
+            unseen += [c.id_on(side) for c in coupled if c.id_on(side) not in seen]
+        return unseen
 
     def _options(self) -> Options:
         asked = self._job.request.get("create_uncoupled")
@@ -79,19 +105,14 @@ class Run:
             stored = await tx.mappings.get(self._setting.company.id, self._setting.mapping.name)
         return stored.nav_watermark if run.source is Side.NAV else stored.crm_watermark
 
-    async def _pages(self, run: Direction, since: str | None) -> AsyncIterator[Page]:
-        """The changes of the source side; read from the beginning when it no longer knows the watermark."""
+    def _changes(self, run: Direction, since: str | None) -> AsyncIterator[Page]:
+        """The changes of the source side, or everything. Raises WatermarkExpired."""
         side = run.source
-        store, table = self._setting.side(side), self._setting.mapping.table_on(side)
-        fields = self._setting.fields(side)
-        try:
-            async for page in store.changes(table, fields, since):
-                yield page
-        except WatermarkExpired:
-            async for page in store.changes(table, fields, None):
-                yield page
+        table, fields = self._setting.mapping.table_on(side), self._setting.fields(side)
+        return self._setting.side(side).changes(table, fields, since)
 
     async def _page(self, exchange: Exchange, tally: Tally, page: Page, started: datetime) -> None:
+        self._report.go_on()
         for chunk in _chunks(page.records):
             await self._take(exchange, tally, chunk)
         aftermath = deleted.Aftermath()
