@@ -45,7 +45,7 @@ class Projection:
             name for name in wanted if not is_stored(table, name) and name not in table.figures
         )
         self._plain: list[tuple[str, Value]] = []
-        self._converted: list[FieldDefinition] = []
+        self._converted: list[tuple[FieldDefinition, Value]] = []
         for name in wanted:
             definition = table.fields[name]
             if name in self.computed or name in self.figures:
@@ -53,7 +53,7 @@ class Projection:
             if isinstance(blank(definition), str | bool) or definition.type == "integer":
                 self._plain.append((name, blank(definition)))
             else:
-                self._converted.append(definition)
+                self._converted.append((definition, blank(definition)))
 
     def columns(self) -> list[Any]:
         """What to select; the computed fields follow the fixed ones, all figures together as one document."""
@@ -79,8 +79,9 @@ class Projection:
         """The values of the asked-for fields."""
         fields = row.fields
         values: dict[str, Value] = {name: fields.get(name, empty) for name, empty in self._plain}
-        for definition in self._converted:
-            values[definition.name] = from_stored(definition, fields.get(definition.name))
+        for definition, empty in self._converted:
+            stored = fields.get(definition.name)
+            values[definition.name] = empty if stored is None else from_stored(definition, stored)
         values.update(row.computed)
         return values
 
