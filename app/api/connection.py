@@ -20,6 +20,7 @@ from app.api.connection_models import (
 )
 from app.api.dependencies import BASE, CompanyDep, ContextDep
 from app.api.etags import Preconditions, PreconditionsDep, of_revision
+from app.api.models import Input
 from app.api.operation import CRM, api_router, operation
 from app.domain.access import Scope
 from app.domain.company import Company, ConnectionSetup
@@ -28,6 +29,12 @@ from app.ports import Context
 from app.use_cases import companies, connection, default_setup, integration_ids
 
 router = api_router(f"{BASE}/companies/{{company}}/crm-connection", "CRM connection")
+
+
+class GenerateIdsIn(Input):
+    """Whether ids are made or only counted."""
+
+    preview: bool = Field(default=False, description="Say how many would be made, and make none.")
 
 
 class GeneratedIdsOut(BaseModel):
@@ -199,7 +206,10 @@ async def use_default_synchronization_setup(
     response_model=GeneratedIdsOut,
     **operation(Scope.ADMIN, 404, 503),
 )
-async def generate_integration_ids(ctx: ContextDep, company: CompanyDep) -> dict[str, object]:
+async def generate_integration_ids(
+    ctx: ContextDep, company: CompanyDep, body: GenerateIdsIn | None = None
+) -> dict[str, object]:
     """Gives every record of the mapped tables that has none an integration id. Existing ids never change."""
-    found = await integration_ids.generate_integration_ids(ctx, company)
+    preview = body is not None and body.preview
+    found = await integration_ids.generate_integration_ids(ctx, company, preview=preview)
     return {"generated": dict(found.generated), "total": found.total}

@@ -29,14 +29,14 @@ def mapped_tables(generation: Generation, mappings: Iterable[TableMapping]) -> s
     }
 
 
-async def generate_integration_ids(ctx: Context, company: Company) -> GeneratedIds:
+async def generate_integration_ids(ctx: Context, company: Company, *, preview: bool = False) -> GeneratedIds:
     """Gives every record of the mapped tables that has none an integration id. Existing ids never
-    change, and the connection need not be enabled."""
+    change, and the connection need not be enabled. A preview counts the records and changes nothing."""
     async with ctx.uow() as tx:
         mappings = [stored.mapping for stored in await tx.mappings.all(company.id)]
     nav = ctx.sides.nav(company)
     tables = await tracked(nav, mapped_tables(company.defaults_generation, mappings))
-    return GeneratedIds(await nav.generate_ids(tables))
+    return GeneratedIds(await (nav.without_ids(tables) if preview else nav.generate_ids(tables)))
 
 
 async def tracked(nav: NavSide, tables: Iterable[str]) -> list[str]:

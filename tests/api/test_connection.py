@@ -100,6 +100,8 @@ async def test_integration_ids_are_made_once(connected: httpx.AsyncClient) -> No
     await connected.patch(CONNECTION, json={"is_enabled": False})
     for no in ("10000", "20000"):
         await connected.post(f"{COMPANY}/nav/customers", json={"no": no, "fields": {"Name": "Adatum"}})
+    preview = (await connected.post(f"{CONNECTION}/generate-integration-ids", json={"preview": True})).json()
     first = (await connected.post(f"{CONNECTION}/generate-integration-ids")).json()
+    assert preview == first
     assert first["generated"]["customers"] == 2
     assert (await connected.post(f"{CONNECTION}/generate-integration-ids")).json()["total"] == 0
