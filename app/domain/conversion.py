@@ -336,6 +336,12 @@ def _refuse(value: Value, target: FieldDefinition, why: str | None = None) -> No
 
 # --- text rules ------------------------------------------------------------------------------------
 
+
+def unit_group_name(code: str) -> str:
+    """What NAV calls the CRM unit group of a unit of measure (nav-behaviour 10.5)."""
+    return f"NAV {code}" if code else ""
+
+
 TRANSFORMATIONS: Final[Mapping[str, Callable[[str], str]]] = {
     "uppercase": str.upper,
     "lowercase": str.lower,
@@ -344,8 +350,7 @@ TRANSFORMATIONS: Final[Mapping[str, Callable[[str], str]]] = {
     "remove_spaces": lambda text: re.sub(r"\s+", "", text),
     "alphanumeric": lambda text: re.sub(r"[\W_]+", "", text),
     "digits": lambda text: re.sub(r"\D+", "", text),
-    # NAV calls the CRM unit group of a unit of measure so (nav-behaviour 10.5).
-    "unit_group_name": lambda text: f"NAV {text}" if text else "",
+    "unit_group_name": unit_group_name,
 }
 """The rules a field row may name; each changes the source text before it is transferred."""
 

@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import Any, Final
 from uuid import UUID
 
+from app.domain.cell import BASE_UNIT, EXCHANGE_RATE, LOCAL_CURRENCY
 from app.domain.company import Generation
 from app.domain.job import EntryStatus, JobQueueEntry
 from app.domain.mapping import (
@@ -173,6 +174,14 @@ def _constant(crm_attribute: str, value: str) -> FieldMapping:
     return FieldMapping(None, crm_attribute, Direction.TO_CRM, constant_value=value)
 
 
+_PRODUCT: Final = (
+    FieldMapping("Base_Unit_of_Measure", "defaultuomscheduleid", Direction.TO_CRM),
+    FieldMapping("Base_Unit_of_Measure", "defaultuomid", Direction.TO_CRM, rule=BASE_UNIT),
+    FieldMapping(None, "transactioncurrencyid", Direction.TO_CRM, rule=LOCAL_CURRENCY),
+    FieldMapping(None, "quantitydecimal", Direction.TO_CRM, constant_value="2", rule="on_insert"),
+    FieldMapping("Blocked", "statecode", Direction.BIDIRECTIONAL, rule="product_state"),
+)
+
 _IMPLIED: Final[Mapping[tuple[str, str], tuple[FieldMapping, ...]]] = {
     ("customers", "account"): (
         _OWNER,
@@ -184,11 +193,14 @@ _IMPLIED: Final[Mapping[tuple[str, str], tuple[FieldMapping, ...]]] = {
             "IntegrationCustomerNo", "parentcustomerid", Direction.BIDIRECTIONAL, rule="parent_account"
         ),
     ),
-    ("items", "product"): (_constant("producttypecode", _SALES_INVENTORY),),
-    ("resources", "product"): (
-        _constant("producttypecode", _SERVICES),
-        FieldMapping("Base_Unit_of_Measure", "defaultuomscheduleid", Direction.TO_CRM),
+    ("currencies", "transactioncurrency"): (
+        FieldMapping("Currency_Factor", "exchangerate", Direction.TO_CRM, rule=EXCHANGE_RATE),
+        FieldMapping(
+            "Amount_Decimal_Places", "currencyprecision", Direction.TO_CRM, rule="currency_precision"
+        ),
     ),
+    ("items", "product"): (_constant("producttypecode", _SALES_INVENTORY), *_PRODUCT),
+    ("resources", "product"): (_constant("producttypecode", _SERVICES), *_PRODUCT),
     ("units-of-measure", "uomschedule"): (
         FieldMapping("Code", "name", Direction.TO_CRM, transformation="unit_group_name"),
     ),

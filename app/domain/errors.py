@@ -183,6 +183,30 @@ class LookupNotCoupled(NotEligible):
     code = "lookup-not-coupled"
 
 
+class CurrencyWithoutIso(NotEligible):
+    """The currency has no ISO code, by which CRM would know it."""
+
+    code = "currency-without-iso"
+
+
+class ExchangeRateMissing(NotEligible):
+    """The currency has no exchange rate."""
+
+    code = "exchange-rate-missing"
+
+
+class BaseUnitMissing(NotEligible):
+    """The record has no base unit of measure."""
+
+    code = "base-unit-missing"
+
+
+class UnitGroupInvalid(NotEligible):
+    """The unit group in CRM does not hold just the one unit that NAV expects."""
+
+    code = "unit-group-invalid"
+
+
 class Filtered(NotEligible):
     """The record lies outside the filter of the mapping."""
 

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.domain import conversion
+from app.domain.cell import Shape
 from app.domain.coupling import Base
 from app.domain.errors import IntegrationError
 from app.domain.mapping import Direction, FieldMapping, UpdateConflictResolution
 from app.domain.records import Side, Snapshot, Value, Values
-from app.domain.transfer import Shape, Translation
+from app.domain.transfer import Translation
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,69 +4,21 @@ Source of the rules: nav-behaviour 7 and 8. Everything a translation needs to kn
 in as `Lookups`, resolved beforehand in sets; `needs` says what to resolve.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Final
 from uuid import UUID
 
 from app.domain import conversion
-from app.domain.errors import (
-    ContactWithoutAccount,
-    ContactWithoutCompany,
-    IntegrationError,
-    InvalidMapping,
-    LookupNotCoupled,
-    SalespersonNotCoupled,
-)
-from app.domain.mapping import Direction, FieldMapping, TableMapping
-from app.domain.records import FieldDefinition, FieldType, Reference, Side, TableDefinition, Value, Values
+from app.domain.cell import CURRENCIES, KEEP, LOCAL_CURRENCY, Cell, Keep, Lookups, Shape, uncoupled
+from app.domain.coded import RULES
+from app.domain.errors import IntegrationError, InvalidMapping, LookupNotCoupled
+from app.domain.mapping import Direction
+from app.domain.records import FieldType, Reference, Side, Value, Values
 
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """A mapping together with what both sides say about its table and entity."""
-
-    mapping: TableMapping
-    nav: TableDefinition
-    crm: TableDefinition
-
-    def definition(self, side: Side) -> TableDefinition:
-        """The definition of that side's table."""
-        return self.nav if side is Side.NAV else self.crm
-
-    def field(self, row: FieldMapping, side: Side) -> FieldDefinition | None:
-        """What that side says about the row's field. Raises InvalidMapping when it is gone."""
-        name = row.name_on(side)
-        if name is None:
-            return None
-        try:
-            return self.definition(side).fields[name]
-        except KeyError:
-            raise InvalidMapping(
-                f"Mapping {self.mapping.name} names {name}, which {self.definition(side).label} does not have.",
-                fix=f"Change or disable that row: PATCH …/integration-table-mappings/{self.mapping.name}/fields.",
-            ) from None
-
-    def required(self, row: FieldMapping, side: Side) -> FieldDefinition:
-        """The same, for a row that needs a field on that side. Raises InvalidMapping."""
-        definition = self.field(row, side)
-        if definition is None:
-            raise InvalidMapping(
-                f"A row of mapping {self.mapping.name} needs a field on the {side.value} side.",
-                fix=f"PATCH …/integration-table-mappings/{self.mapping.name}/fields/{{id}} names it.",
-            )
-        return definition
-
-
-@dataclass(frozen=True, slots=True)
-class Lookups:
-    """What the records of a page refer to, resolved through the couplings."""
-
-    crm_ids: Mapping[tuple[str, str], UUID] = field(default_factory=dict)  # (NAV table, key) -> CRM id
-    nav_keys: Mapping[tuple[str, UUID], str] = field(default_factory=dict)  # (NAV table, CRM id) -> key
-    options: Mapping[tuple[str, str], Mapping[str, int]] = field(default_factory=dict)
-    entities: Mapping[str, str] = field(default_factory=dict)  # NAV table -> CRM entity it is mapped to
-    local_currency: str = ""
+NEVER_NEGATIVE: Final = frozenset({("product", "price"), ("product", "quantityonhand")})
+"""Attributes that NAV sends as zero where its own figure is below zero (nav-behaviour 10.6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +28,6 @@ class Need:
     nav_table: str
     key: str | None = None
     crm_id: UUID | None = None
-
-
-class _Keep:
-    """The destination keeps its value."""
-
-    def __repr__(self) -> str:
-        return "KEEP"
-
-
-KEEP: Final = _Keep()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +44,11 @@ class Translation:
     error: IntegrationError | None = None
 
 
-CURRENCIES: Final = "currencies"
-
-
 def needs(shape: Shape, run: Direction, source: Values) -> Iterator[Need]:
     """The references that one record's translation will ask for."""
     for row in shape.mapping.rows(run):
+        if row.rule == LOCAL_CURRENCY:
+            yield Need(CURRENCIES, key="")
         nav, crm = shape.field(row, Side.NAV), shape.field(row, Side.CRM)
         if nav is None or crm is None or crm.type is not FieldType.LOOKUP or not nav.relation:
             continue
@@ -134,53 +75,19 @@ def translate(
         if name is None:
             continue
         try:
-            value = _value(_Cell(shape, row, run, source, found, lookups, notes))
+            value = _value(Cell(shape, row, run, source, found, lookups, notes))
         except IntegrationError as error:
             return Translation({}, error=error)
-        if isinstance(value, _Keep):
+        if isinstance(value, Keep):
             kept.add(name)
         else:
             wanted[name] = value
     return Translation(wanted, frozenset(kept), tuple(notes))
 
 
-@dataclass(frozen=True, slots=True)
-class _Cell:
-    """One row of one record on its way."""
-
-    shape: Shape
-    row: FieldMapping
-    run: Direction
-    source: Values
-    found: Values | None
-    lookups: Lookups
-    notes: list[str]
-
-    @property
-    def nav(self) -> FieldDefinition:
-        return self.shape.required(self.row, Side.NAV)
-
-    @property
-    def crm(self) -> FieldDefinition:
-        return self.shape.required(self.row, Side.CRM)
-
-    @property
-    def origin(self) -> FieldDefinition | None:
-        return self.shape.field(self.row, self.run.source)
-
-    @property
-    def target(self) -> FieldDefinition:
-        return self.shape.required(self.row, self.run.destination)
-
-    def missing(self, kind: type[IntegrationError], detail: str, fix: str) -> Value | _Keep:
-        """What an unresolved lookup becomes: blank where the row says so, else an error."""
-        if self.row.clear_value_on_failed_synch:
-            self.notes.append(f"{self.target.name} was cleared: {detail}")
-            return _blank(self.target)
-        raise kind(detail, fix=fix)
-
-
-def _value(cell: _Cell) -> Value | _Keep:
+def _value(cell: Cell) -> Value | Keep:
+    if cell.found is not None and not cell.target.updatable:
+        return KEEP  # it can be given to a new record only
     if cell.target.type is FieldType.ENTITY_NAME:
         return KEEP  # the type half of a polymorphic lookup travels with the lookup itself
     if cell.row.rule is not None:
@@ -193,7 +100,7 @@ def _value(cell: _Cell) -> Value | _Keep:
     return value
 
 
-def _plain(cell: _Cell) -> Value | _Keep:
+def _plain(cell: Cell) -> Value | Keep:
     nav, crm = cell.nav, cell.crm
     if crm.type is FieldType.LOOKUP:
         return _lookup(cell)
@@ -203,11 +110,14 @@ def _plain(cell: _Cell) -> Value | _Keep:
         cell.source.get(cell.shape.required(cell.row, cell.run.source).name), cell.row.transformation
     )
     if cell.run is Direction.TO_CRM:
-        return conversion.to_crm(value, nav, crm)
+        sent = conversion.to_crm(value, nav, crm)
+        if (cell.shape.crm.name, crm.name) in NEVER_NEGATIVE and isinstance(sent, Decimal):
+            return max(sent, Decimal(0))
+        return sent
     return conversion.to_nav(value, crm, nav)
 
 
-def _lookup(cell: _Cell) -> Value | _Keep:
+def _lookup(cell: Cell) -> Value | Keep:
     nav, crm = cell.nav, cell.crm
     if not nav.relation:
         raise InvalidMapping(
@@ -225,7 +135,7 @@ def _lookup(cell: _Cell) -> Value | _Keep:
     return _nav_key(cell, table)
 
 
-def _reference(cell: _Cell, table: str) -> Value | _Keep:
+def _reference(cell: Cell, table: str) -> Value | Keep:
     key = str(cell.source.get(cell.nav.name) or "")
     if not key and table != CURRENCIES:  # a blank currency stands for the local one
         return None
@@ -234,13 +144,13 @@ def _reference(cell: _Cell, table: str) -> Value | _Keep:
         shown = key or cell.lookups.local_currency
         return cell.missing(
             LookupNotCoupled,
-            f"{cell.nav.label} {shown} must be coupled to a CRM {cell.lookups.entities[table]} first.",
+            uncoupled(cell, table, shown),
             f"PUT …/nav/{table}/{shown}/coupling couples it.",
         )
     return Reference(crm_id, cell.lookups.entities[table])
 
 
-def _nav_key(cell: _Cell, table: str) -> Value | _Keep:
+def _nav_key(cell: Cell, table: str) -> Value | Keep:
     value = cell.source.get(cell.crm.name)
     if not isinstance(value, Reference):
         return ""
@@ -254,7 +164,7 @@ def _nav_key(cell: _Cell, table: str) -> Value | _Keep:
     return key
 
 
-def _option(cell: _Cell) -> Value | _Keep:
+def _option(cell: Cell) -> Value | Keep:
     """NAV codes that stand for options of CRM. A code without an option leaves the attribute as it is,
     and says so (seed-checklist E-35)."""
     nav, crm = cell.nav, cell.crm
@@ -273,77 +183,3 @@ def _option(cell: _Cell) -> Value | _Keep:
     if number is None:
         return ""
     return next((key for key, value in values.items() if value == number), KEEP)
-
-
-def _blank(definition: FieldDefinition) -> Value:
-    return "" if definition.type in (FieldType.CODE, FieldType.TEXT, FieldType.OPTION) else None
-
-
-# --- what NAV keeps in code instead of in a row ----------------------------------------------------
-
-
-def _owner(cell: _Cell) -> Value | _Keep:
-    """Owner and salesperson (nav-behaviour 8.3): a blank side leaves the other alone; towards CRM the
-    salesperson must be coupled; towards NAV an owner that stands for no salesperson changes nothing."""
-    if cell.run is Direction.FROM_CRM:
-        owner = cell.source.get(cell.crm.name)
-        if not isinstance(owner, Reference):
-            return KEEP
-        return cell.lookups.nav_keys.get(("salespeople", owner.id), KEEP)
-    code = str(cell.source.get(cell.nav.name) or "")
-    if not code:
-        return KEEP
-    user = cell.lookups.crm_ids.get(("salespeople", code))
-    if user is None:
-        raise SalespersonNotCoupled(
-            f"Salesperson {code} must be coupled to a CRM user first.",
-            fix=f"PUT …/nav/salespeople/{code}/coupling couples the salesperson.",
-        )
-    return Reference(user, "systemuser")
-
-
-def _parent_account(cell: _Cell) -> Value | _Keep:
-    """The company of a contact and its parent account (nav-behaviour 10.3)."""
-    if cell.run is Direction.FROM_CRM:
-        parent = cell.source.get(cell.crm.name)
-        if not isinstance(parent, Reference):
-            raise ContactWithoutAccount(
-                "The CRM contact belongs to no account, so there is no company for it in NAV.",
-                fix="Set the contact's company in CRM to an account that is coupled to a customer.",
-            )
-        customer = cell.lookups.nav_keys.get(("customers", parent.id))
-        if customer is None:
-            raise ContactWithoutAccount(
-                f"The account {parent.id} of the CRM contact is not coupled to a customer.",
-                fix=f"PUT …/nav/customers/{{no}}/coupling with crm_id {parent.id} couples it.",
-            )
-        return customer
-    customer_no = str(cell.source.get(cell.nav.name) or "")
-    if not customer_no:
-        raise ContactWithoutCompany(
-            "The contact's company is not related to a customer, so it has no account in CRM.",
-            fix="Give the contact a company that is a customer: PATCH …/nav/contacts/{no} with Company_No.",
-        )
-    account = cell.lookups.crm_ids.get(("customers", customer_no))
-    if account is None:
-        raise LookupNotCoupled(
-            f"Customer {customer_no}, the contact's company, must be coupled to an account first.",
-            fix=f"PUT …/nav/customers/{customer_no}/coupling couples it.",
-        )
-    return Reference(account, "account")
-
-
-def _blocked_when_inactive(cell: _Cell) -> Value | _Keep:
-    """An inactive account blocks its customer, if it is not blocked already; nothing ever unblocks it
-    (nav-behaviour 10.2)."""
-    inactive = cell.source.get(cell.crm.name) == 2
-    blocked = bool(cell.found and cell.found.get(cell.nav.name))
-    return "All" if inactive and not blocked else KEEP
-
-
-RULES: Final[Mapping[str, Callable[[_Cell], Value | _Keep]]] = {
-    "owner": _owner,
-    "parent_account": _parent_account,
-    "blocked_when_inactive": _blocked_when_inactive,
-}
-"""The rules that implied rows name (`domain.defaults.implied_fields`)."""

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import assert_never
 from uuid import UUID
 
+from app.domain.cell import Lookups
 from app.domain.coupling import Change, Coupling, CouplingStatus, SynchAction
 from app.domain.errors import (
     CouplingSkipped,
@@ -38,9 +39,9 @@ from app.domain.plan import (
 )
 from app.domain.records import Side, Snapshot, Value, Values
 from app.domain.templates import template_values
-from app.domain.transfer import Lookups, needs, translate
+from app.domain.transfer import needs, translate
 from app.ports import Context, Insert, Refused, Transaction, Update, Write, Written
-from app.use_cases import deletions, remembering, reserving
+from app.use_cases import deletions, partners, remembering, reserving
 from app.use_cases.items import Item, Options
 from app.use_cases.lookups import Resolver
 from app.use_cases.setting import Setting, passes
@@ -78,6 +79,7 @@ class Exchange:
             if not todo:
                 break
             await self._look(todo)
+            await partners.find(self.ctx, self.setting, self.run, todo)
             await self._translate(todo)
             for item in todo:
                 if not item.settled:
@@ -93,11 +95,11 @@ class Exchange:
                     fix="Try again.",
                 )
             )
+        await self._spare(items)
         return items
 
     async def remember(self, tx: Transaction, items: Sequence[Item], at: datetime) -> list[Item]:
         """Saves what both sides agree on now, with the log of it. Call it in one short transaction.
-        await self._spare(items)
 
         Returns the items whose coupling was changed by somebody else meanwhile: what they agreed on is not
         saved; synchronize them again.
@@ -212,12 +214,12 @@ class Exchange:
         there = self.run.destination
         if self.options.look or coupling.base is None or coupling.base.version(there) is None:
             return None
+        if coupling.last_error is not None:
+            return None  # what failed last may have been a change of theirs that we have not got yet
         version = coupling.base.version(there) or ""
         key = coupling.nav_key if there is Side.NAV else str(coupling.crm_id)
         return Snapshot(coupling.id_on(there), key, version, coupling.base.on(there))
 
-        if coupling.last_error is not None:
-            return None  # what failed last may have been a change of theirs that we have not got yet
     def _partner_gone(self, item: Item) -> None:
         if item.held.status is CouplingStatus.RESERVED:
             return  # it was never created: create it now, under the id that was chosen for it
@@ -308,6 +310,7 @@ class Exchange:
 
     async def _reserve(self, todo: Sequence[Item]) -> None:
         """Chooses the ids of new records and saves them before the other side hears of them."""
+        await partners.keep(self.ctx, self.setting, self.run, todo)
         new = [i for i in todo if not i.settled and isinstance(i.plan, Create) and i.coupling is None]
         if not new:
             return
@@ -374,14 +377,6 @@ class Exchange:
         item.release = item.reserved and not answer.error.retryable
         return True
 
-    async def _replace(self, tx: Transaction, items: Sequence[Item]) -> None:
-        """The new partners exist: their couplings take the place of the old ones."""
-        if not items:
-            return
-        company = self.setting.company.id
-        await tx.couplings.delete(company, [item.replaced.id for item in items if item.replaced is not None])
-        await tx.couplings.reserve(company, [item.held for item in items])
-
     async def _spare(self, items: Sequence[Item]) -> None:
         """Keeps the reservations of failed records whose partner exists after all: an attempt whose answer was
         lost may have got through, and forgetting it would make a second partner."""
@@ -397,6 +392,14 @@ class Exchange:
         ids = [item.source.id for item in items]
         found = await self._source.get(table, ids, self.setting.fields(self.run.source))
         return await self.synchronize(list(found.values()))
+
+    async def _replace(self, tx: Transaction, items: Sequence[Item]) -> None:
+        """The new partners exist: their couplings take the place of the old ones."""
+        if not items:
+            return
+        company = self.setting.company.id
+        await tx.couplings.delete(company, [item.replaced.id for item in items if item.replaced is not None])
+        await tx.couplings.reserve(company, [item.held for item in items])
 
     def _is_logged(self, item: Item) -> bool:
         return item.action is not SynchAction.UNMODIFIED or self.options.log_unmodified

@@ -47,6 +47,7 @@ class Item:
     uncouple: bool = False
     replaced: Coupling | None = None  # the coupling that the new one takes the place of
     job_id: UUID | None = None  # the synch job that logs it, for a record synchronized by itself
+    matched: bool = False  # its partner was found by its name; the coupling is not saved yet
     repeated: bool = False  # an earlier attempt had created the record already
 
     def fail(self, error: IntegrationError) -> None:

@@ -2,15 +2,23 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
+from decimal import Decimal
 from uuid import UUID
 
+from app.domain.cell import BASE_UNIT, CURRENCIES, EXCHANGE_RATE, UNITS, Lookups
+from app.domain.conversion import unit_group_name
 from app.domain.coupling import Coupling, CouplingStatus
-from app.domain.transfer import CURRENCIES, Lookups, Need
+from app.domain.errors import IntegrationError, UnitGroupInvalid
+from app.domain.mapping import Direction
+from app.domain.transfer import Need
+from app.domain.units import GROUP_ACTIVE, UNIT_FIELDS, base_unit
 from app.ports import Context
 from app.use_cases.setting import Setting
 
 CURRENCY_ENTITY = "transactioncurrency"
+GROUP_ENTITY = "uomschedule"
 ISO = "isocurrencycode"
+FACTOR = "Currency_Factor"
 
 
 class Resolver:
@@ -24,12 +32,16 @@ class Resolver:
         self._setting = setting
         self._crm_ids: dict[tuple[str, str], UUID] = {}
         self._nav_keys: dict[tuple[str, UUID], str] = {}
+        self._base_units: dict[str, UUID | IntegrationError] = {}
+        self._base_factor: Decimal | None = None
+        self._rules = {row.rule for row in setting.mapping.rows(Direction.TO_CRM)}
 
     async def resolve(self, needs: Iterable[Need]) -> Lookups:
         """The lookups of a page. A fixed number of requests per table referred to, whatever the page."""
         keys: dict[str, set[str]] = defaultdict(set)
         ids: dict[str, set[UUID]] = defaultdict(set)
-        for need in needs:
+        wanted = list(needs)
+        for need in wanted:
             if need.nav_table not in self._setting.entities:
                 continue  # the translation says so, naming both tables
             if need.key is not None and (need.nav_table, need.key) not in self._crm_ids:
@@ -44,6 +56,9 @@ class Resolver:
             options=self._setting.options,
             entities=self._setting.entities,
             local_currency=self._setting.company.local_currency,
+            base_currency=self._setting.connection.base_currency,
+            base_factor=await self._base_currency_factor(),
+            base_units=await self._base_units_of(wanted),
         )
 
     async def _resolve_keys(self, keys: Mapping[str, Collection[str]]) -> None:
@@ -64,6 +79,8 @@ class Resolver:
                             self._crm_ids[table, nav_ids[nav_id]] = coupling.crm_id
         if keys.get(CURRENCIES):
             await self._match_currencies(keys[CURRENCIES], by_table.get(CURRENCIES, {}))
+        if keys.get(UNITS) and self._setting.entities.get(UNITS) == GROUP_ENTITY:
+            await self._match_unit_groups(keys[UNITS])
 
     async def _match_currencies(self, keys: Collection[str], nav_ids: Mapping[UUID, str]) -> None:
         """Currencies are found by their ISO code, and coupled at once (nav-behaviour 6.2, 8.2)."""
@@ -79,6 +96,46 @@ class Resolver:
         )
         for key, crm_id in ids.items():
             self._crm_ids[CURRENCIES, key] = crm_id
+
+    async def _match_unit_groups(self, keys: Collection[str]) -> None:
+        """A unit of measure need not be coupled: its group is known by its name (nav-behaviour 6.2, 10.6)."""
+        names = {unit_group_name(key): key for key in keys if key and (UNITS, key) not in self._crm_ids}
+        found = await self._setting.crm.match(GROUP_ENTITY, "name", names, ("statecode",))
+        for name, groups in found.items():
+            active = [group for group in groups if group.values.get("statecode") in (None, GROUP_ACTIVE)]
+            if len(active) == 1:
+                self._crm_ids[UNITS, names[name]] = active[0].id
+
+    async def _base_units_of(self, needs: Iterable[Need]) -> Mapping[str, UUID | IntegrationError]:
+        """The unit in each unit group that the records of a page refer to, or what is wrong with the group."""
+        if BASE_UNIT not in self._rules:
+            return {}
+        keys = {need.key for need in needs if need.nav_table == UNITS and need.key}
+        groups = {
+            group: key
+            for key in keys
+            if not isinstance(self._base_units.get(key), UUID) and (group := self._crm_ids.get((UNITS, key)))
+        }
+        found = await self._setting.crm.match(
+            "uom", "uomscheduleid", [str(group) for group in groups], UNIT_FIELDS
+        )
+        for group, key in groups.items():
+            try:
+                self._base_units[key] = base_unit(key, found.get(str(group), ()))
+            except UnitGroupInvalid as error:
+                self._base_units[key] = error
+        return self._base_units
+
+    async def _base_currency_factor(self) -> Decimal | None:
+        """What CRM's base currency is worth in the local one, where that is another and rates are sent."""
+        base = self._setting.connection.base_currency
+        if EXCHANGE_RATE not in self._rules or base in (None, self._setting.company.local_currency):
+            return None
+        if self._base_factor is None:
+            found = await self._setting.nav.by_key(CURRENCIES, [base], (FACTOR,))
+            factor = found[base].values.get(FACTOR) if base in found else None
+            self._base_factor = factor if isinstance(factor, Decimal) and factor else None
+        return self._base_factor
 
     async def _resolve_ids(self, ids: Mapping[str, Collection[UUID]]) -> None:
         coupled: dict[str, dict[UUID, UUID]] = {}

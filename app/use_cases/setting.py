@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from app import filters
+from app.domain.cell import Shape
 from app.domain.company import Company, ConnectionSetup
 from app.domain.connection import require_enabled
 from app.domain.defaults import implied_fields
 from app.domain.errors import MappingNotFound
 from app.domain.mapping import TableMapping
 from app.domain.records import Reference, Side, Values
-from app.domain.transfer import Shape
 from app.ports import Context, CrmSide, NavSide, RecordStore, StoredMapping, Transaction
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from uuid import UUID
 
+from app.domain.cell import Lookups, Shape
 from app.domain.coupling import Base
 from app.domain.mapping import Direction, FieldMapping, TableMapping, UpdateConflictResolution
 from app.domain.plan import Plan, decide, rebase
 from app.domain.records import FieldDefinition, FieldType, Side, Snapshot, TableDefinition, Value, Values
-from app.domain.transfer import Lookups, Shape, Translation, translate
+from app.domain.transfer import Translation, translate
 
 BOTH, TO, FROM = Direction.BIDIRECTIONAL, Direction.TO_CRM, Direction.FROM_CRM
 ROWS = (

@@ -123,7 +123,7 @@ def test_owner_and_parent_account_are_implied_but_not_where_a_row_says_them() ->
         "parent_account",
     ]
     assert [row.rule for row in implied_fields(named(Generation.BC, "CONTACT"))] == ["parent_account"]
-    assert implied_fields(named(Generation.NAV2018, "CURRENCY")) == ()
+    assert implied_fields(named(Generation.NAV2018, "OPPORTUNITY")) == ()
 
 
 @pytest.mark.parametrize("mapping, kind", [("ITEM-PRODUCT", "1"), ("RESOURCE-PRODUCT", "3")])

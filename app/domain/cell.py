@@ -1,0 +1,131 @@
+"""One row of one record on its way to the other side, and everything its translation may ask."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Final
+from uuid import UUID
+
+from app.domain.conversion import unit_group_name
+from app.domain.errors import IntegrationError, InvalidMapping
+from app.domain.mapping import Direction, FieldMapping, TableMapping
+from app.domain.records import FieldDefinition, FieldType, Side, TableDefinition, Value, Values
+
+CURRENCIES: Final = "currencies"
+UNITS: Final = "units-of-measure"
+LOCAL_CURRENCY: Final = "local_currency"
+BASE_UNIT: Final = "base_unit"
+EXCHANGE_RATE: Final = "exchange_rate"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A mapping together with what both sides say about its table and entity."""
+
+    mapping: TableMapping
+    nav: TableDefinition
+    crm: TableDefinition
+
+    def definition(self, side: Side) -> TableDefinition:
+        """The definition of that side's table."""
+        return self.nav if side is Side.NAV else self.crm
+
+    def field(self, row: FieldMapping, side: Side) -> FieldDefinition | None:
+        """What that side says about the row's field. Raises InvalidMapping when it is gone."""
+        name = row.name_on(side)
+        if name is None:
+            return None
+        try:
+            return self.definition(side).fields[name]
+        except KeyError:
+            raise InvalidMapping(
+                f"Mapping {self.mapping.name} names {name}, which {self.definition(side).label} does not have.",
+                fix=f"Change or disable that row: PATCH …/integration-table-mappings/{self.mapping.name}/fields.",
+            ) from None
+
+    def required(self, row: FieldMapping, side: Side) -> FieldDefinition:
+        """The same, for a row that needs a field on that side. Raises InvalidMapping."""
+        definition = self.field(row, side)
+        if definition is None:
+            raise InvalidMapping(
+                f"A row of mapping {self.mapping.name} needs a field on the {side.value} side.",
+                fix=f"PATCH …/integration-table-mappings/{self.mapping.name}/fields/{{id}} names it.",
+            )
+        return definition
+
+
+@dataclass(frozen=True, slots=True)
+class Lookups:
+    """What the records of a page refer to, resolved through the couplings."""
+
+    crm_ids: Mapping[tuple[str, str], UUID] = field(default_factory=dict)  # (NAV table, key) -> CRM id
+    nav_keys: Mapping[tuple[str, UUID], str] = field(default_factory=dict)  # (NAV table, CRM id) -> key
+    options: Mapping[tuple[str, str], Mapping[str, int]] = field(default_factory=dict)
+    entities: Mapping[str, str] = field(default_factory=dict)  # NAV table -> CRM entity it is mapped to
+    local_currency: str = ""
+    base_currency: str | None = None  # ISO code of CRM's
+    base_factor: Decimal | None = None  # units of it per unit of the local one; None where NAV has no rate
+    base_units: Mapping[str, UUID | IntegrationError] = field(default_factory=dict)  # unit code -> CRM unit
+
+
+class Keep:
+    """The destination keeps its value."""
+
+    def __repr__(self) -> str:
+        return "KEEP"
+
+
+KEEP: Final = Keep()
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One row of one record on its way."""
+
+    shape: Shape
+    row: FieldMapping
+    run: Direction
+    source: Values
+    found: Values | None
+    lookups: Lookups
+    notes: list[str]
+
+    @property
+    def nav(self) -> FieldDefinition:
+        """What NAV says about the row's field."""
+        return self.shape.required(self.row, Side.NAV)
+
+    @property
+    def crm(self) -> FieldDefinition:
+        """What CRM says about the row's attribute."""
+        return self.shape.required(self.row, Side.CRM)
+
+    @property
+    def origin(self) -> FieldDefinition | None:
+        """The field it comes from; a constant has none."""
+        return self.shape.field(self.row, self.run.source)
+
+    @property
+    def target(self) -> FieldDefinition:
+        """The field it goes to."""
+        return self.shape.required(self.row, self.run.destination)
+
+    def missing(self, kind: type[IntegrationError], detail: str, fix: str) -> Value | Keep:
+        """What an unresolved lookup becomes: blank where the row says so, else an error."""
+        if self.row.clear_value_on_failed_synch:
+            self.notes.append(f"{self.target.name} was cleared: {detail}")
+            return blank(self.target)
+        raise kind(detail, fix=fix)
+
+
+def blank(definition: FieldDefinition) -> Value:
+    """What a cleared lookup becomes."""
+    return "" if definition.type in (FieldType.CODE, FieldType.TEXT, FieldType.OPTION) else None
+
+
+def uncoupled(cell: Cell, table: str, key: str) -> str:
+    """What to say of a NAV key whose record has no partner in CRM."""
+    said = f"{cell.nav.label} {key} must be coupled to a CRM {cell.lookups.entities[table]} first."
+    if table == UNITS:
+        return f"{said} CRM has no unit group named {unit_group_name(key)}, either."
+    return said

@@ -1,0 +1,208 @@
+"""What NAV keeps in code instead of in a row: the rules that implied rows name (`domain.defaults.implied_fields`).
+
+Each takes a cell and gives the destination's value, KEEP, or the error of the record.
+"""
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Final
+
+from app.domain import conversion
+from app.domain.cell import (
+    BASE_UNIT,
+    CURRENCIES,
+    EXCHANGE_RATE,
+    KEEP,
+    LOCAL_CURRENCY,
+    UNITS,
+    Cell,
+    Keep,
+    uncoupled,
+)
+from app.domain.errors import (
+    BaseUnitMissing,
+    ContactWithoutAccount,
+    ContactWithoutCompany,
+    CurrencyWithoutIso,
+    ExchangeRateMissing,
+    IntegrationError,
+    LookupNotCoupled,
+    SalespersonNotCoupled,
+)
+from app.domain.mapping import Direction
+from app.domain.records import Reference, Side, Value
+
+ACTIVE, RETIRED = 0, 1  # product.statecode
+DEFAULT_PRECISION = 2
+
+
+def _owner(cell: Cell) -> Value | Keep:
+    """Owner and salesperson (nav-behaviour 8.3): a blank side leaves the other alone; towards CRM the
+    salesperson must be coupled; towards NAV an owner that stands for no salesperson changes nothing."""
+    if cell.run is Direction.FROM_CRM:
+        owner = cell.source.get(cell.crm.name)
+        if not isinstance(owner, Reference):
+            return KEEP
+        return cell.lookups.nav_keys.get(("salespeople", owner.id), KEEP)
+    code = str(cell.source.get(cell.nav.name) or "")
+    if not code:
+        return KEEP
+    user = cell.lookups.crm_ids.get(("salespeople", code))
+    if user is None:
+        raise SalespersonNotCoupled(
+            f"Salesperson {code} must be coupled to a CRM user first.",
+            fix=f"PUT …/nav/salespeople/{code}/coupling couples the salesperson.",
+        )
+    return Reference(user, "systemuser")
+
+
+def _parent_account(cell: Cell) -> Value | Keep:
+    """The company of a contact and its parent account (nav-behaviour 10.3)."""
+    if cell.run is Direction.FROM_CRM:
+        parent = cell.source.get(cell.crm.name)
+        if not isinstance(parent, Reference):
+            raise ContactWithoutAccount(
+                "The CRM contact belongs to no account, so there is no company for it in NAV.",
+                fix="Set the contact's company in CRM to an account that is coupled to a customer.",
+            )
+        customer = cell.lookups.nav_keys.get(("customers", parent.id))
+        if customer is None:
+            raise ContactWithoutAccount(
+                f"The account {parent.id} of the CRM contact is not coupled to a customer.",
+                fix=f"PUT …/nav/customers/{{no}}/coupling with crm_id {parent.id} couples it.",
+            )
+        return customer
+    customer_no = str(cell.source.get(cell.nav.name) or "")
+    if not customer_no:
+        raise ContactWithoutCompany(
+            "The contact's company is not related to a customer, so it has no account in CRM.",
+            fix="Give the contact a company that is a customer: PATCH …/nav/contacts/{no} with Company_No.",
+        )
+    account = cell.lookups.crm_ids.get(("customers", customer_no))
+    if account is None:
+        raise LookupNotCoupled(
+            f"Customer {customer_no}, the contact's company, must be coupled to an account first.",
+            fix=f"PUT …/nav/customers/{customer_no}/coupling couples it.",
+        )
+    return Reference(account, "account")
+
+
+def _blocked_when_inactive(cell: Cell) -> Value | Keep:
+    """An inactive account blocks its customer, if it is not blocked already; nothing ever unblocks it
+    (nav-behaviour 10.2)."""
+    inactive = cell.source.get(cell.crm.name) == 2
+    blocked = bool(cell.found and cell.found.get(cell.nav.name))
+    return "All" if inactive and not blocked else KEEP
+
+
+def _exchange_rate(cell: Cell) -> Value | Keep:
+    """How many units of the currency one unit of CRM's base currency is (nav-behaviour 10.4). An existing
+    row keeps its rate where NAV has none."""
+    iso = _iso_code(cell)
+    if not iso:
+        raise CurrencyWithoutIso(
+            f"Currency {cell.source.get('Code')} has no ISO code, by which CRM would know it.",
+            fix="Give the currency its code: PATCH …/nav/currencies/{code}.",
+        )
+    base = cell.lookups.base_currency
+    if iso == base:
+        return conversion.to_crm(Decimal(1), cell.nav, cell.crm)
+    local = cell.lookups.local_currency
+    ours = Decimal(1) if iso == local else cell.source.get(cell.nav.name)
+    theirs = Decimal(1) if base == local else cell.lookups.base_factor
+    if isinstance(ours, Decimal) and ours and theirs:
+        return conversion.to_crm(ours / theirs, cell.nav, cell.crm)
+    if cell.found is not None:
+        return KEEP
+    raise _rate_missing(base, iso if theirs else base)
+
+
+def _iso_code(cell: Cell) -> str:
+    """The code under which the mapping knows the currency in CRM."""
+    rows = cell.shape.mapping.rows(Direction.TO_CRM)
+    fields = [row.nav_field for row in rows if row.crm_attribute == "isocurrencycode" and row.nav_field]
+    return str(cell.source.get(fields[0] if fields else "Code") or "")
+
+
+def _rate_missing(base: str | None, currency: str | None) -> ExchangeRateMissing:
+    if base is None:
+        return ExchangeRateMissing(
+            "The base currency of CRM is not known, so no exchange rate can be stated.",
+            fix="POST …/crm-connection/test finds it out.",
+        )
+    return ExchangeRateMissing(
+        f"Currency {currency} has no exchange rate in NAV that holds today; a currency in CRM needs one.",
+        fix=f"POST …/nav/currency-exchange-rates with Currency_Code {currency}, Starting_Date, "
+        "Exchange_Rate_Amount and Relational_Exch_Rate_Amount adds the rate.",
+    )
+
+
+def _currency_precision(cell: Cell) -> Value | Keep:
+    """The decimals of a new currency, from NAV's "2:2": what it shows at most."""
+    if cell.found is not None:
+        return KEEP
+    decimals = str(cell.source.get(cell.nav.name) or "").rpartition(":")[2].strip()
+    number = int(decimals) if decimals.isdecimal() else DEFAULT_PRECISION
+    return min(number, int(cell.crm.maximum) if cell.crm.maximum is not None else number)
+
+
+def _local_currency(cell: Cell) -> Value | Keep:
+    """The amounts of the record are in the local currency."""
+    local = cell.lookups.crm_ids.get((CURRENCIES, ""))
+    if local is None:
+        shown = cell.lookups.local_currency
+        raise LookupNotCoupled(
+            f"CRM has no currency with the ISO code {shown}, the local currency of the company.",
+            fix=f"Add the currency {shown} in CRM.",
+        )
+    return Reference(local, "transactioncurrency")
+
+
+def _base_unit(cell: Cell) -> Value | Keep:
+    """The one unit of the group that stands for the base unit of measure (nav-behaviour 10.5, 10.6)."""
+    code = str(cell.source.get(cell.nav.name) or "")
+    if not code:
+        raise BaseUnitMissing(
+            f"The {cell.shape.nav.label} has no base unit of measure, which a product needs.",
+            fix=f"PATCH …/nav/{cell.shape.nav.name}/{{no}} with {cell.nav.name}.",
+        )
+    unit = cell.lookups.base_units.get(code)
+    if isinstance(unit, IntegrationError):
+        raise unit
+    if unit is None:
+        raise LookupNotCoupled(
+            uncoupled(cell, UNITS, code),
+            fix=f"POST …/nav/{UNITS}/{code}/create-in-crm creates the unit group.",
+        )
+    return Reference(unit, "uom")
+
+
+def _on_insert(cell: Cell) -> Value | Keep:
+    """A constant that new records get; afterwards it belongs to CRM."""
+    if cell.found is not None:
+        return KEEP
+    return conversion.constant(cell.row.constant_value or "", cell.crm, Side.CRM)
+
+
+def _product_state(cell: Cell) -> Value | Keep:
+    """New products are active; later a blocked record is a retired product, and the other way round
+    (nav-behaviour 10.6)."""
+    if cell.run is Direction.FROM_CRM:
+        state = cell.source.get(cell.crm.name)
+        return KEEP if state is None else state != ACTIVE
+    blocked = cell.found is not None and bool(cell.source.get(cell.nav.name))
+    return RETIRED if blocked else ACTIVE
+
+
+RULES: Final[Mapping[str, Callable[[Cell], Value | Keep]]] = {
+    "owner": _owner,
+    "parent_account": _parent_account,
+    "blocked_when_inactive": _blocked_when_inactive,
+    EXCHANGE_RATE: _exchange_rate,
+    "currency_precision": _currency_precision,
+    LOCAL_CURRENCY: _local_currency,
+    BASE_UNIT: _base_unit,
+    "on_insert": _on_insert,
+    "product_state": _product_state,
+}
+"""The rules by the names that rows carry."""
