@@ -147,26 +147,33 @@ def _currencies() -> list[Row]:
 
 
 def _users() -> list[Row]:
+    """Most salespeople; every third has another mobile phone in CRM than in NAV."""
     rows: list[Row] = []
     for number, person in enumerate(cronus()["Salesperson/Purchaser"]):
-        if person["Code"] in NO_USERS:
-            continue
-        first, _, last = str(person["Name"]).partition(" ")
-        phone = str(person.get("Phone No.", ""))
-        rows.append(
-            {
-                "systemuserid": row_id("systemusers", str(person["Code"])),
-                "firstname": first,
-                "lastname": last,
-                "internalemailaddress": person["E-Mail"],
-                "domainname": person["E-Mail"],
-                "mobilephone": f"{phone[:-4]}7{phone[-3:]}" if phone and number % 3 == 0 else phone or None,
-                "isdisabled": False,
-                "islicensed": True,
-                "isintegrationuser": False,
-            }
-        )
+        if person["Code"] not in NO_USERS:
+            row = user_row(str(person["Code"]))
+            phone = row["mobilephone"]
+            rows.append(
+                {**row, "mobilephone": f"{phone[:-4]}7{phone[-3:]}"} if phone and number % 3 == 0 else row
+            )
     return rows
+
+
+def user_row(code: str) -> Row:
+    """The CRM user of a salesperson."""
+    person = next(s for s in cronus()["Salesperson/Purchaser"] if s["Code"] == code)
+    first, _, last = str(person["Name"]).partition(" ")
+    return {
+        "systemuserid": row_id("systemusers", code),
+        "firstname": first,
+        "lastname": last,
+        "internalemailaddress": person["E-Mail"],
+        "domainname": person["E-Mail"],
+        "mobilephone": person.get("Phone No."),
+        "isdisabled": False,
+        "islicensed": True,
+        "isintegrationuser": False,
+    }
 
 
 def known_customers() -> list[Record]:

@@ -50,6 +50,7 @@ class Story:
         self.both_know_each_other()
         jobs = self.everything()
         self.what_a_person_decides()
+        self.a_missing_user_comes()
         self.a_change_on_either_side()
         self.closing(jobs)
 
@@ -163,6 +164,20 @@ class Story:
                 f"Customer {customer}: NAV said {phone['nav_value']}, CRM {phone['crm_value']}; "
                 f"Synchronize Now, {direction}: both say {winner}."
             )
+
+    def a_missing_user_comes(self) -> None:
+        """A failure is mended with the calls that its error names."""
+        self.screen.title("Mending a failure")
+        salesperson, customer = "EXT1", "60006"
+        user = cronus.user_row(salesperson)
+        self.crm.create("systemusers", [user])
+        self.company.put(f"{nav_path('salespeople', salesperson)}/coupling", {"crm_id": user["systemuserid"]})
+        result = self.company.post(f"{nav_path('customers', customer)}/create-in-crm", {})
+        require(f"creating customer {customer} in CRM", result["action"], "inserted")
+        self.screen.say(
+            f"CRM has a user for salesperson {salesperson} now: PUT …/nav/salespeople/{salesperson}/coupling, then "
+            f"POST …/nav/customers/{customer}/create-in-crm: {result['message']}."
+        )
 
     def a_change_on_either_side(self) -> None:
         """A change in NAV, one in CRM, and one record changed on both sides; the next run carries each across."""
