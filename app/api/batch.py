@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from app.api.dependencies import BASE, CompanyDep, ContextDep
 from app.api.mappings import MappingName
-from app.api.models import Input, OneWay
+from app.api.models import Flag, Input, OneWay, Whole
 from app.api.operation import CRM, api_router, operation
 from app.api.synch_job_models import SynchJobOut
 from app.api.synch_jobs import accepted
@@ -27,11 +27,11 @@ class SynchronizeMappingIn(Input):
     """Which records are looked at, and what may be done with them."""
 
     mode: Literal[SynchMode.MODIFIED, SynchMode.FULL] = Field(description=MODE)
-    create_uncoupled: bool | None = Field(default=None, description=CREATE)
+    create_uncoupled: Flag | None = Field(default=None, description=CREATE)
     direction: OneWay | None = Field(
         default=None, description="One way only; without it as the mapping says."
     )
-    allow_deletions: bool = Field(
+    allow_deletions: Flag = Field(
         default=False, description="Goes on although an unusual number of records was deleted."
     )
 
@@ -41,7 +41,7 @@ class SynchronizeAllIn(Input):
 
     mode: Literal[SynchMode.MODIFIED, SynchMode.FULL] = Field(description=MODE)
     mappings: list[str] | None = Field(default=None, min_length=1, description="null: all of them.")
-    create_uncoupled: bool | None = Field(default=None, description=CREATE)
+    create_uncoupled: Flag | None = Field(default=None, description=CREATE)
 
 
 class CriterionIn(Input):
@@ -49,17 +49,17 @@ class CriterionIn(Input):
 
     nav_field: str = Field(examples=["E_Mail"])
     crm_attribute: str = Field(examples=["emailaddress1"])
-    ignore_case: bool = True
-    ignore_spaces: bool = True
-    priority: int = Field(default=1, ge=1, le=100)
+    ignore_case: Flag = True
+    ignore_spaces: Flag = True
+    priority: Whole = Field(default=1, ge=1, le=100)
 
 
 class MatchIn(Input):
     """By what records are recognized as the same thing."""
 
     criteria: list[CriterionIn] = Field(min_length=1, max_length=20)
-    create_unmatched: bool = Field(default=False, description="Whether what finds no partner gets a new one.")
-    preview: bool = Field(default=False, description="Say what would be coupled, and couple nothing.")
+    create_unmatched: Flag = Field(default=False, description="Whether what finds no partner gets a new one.")
+    preview: Flag = Field(default=False, description="Say what would be coupled, and couple nothing.")
 
 
 class MatchedPairOut(BaseModel):

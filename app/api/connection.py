@@ -20,7 +20,7 @@ from app.api.connection_models import (
 )
 from app.api.dependencies import BASE, CompanyDep, ContextDep
 from app.api.etags import Preconditions, PreconditionsDep, of_revision
-from app.api.models import Input
+from app.api.models import Flag, Input
 from app.api.operation import CRM, api_router, operation
 from app.domain.access import Scope
 from app.domain.company import Company, ConnectionSetup
@@ -34,7 +34,7 @@ router = api_router(f"{BASE}/companies/{{company}}/crm-connection", "CRM connect
 class GenerateIdsIn(Input):
     """Whether ids are made or only counted."""
 
-    preview: bool = Field(default=False, description="Say how many would be made, and make none.")
+    preview: Flag = Field(default=False, description="Say how many would be made, and make none.")
 
 
 class GeneratedIdsOut(BaseModel):

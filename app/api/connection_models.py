@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from app.api.models import Input
+from app.api.models import Flag, Input
 from app.domain.company import Company, ConnectionSetup, ConnectionStatus
 from app.ports import ConnectionReport
 
@@ -81,7 +81,7 @@ class ConnectionPatch(_Writable):
     authentication: AuthenticationPatch = Field(default_factory=AuthenticationPatch)
     app_id: UUID | None = None
     nav_web_client_url: str | None = None
-    is_enabled: bool | None = Field(default=None, description="true tests the connection and enables it.")
+    is_enabled: Flag | None = Field(default=None, description="true tests the connection and enables it.")
 
 
 class AuthenticationOut(BaseModel):
@@ -151,9 +151,9 @@ class ConnectionTestOut(BaseModel):
 class DefaultSetupIn(Input):
     """How the default setup is applied."""
 
-    replace_existing: bool = Field(default=False, description="The confirmation that what is there may go.")
+    replace_existing: Flag = Field(default=False, description="The confirmation that what is there may go.")
     mappings: list[str] | None = Field(default=None, min_length=1, description="Only these default mappings.")
-    preview: bool = Field(default=False, description="Say what would be made, and make nothing.")
+    preview: Flag = Field(default=False, description="Say what would be made, and make nothing.")
 
 
 class RemovedOut(BaseModel):

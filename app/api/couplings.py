@@ -8,7 +8,7 @@ from fastapi import Path, Query
 from pydantic import BaseModel, Field, model_validator
 
 from app.api.dependencies import BASE, CompanyDep, ContextDep
-from app.api.models import CouplingOut, Input, coupling_out
+from app.api.models import CouplingOut, Flag, Input, coupling_out
 from app.api.operation import CRM, api_router, operation
 from app.api.pages import Page, PagingDep
 from app.api.results import PairOutcomeOut, pair_out
@@ -38,7 +38,7 @@ class PairsIn(Input):
 
     pairs: list[PairIn] = Field(min_length=1, max_length=MAXIMUM_PAIRS)
     synchronize_after_coupling: Then = "no"
-    replace_existing: bool = Field(
+    replace_existing: Flag = Field(
         default=False, description="Whether records may leave the partner they have."
     )
 

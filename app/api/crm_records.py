@@ -10,6 +10,7 @@ from app.api.dependencies import BASE, CompanyDep, ContextDep
 from app.api.models import (
     CoupledQuery,
     FilterQuery,
+    Flag,
     Input,
     MappingQuery,
     RecordResultOut,
@@ -59,7 +60,7 @@ class IdsIn(Input):
     """Several CRM records."""
 
     ids: list[UUID] = Field(min_length=1, max_length=MAXIMUM_IDS)
-    replace_existing: bool = Field(
+    replace_existing: Flag = Field(
         default=False, description="Whether records may leave the partner they have."
     )
 

@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from app.api.dependencies import BASE, CompanyDep, ContextDep
 from app.api.etags import PreconditionsDep, of_revision
-from app.api.models import Input
+from app.api.models import Input, Whole
 from app.api.operation import api_router, operation
 from app.api.pages import Page, PagingDep
 from app.api.synch_job_models import SynchJobOut, job_out
@@ -31,14 +31,14 @@ class EntryPatch(Input):
 
     description: str = Field(default="", max_length=250, examples=[EXAMPLE])
     earliest_start_at: AwareDatetime | None = Field(default=None, description="null: as soon as possible.")
-    minutes_between_runs: int = Field(default=30, ge=1, le=LONGEST_MINUTES)
-    inactivity_timeout_minutes: int | None = Field(
+    minutes_between_runs: Whole = Field(default=30, ge=1, le=LONGEST_MINUTES)
+    inactivity_timeout_minutes: Whole | None = Field(
         default=None,
         ge=0,
         le=LONGEST_MINUTES,
         description="After so long without a change it waits; null: never.",
     )
-    maximum_attempts: int = Field(default=10, ge=1, le=MOST_ATTEMPTS)
+    maximum_attempts: Whole = Field(default=10, ge=1, le=MOST_ATTEMPTS)
 
 
 class EntryIn(EntryPatch):

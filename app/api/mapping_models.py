@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from app.api.models import Input
+from app.api.models import Flag, Input
 from app.domain.mapping import (
     DeletionConflictResolution,
     Direction,
@@ -44,9 +44,9 @@ class FieldMappingPatch(Input):
         default=None, description="Written instead of a value of the other side."
     )
     transformation: str | None = Field(default=None, description="A rule that changes the value on its way.")
-    clear_value_on_failed_synch: bool = False
-    not_null: bool = Field(default=False, description="Whether empty values stay behind.")
-    validate_: bool = Field(default=True, alias="validate", description="Whether NAV checks the value.")
+    clear_value_on_failed_synch: Flag = False
+    not_null: Flag = Field(default=False, description="Whether empty values stay behind.")
+    validate_: Flag = Field(default=True, alias="validate", description="Whether NAV checks the value.")
     status: FieldStatus = FieldStatus.ENABLED
 
 
@@ -81,13 +81,13 @@ class MappingPatch(Input):
     direction: Direction = Direction.BIDIRECTIONAL
     nav_filter: str | None = Field(default=None, description=FILTER, max_length=8000)
     crm_filter: str | None = Field(default=None, description=FILTER, max_length=8000)
-    synch_only_coupled_records: bool = True
+    synch_only_coupled_records: Flag = True
     update_conflict_resolution: UpdateConflictResolution = UpdateConflictResolution.MERGE
     deletion_conflict_resolution: DeletionConflictResolution = DeletionConflictResolution.NONE
     depends_on: list[str] = Field(default_factory=list, description="Mappings that are synchronized before.")
     nav_template: str | None = Field(default=None, description=TEMPLATE)
     crm_template: str | None = Field(default=None, description=TEMPLATE)
-    is_default: bool = Field(
+    is_default: Flag = Field(
         default=False, description="Serves its table unless a call names another mapping."
     )
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import Path, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from app.api.values import JsonValue, shown
 from app.domain.company import Company, ConnectionSetup
@@ -38,6 +38,12 @@ SearchQuery = Annotated[
 CoupledQuery = Annotated[
     bool | None, Query(description="Only coupled (true) or only uncoupled (false) records.")
 ]
+
+
+Flag = Annotated[bool, Strict()]
+"""true or false, and no word or number that might mean it."""
+Whole = Annotated[int, Strict()]
+"""A whole number, and no text that might hold one."""
 
 
 class Input(BaseModel):

@@ -8,7 +8,16 @@ from pydantic import BaseModel, Field
 
 from app.api.couplings import Then
 from app.api.dependencies import BASE, CompanyDep, ContextDep
-from app.api.models import CouplingOut, Input, MappingQuery, OneWay, RecordNo, RecordResultOut, TableName
+from app.api.models import (
+    CouplingOut,
+    Flag,
+    Input,
+    MappingQuery,
+    OneWay,
+    RecordNo,
+    RecordResultOut,
+    TableName,
+)
 from app.api.operation import CRM, api_router, operation
 from app.api.results import coupled_record_out, result_out
 from app.api.synch_job_models import SynchJobOut
@@ -27,14 +36,14 @@ class CouplingIn(Input):
     """The CRM record to couple with, or the wish to create one."""
 
     crm_id: UUID | None = Field(default=None, description="The CRM record to couple with.")
-    create_new: bool = Field(default=False, description="Create the CRM record; implies `nav_data`.")
+    create_new: Flag = Field(default=False, description="Create the CRM record; implies `nav_data`.")
     synchronize_after_coupling: Then | None = Field(
         default=None, description="`no` where it is left out, `nav_data` with `create_new`."
     )
-    replace_existing: bool = Field(
+    replace_existing: Flag = Field(
         default=False, description="Whether records may leave the partner they have."
     )
-    preview: bool = Field(default=False, description="Say what would be written, and write nothing.")
+    preview: Flag = Field(default=False, description="Say what would be written, and write nothing.")
 
 
 class CoupledOut(BaseModel):
@@ -47,10 +56,10 @@ class CoupledOut(BaseModel):
 class CreateIn(Input):
     """How a record is created on the other side."""
 
-    replace_existing: bool = Field(
+    replace_existing: Flag = Field(
         default=False, description="Whether the record may leave the partner it has."
     )
-    preview: bool = Field(default=False, description="Say what would be written, and write nothing.")
+    preview: Flag = Field(default=False, description="Say what would be written, and write nothing.")
 
 
 class CreatedOut(RecordResultOut):
@@ -65,7 +74,7 @@ class SynchronizeIn(Input):
     direction: Literal["to_crm", "from_crm", "merge"] | None = Field(
         default=None, description="The side it comes from wins; `merge`: by field, as a background run would."
     )
-    preview: bool = Field(default=False, description="Say what would be written, and write nothing.")
+    preview: Flag = Field(default=False, description="Say what would be written, and write nothing.")
 
 
 class SelectionIn(Input):

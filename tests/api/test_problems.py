@@ -6,6 +6,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from tests.api.conftest import COMPANY
+
 pytestmark = pytest.mark.anyio
 KEYS = "/api/v1/api-keys"
 
@@ -23,6 +25,12 @@ async def test_a_body_that_does_not_fit_names_the_fields(admin: httpx.AsyncClien
 async def test_a_body_that_is_no_json_is_a_bad_request(admin: httpx.AsyncClient, body: bytes) -> None:
     answer = await admin.post(KEYS, content=body, headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed-json")
+
+
+async def test_a_word_is_no_yes(cronus: httpx.AsyncClient) -> None:
+    for wrong in ("true", 1, "yes"):
+        answer = await cronus.patch(f"{COMPANY}/crm-connection", json={"is_enabled": wrong})
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/is_enabled")
 
 
 async def test_a_body_of_another_type_is_not_taken(admin: httpx.AsyncClient) -> None:
