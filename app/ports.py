@@ -35,21 +35,26 @@ class Insert:
     """Create the record under this id; if it exists already, its present state is the answer.
 
     `key` is the number a NAV record shall have; without it the number series of the table gives one.
-    `template` names the template whose values come on top (NAV applies it after the insert).
+    `fields` are to be answered besides the written ones: what the side itself made of them.
     """
 
     id: UUID
     values: Values
     key: str | None = None
+    fields: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Change these fields, if the record still has this version. Without a version: if it exists."""
+    """Change these fields, if the record still has this version. Without a version: if it exists.
+
+    `fields` are to be answered besides the written ones.
+    """
 
     id: UUID
     values: Values
     version: str | None = None
+    fields: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +72,8 @@ Write = Insert | Update | Delete
 class Written:
     """What the side has now. `created` tells an insert that created from one that found.
 
-    `snapshot` is missing after a delete. Its values hold at least the written fields as the side
-    stored them; its version is empty when the side did not say.
+    `snapshot` is missing after a delete. Its values hold at least the written fields, and
+    those asked for, as the side stored them; its version is empty when the side did not say.
     """
 
     id: UUID
@@ -123,6 +128,13 @@ class RecordStore(Protocol):
 
         Every page that can be continued from says so in its watermark. A record may come twice, never
         not at all. Raises WatermarkExpired when the side no longer knows.
+        """
+        ...
+
+    async def changed(self, places: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Those of these tables and watermarks after which `changes` has something, or no longer knows.
+
+        One trip, whatever their number. It may miss what became visible late; `changes` does not.
         """
         ...
 
@@ -217,6 +229,10 @@ class NavSide(RecordStore, Protocol):
         """Creates or changes many; one bad record harms no other. Answers in order."""
         ...
 
+    async def count_changes(self, table: str, since: str | None) -> int:
+        """How many records with an integration id changed since the watermark; all of them without one."""
+        ...
+
     async def ensure_ids(self, table: str, keys: Collection[str]) -> dict[str, UUID]:
         """The integration ids of these records, made on the way where missing."""
         ...
@@ -227,6 +243,10 @@ class NavSide(RecordStore, Protocol):
 
     async def without_ids(self, tables: Collection[str]) -> dict[str, int]:
         """How many records of these tables have no integration id."""
+        ...
+
+    async def clear(self) -> None:
+        """Forgets what is kept here of the company; a NAV far away is left as it is."""
         ...
 
     async def figures(self, customers: Collection[str]) -> dict[str, Values]:
@@ -632,7 +652,44 @@ class JobQueue(Protocol):
         ...
 
     async def wake(self, company_id: int, mappings: Collection[str], at: datetime) -> int:
-        """Lets the entries of these mappings that are on hold for inactivity start then; how many."""
+        """Lets the entries of these mappings that a change starts begin then; how many.
+
+        These are entries with an inactivity timeout that sleep, or are ready and would start later.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """A mapping whose job queue entry a change would start, and where its changes begin."""
+
+    mapping: str
+    nav_table: str
+    crm_entity: str
+    direction: Direction
+    nav_watermark: str | None
+    crm_watermark: str | None
+    is_coupled: bool  # whether it has couplings
+
+    def watermark(self, side: Side) -> str | None:
+        """Up to where the changes of that side are recorded; None before its first run."""
+        return self.nav_watermark if side is Side.NAV else self.crm_watermark
+
+    def table(self, side: Side) -> str:
+        """The table or entity on that side."""
+        return self.nav_table if side is Side.NAV else self.crm_entity
+
+
+class Watches(Protocol):
+    """What the watch for changes needs to know."""
+
+    async def claim(self, now: datetime, before: datetime, limit: int) -> list[int]:
+        """Takes companies whose connection is enabled and that nobody looked at since `before`; their ids."""
+        ...
+
+    async def of_company(self, company_id: int, now: datetime, ended_before: datetime) -> Sequence[Watch]:
+        """The mappings with an entry that a change would start. One of which a job waits, runs or ended later
+        than `ended_before` is left out."""
         ...
 
 
@@ -728,6 +785,7 @@ class Transaction(Protocol):
     jobs: SynchJobs
     synch_log: SynchLog
     job_queue: JobQueue
+    watches: Watches
     api_keys: ApiKeys
     idempotency: IdempotencyKeys
     workers: Workers

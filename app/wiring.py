@@ -20,7 +20,8 @@ from app.db.engine import connect, create_engine
 from app.db.migrate import upgrade
 from app.db.secrets import Vault
 from app.db.unit_of_work import SqlUnitOfWork
-from app.domain.company import Company, ConnectionSetup
+from app.domain.company import Company, ConnectionSetup, NavKind
+from app.domain.errors import NavUnavailable
 from app.jobs.handlers import SYNCHRONIZE, registry
 from app.jobs.worker import Worker, WorkerOptions
 from app.nav.store import EmbeddedNav
@@ -57,7 +58,13 @@ class Sides:
         self._connector = connector
 
     def nav(self, company: Company) -> NavSide:
-        """The NAV side: records kept here."""
+        """The NAV side: records kept here. Raises NavUnavailable for a connector that is not built in."""
+        kind = company.nav.get("kind")
+        if kind != NavKind.EMBEDDED:
+            raise NavUnavailable(
+                f"Company {company.name} asks for the NAV connector {kind}, which this version does not have.",
+                fix=f'PATCH /api/v1/companies/{company.name} with "nav": {{"kind": "embedded"}} keeps its records here.',
+            )
         return EmbeddedNav(self._engine, company)
 
     def crm(self, company: Company, connection: ConnectionSetup) -> CrmSide:
@@ -114,6 +121,7 @@ class Parts:
             concurrency=settings.worker_concurrency,
             heartbeat_timeout=timedelta(seconds=settings.worker_heartbeat_timeout_seconds),
             poll=timedelta(seconds=settings.worker_poll_seconds),
+            watch=timedelta(seconds=settings.worker_watch_seconds) if settings.worker_watch_seconds else None,
         )
         return Worker(lambda: connect(self.address), self.context, HANDLERS, options)
 

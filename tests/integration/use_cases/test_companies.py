@@ -69,9 +69,12 @@ async def test_a_coupled_company_cannot_exchange_its_nav(house: House) -> None:
 
 
 async def test_a_deleted_company_is_gone_with_everything_below_it(connected: House) -> None:
+    nav = connected.ctx.sides.nav(connected.company)
+    await nav.create("customers", "10000", {"Name": "Adatum"})
     await delete_company(connected.ctx, "cronus")
     with pytest.raises(CompanyNotFound):
         await connected.reload()
+    assert not (await nav.records("customers"))[0]
 
 
 async def test_the_nav_side_says_what_it_found(house: House) -> None:
