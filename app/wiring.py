@@ -63,7 +63,7 @@ class Sides:
         if kind != NavKind.EMBEDDED:
             raise NavUnavailable(
                 f"Company {company.name} asks for the NAV connector {kind}, which this version does not have.",
-                fix=f'PATCH /api/v1/companies/{company.name} with "nav": {{"kind": "embedded"}} keeps its records here.',
+                fix=f'PATCH /api/v1/companies/{company.name} with "nav": {{"kind": "embedded"}} keeps them here.',
             )
         return EmbeddedNav(self._engine, company)
 
