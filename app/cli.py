@@ -117,6 +117,8 @@ def demo(
     crm_port: Annotated[int, typer.Option(help="Port of the sandbox CRM, likewise.")] = 8080,
 ) -> None:
     """Run the service with a sandbox CRM and the CRONUS company, and synchronize them."""
+    if sys.platform == "win32":
+        _fail("The demo needs Unix, as its PostgreSQL does. On Windows, run it in WSL.")
     settings = _settings()
     with _plain_troubles():
         from app.demo.run import run_demo

@@ -132,7 +132,7 @@ def users() -> set[str]:
 
 
 def _currencies() -> list[Row]:
-    """CRM has the currencies of NAV; a currency's rate in CRM says how much of it a pound buys."""
+    """CRM has the currencies that are much used; a currency's rate there says how much of it a pound buys."""
     return [
         {
             "transactioncurrencyid": row_id("transactioncurrencies", str(currency["Code"])),
@@ -143,6 +143,7 @@ def _currencies() -> list[Row]:
             "exchangerate": round(100 / rate_of(currency), 10),
         }
         for currency in cronus()["Currency"]
+        if currency["Code"] not in OTHER_RATES
     ]
 
 

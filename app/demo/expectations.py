@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from app.demo import cronus
 from app.demo.dataverse import Crm
 from app.demo.jobs import Job
-from app.demo.service import Company
+from app.demo.service import Company, nav_path
 from app.demo.trouble import require
 
 NOT_COUPLED = "salesperson-not-coupled"
@@ -14,15 +14,23 @@ CONFLICT = "update-conflict"
 
 def check(company: Company, crm: Crm, jobs: Mapping[str, Job]) -> None:
     """Raises DemoFailed as soon as a count, a failure or either side is not what the data implies."""
-    currencies = len(cronus.cronus()["Currency"])
-    known = len(cronus.crm_rows().rows["transactioncurrencies"])
-    _direction(jobs["CURRENCY"], "to_crm", inserted=currencies - known, failed=0, total=currencies)
+    _currencies(company, crm, jobs["CURRENCY"])
     _direction(
         jobs["SALESPEOPLE"], "from_crm",
         inserted=0, modified=cronus.changed_users(), failed=0, total=len(cronus.users()),
     )  # fmt: skip
     _customers(company, crm, jobs["CUSTOMER"])
     _contacts(company, jobs["CONTACT"])
+
+
+def _currencies(company: Company, crm: Crm, job: Job) -> None:
+    currencies = cronus.cronus()["Currency"]
+    created = len(currencies) - len(cronus.crm_rows().rows["transactioncurrencies"])
+    _direction(job, "to_crm", inserted=created, failed=0, total=len(currencies))
+    code = next(iter(cronus.OTHER_RATES))
+    row = crm.read("transactioncurrencies", company.get(f"{nav_path('currencies', code)}/coupling")["crm_id"])
+    bought = round(100 / cronus.OTHER_RATES[code], 6)
+    require(f"what a pound buys of {code} in CRM", round(float(row["exchangerate"]), 6), bought)
 
 
 def _customers(company: Company, crm: Crm, job: Job) -> None:

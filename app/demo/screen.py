@@ -60,7 +60,7 @@ class Screen:
         """A progress bar for each name."""
         columns = (
             TextColumn("  {task.description:<12}"),
-            BarColumn(),
+            BarColumn(bar_width=28),
             MofNCompleteColumn(),
             TextColumn("{task.fields[status]}"),
             TimeElapsedColumn(),
