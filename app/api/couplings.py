@@ -14,7 +14,7 @@ from app.api.pages import Page, PagingDep
 from app.api.results import PairOutcomeOut, pair_out
 from app.api.values import JsonValue, shown
 from app.domain.access import Scope
-from app.domain.coupling import SynchResult
+from app.domain.coupling import CouplingStatus, SynchResult
 from app.use_cases import couplings
 
 router = api_router(f"{BASE}/companies/{{company}}/couplings", "Couplings")
@@ -101,7 +101,9 @@ async def list_couplings(
             limit=paging.limit + 1,
         )
     page, next_cursor = paging.cut(found, lambda coupling: coupling.id)
-    return {"items": [coupling_out(each, company, connection) for each in page], "next_cursor": next_cursor}
+    # A reservation is no coupling yet: its partner may never come to be.
+    coupled = [each for each in page if each.status is CouplingStatus.COUPLED]
+    return {"items": [coupling_out(each, company, connection) for each in coupled], "next_cursor": next_cursor}
 
 
 @router.get("/{id}", summary="Get a coupling", response_model=CouplingOut, **operation(Scope.READ, 404))
