@@ -55,6 +55,11 @@ class _Job:
         """What was asked to be written."""
         return {} if isinstance(self.write, Delete) else self.write.values
 
+    @property
+    def asked(self) -> frozenset[str]:
+        """The fields to be answered."""
+        return frozenset() if isinstance(self.write, Delete) else self.write.fields.union(self.write.values)
+
 
 async def write(client: DataverseClient, table: CrmTable, writes: Sequence[Write]) -> list[Outcome]:
     """Applies every write it can; answers in their order. Raises CrmUnavailable if none could be delivered."""
@@ -125,7 +130,7 @@ class _Writer:
         if not looked_at:
             return {}
         outcomes: dict[int, Outcome] = {}
-        fields = sorted({name for job in looked_at.values() for name in job.values})
+        fields = sorted({name for job in looked_at.values() for name in job.asked})
         found = await self._found(fields, list(looked_at.values()))
         for position, job in looked_at.items():
             present = found.get(job.write.id)
@@ -150,7 +155,7 @@ class _Writer:
         later = {name: value for name, value in each.values.items() if creating and name in STATE}
         values = {name: value for name, value in each.values.items() if name not in later}
         try:
-            columns = self._columns_for(each.values)
+            columns = self._columns_for(each.fields.union(each.values))
             body = body_of(self._table, values, creating=creating)
         except IntegrationError as error:
             return Refused(each.id, self._named(error, each))
@@ -162,9 +167,8 @@ class _Writer:
     def _if_match(self, version: str) -> dict[str, str]:
         return {"If-Match": version if self._table.guards_versions else "*"}
 
-    def _columns_for(self, values: Values) -> Columns:
+    def _columns_for(self, names: frozenset[str]) -> Columns:
         """Rows of one set mostly have the same fields."""
-        names = frozenset(values)
         if names not in self._columns:
             self._columns[names] = columns_of(self._table, sorted(names))
         return self._columns[names]
@@ -225,7 +229,7 @@ class _Writer:
         """One look at the rows that exist already, or have another version than they should have."""
         if not doubtful:
             return {}
-        fields = sorted({name for job, _ in doubtful for name in job.values})
+        fields = sorted({name for job, _ in doubtful for name in job.asked})
         try:
             found = await self._found(fields, [job for job, _ in doubtful])
         except CrmUnavailable as error:
@@ -256,7 +260,7 @@ def _state_to_set(job: _Job, outcome: Outcome) -> list[tuple[int, Write]]:
         return []
     if _holds(outcome.snapshot.values, job.later):
         return []
-    return [(job.position, Update(job.write.id, job.later, outcome.snapshot.version or None))]
+    return [(job.position, Update(job.write.id, job.later, outcome.snapshot.version or None, job.asked))]
 
 
 def _merged(first: dict[int, Outcome], second: dict[int, Outcome]) -> dict[int, Outcome]:

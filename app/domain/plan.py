@@ -210,6 +210,8 @@ def rebase(
     after: Snapshot,
     translation: Translation,
     base: Base | None,
+    *,
+    created: bool = False,
 ) -> Base:
     """What both sides agree on after a run, given the source as it was read and the destination as it is now.
 
@@ -218,6 +220,9 @@ def rebase(
     remembered, except the source of a row that this run does not carry: what changed there is still to come.
     A version is kept only when the base holds every mapped value the record of that version has: then, and
     only then, "same version" means "same values as the base".
+
+    `created` tells that the destination was made by this run: what creation itself put into fields that we
+    leave alone (the owner, the status) is nobody's change.
     """
     here, there = run.source, run.destination
     old = base or Base()
@@ -230,6 +235,8 @@ def rebase(
         if not row.takes_part(run):
             if origin is not None:
                 ours[origin] = source.values.get(origin)
+            if target is not None and created and row.rule is not None:
+                theirs[target] = after.values.get(target)
             continue
         two_way = row.direction is Direction.BIDIRECTIONAL
         kept = target in translation.kept
@@ -240,7 +247,7 @@ def rebase(
         )
         if origin is not None and (agreed or kept):
             ours[origin] = source.values.get(origin)
-        if target is not None and agreed and not (two_way and kept):
+        if target is not None and ((agreed and not (two_way and kept)) or (kept and created)):
             theirs[target] = after.values.get(target)
     versions = {
         here: source.version if covers(shape, here, ours, source.values) else None,

@@ -345,13 +345,14 @@ class Exchange:
         return again
 
     def _write_of(self, item: Item) -> Write:
-        target = item.held.id_on(self.run.destination)
+        there = self.run.destination
+        target, asked = item.held.id_on(there), self.setting.fields(there)
         match item.plan:
             case Create(values):
-                return Insert(target, _filled(values))
+                return Insert(target, _filled(values), fields=asked)
             case Modify(changes):
                 version = item.found.version if item.found else None
-                return Update(target, changes, version or None)
+                return Update(target, changes, version or None, asked)
             case _:
                 raise RuntimeError(f"{self._named(item)}: nothing to write for {item.plan!r}")
 

@@ -31,7 +31,10 @@ def coupling_after(
         return coupling.failed(Failure.of(item.error), at, job_id)
     if item.action is SynchAction.SKIPPED or item.after is None or item.action is None:
         return None
-    base = rebase(setting.shape, run, item.source, item.after, item.translation, coupling.base)
+    created = item.action is SynchAction.INSERTED and not item.repeated
+    base = rebase(
+        setting.shape, run, item.source, item.after, item.translation, coupling.base, created=created
+    )
     both_ways = setting.mapping.direction is Direction.BIDIRECTIONAL
     if coupling.last_error is not None and both_ways and not force and not base.version(run.destination):
         return replace(coupling, base=base)

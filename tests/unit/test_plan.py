@@ -21,6 +21,7 @@ from app.domain.plan import (
     Unchanged,
     covers,
     decide,
+    rebase,
 )
 from app.domain.records import Side, Snapshot
 from app.domain.transfer import Translation
@@ -349,3 +350,23 @@ def test_a_field_that_is_kept_agrees_with_nothing_new() -> None:
     agreed = rebased(shape, TO, nav, crm, base)
     assert (agreed.nav["Name"], agreed.crm["name"], agreed.crm_version) == ("", "A", None)
     assert word(planned(shape, FROM, crm, nav, agreed)) == {"Name": "C"}
+
+
+OWNED = (
+    FieldMapping("Name", "name", BOTH),
+    FieldMapping("City", "city", BOTH, not_null=True),
+    FieldMapping("Contact", "contact", FROM),
+    FieldMapping("Terms", "terms", FROM, rule="blocked_when_inactive"),
+)
+
+
+def test_what_creation_put_into_fields_we_leave_alone_is_nobodys_change() -> None:
+    """The owner and the status of a new account come from CRM itself; its other news are still to come."""
+    shape = a_shape(rows=OWNED)
+    nav = shown(Side.NAV, {"Name": "N", "City": "", "Contact": "", "Terms": ""})
+    plain = shown(Side.CRM, {"name": "N", "city": "default", "contact": "", "terms": "1"})
+    translation = translated(shape, TO, nav)
+    assert rebase(shape, TO, nav, plain, translation, None, created=True).crm_version == plain.version
+    assert rebase(shape, TO, nav, plain, translation, None).crm_version is None
+    news = written(plain, {"contact": "filled in by CRM"})
+    assert rebase(shape, TO, nav, news, translation, None, created=True).crm_version is None

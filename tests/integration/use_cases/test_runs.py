@@ -1,0 +1,497 @@
+"""A whole mapping as a synch job: what is read, what is written, what is left out, and what a run costs."""
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from app.domain.coupling import Coupling, CouplingStatus, SynchResult
+from app.domain.errors import CrmUnavailable, SalespersonNotCoupled
+from app.domain.job import Counts, SynchMode
+from app.domain.mapping import DeletionConflictResolution, Direction, FieldMapping, UpdateConflictResolution
+from app.domain.records import Reference
+from app.sandbox import Fault
+from app.use_cases.couplings import couple, restore
+from app.use_cases.matching import Criterion, match
+from app.use_cases.synchronize import create_in_crm, create_in_nav
+from tests.integration.use_cases.office import Office, Quiet
+
+pytestmark = pytest.mark.anyio
+
+FULL = SynchMode.FULL
+TO, FROM = Direction.TO_CRM, Direction.FROM_CRM
+
+
+async def pairs(office: Office, number: int, **fields: Any) -> list[Coupling]:
+    """So many customers with their accounts, and nothing left to do."""
+    for position in range(number):
+        await office.customer(f"C{position}", **{"Name": f"Name {position}"} | fields)
+    await office.run(mode=FULL, create_uncoupled=True)
+    await office.run()
+    return [await office.coupled(f"C{position}") for position in range(number)]
+
+
+async def name_in_crm(office: Office, coupling: Coupling) -> Any:
+    return (await office.in_crm("account", coupling.crm_id))["name"]
+
+
+# --- which records ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [FULL, SynchMode.MODIFIED])
+async def test_only_coupled_records_are_synchronized_and_the_others_appear_nowhere(
+    office: Office, mode: SynchMode
+) -> None:
+    await office.customer("10000", Name="Coupled")
+    await create_in_crm(office.ctx, office.company, "customers", "10000")
+    await office.customer("20000")
+    await office.account(name="Alone")
+    await office.change_nav("customers", "10000", Name="Changed")
+    ran = await office.run(mode=mode)
+    assert ran.to_crm == Counts(modified=1)
+    assert ran.from_crm.total <= 1
+    assert len(office.accounts()) == 2
+    assert await office.numbers() == ["10000", "20000"]
+
+
+async def test_uncoupled_records_are_created_both_ways_when_asked_and_nobody_twice(office: Office) -> None:
+    for number in range(3):
+        await office.customer(f"C{number}")
+    for number in range(2):
+        await office.account(name=f"Account {number}")
+    ran = await office.run(mode=FULL, create_uncoupled=True)
+    assert ran.to_crm == Counts(inserted=3)
+    assert ran.from_crm == Counts(inserted=2, unmodified=3)
+    assert len(office.accounts()) == len(await office.numbers()) == len(await office.couplings()) == 5
+    assert {c.status for c in await office.couplings()} == {CouplingStatus.COUPLED}
+    again = await office.run(mode=FULL, create_uncoupled=True)
+    assert again.wrote_nothing
+    assert again.to_crm.unmodified == again.from_crm.unmodified == 5
+
+
+async def test_the_flag_of_the_mapping_creates_too_and_stays_as_it_was(office: Office) -> None:
+    await office.set_up(synch_only_coupled_records=False)
+    await office.customer("10000")
+    await office.account()
+    ran = await office.run()
+    assert (ran.to_crm.inserted, ran.from_crm.inserted) == (1, 1)
+    await office.customer("20000")
+    assert (await office.run(create_uncoupled=False)).wrote_nothing
+
+
+async def test_a_direction_may_be_asked_for(office: Office) -> None:
+    (coupling,) = await pairs(office, 1)
+    await office.change_nav("customers", "C0", Name="Of NAV")
+    await office.change_crm("account", coupling.crm_id, telephone1="9")
+    await office.run(direction=FROM)
+    assert (await office.in_nav("customers", "C0"))["Phone_No"] == "9"
+    assert await name_in_crm(office, coupling) == "Name 0"
+    await office.run(direction=TO)
+    assert await name_in_crm(office, coupling) == "Of NAV"
+
+
+async def test_what_left_the_filter_is_left_out_with_the_reason(office: Office) -> None:
+    (coupling,) = await pairs(office, 1)
+    await office.change_crm("account", coupling.crm_id, customertypecode=1, name="Of CRM")
+    ran = await office.run()
+    assert ran.told == [("from_crm", "C0", "skipped", "filtered")]
+    assert (await office.in_nav("customers", "C0"))["Name"] == "Name 0"
+    await office.change_crm("account", coupling.crm_id, customertypecode=3)
+    await office.run()
+    assert (await office.in_nav("customers", "C0"))["Name"] == "Of CRM"
+
+
+async def test_a_contact_without_account_is_left_out_with_the_reason_never_failed(office: Office) -> None:
+    await office.customer("10000")
+    await create_in_crm(office.ctx, office.company, "customers", "10000")
+    stranger = await office.account(name="Not coupled")
+    account = (await office.coupled("10000")).crm_id
+    await office.row("contact", lastname="Alone")
+    await office.row("contact", lastname="Stranger", parentcustomerid=Reference(stranger, "account"))
+    known = await office.row("contact", lastname="Known", parentcustomerid=Reference(account, "account"))
+    ran = await office.run("CONTACT", FULL, FROM, create_uncoupled=True)
+    assert (ran.from_crm.inserted, ran.from_crm.failed) == (1, 0)
+    assert {each.reason for each in ran.outcomes if each.action.value == "skipped"} <= {
+        "contact-without-account",
+        "filtered",
+    }
+    assert {c.crm_id for c in await office.couplings("CONTACT")} == {known}
+
+
+# --- nothing for nothing -----------------------------------------------------------------------------------
+
+
+async def test_a_run_after_which_nothing_changed_asks_crm_once_and_writes_nothing(office: Office) -> None:
+    await pairs(office, 3)
+    office.forget_requests()
+    async with office.statements() as statements:
+        ran = await office.run()
+    assert office.requests == ["GET accounts"]
+    assert (ran.to_crm.total, ran.from_crm.total, ran.outcomes) == (0, 0, [])
+    written = [
+        each for each in statements if each.startswith(("INSERT INTO nav_record", "UPDATE nav_record"))
+    ]
+    assert written == []
+
+
+async def test_the_run_after_a_run_writes_nothing_on_either_side(office: Office) -> None:
+    couplings = await pairs(office, 3)
+    await office.change_nav("customers", "C0", Name="Of NAV", City="London")
+    await office.change_crm("account", couplings[1].crm_id, name="Of CRM", telephone1="1")
+    await office.change_nav("customers", "C2", Name="Both")
+    await office.change_crm("account", couplings[2].crm_id, address1_city="Both")
+    first = await office.run()
+    assert (first.to_crm.modified, first.from_crm.modified) == (2, 2)
+    rows = [dict(row) for row in office.accounts()]
+    versions = {no: (await office.nav.by_key("customers", [no]))[no].version for no in await office.numbers()}
+    for _ in range(2):
+        assert (await office.run()).wrote_nothing
+        assert (await office.run(mode=FULL)).wrote_nothing
+    assert office.accounts() == rows
+    assert versions == {
+        no: (await office.nav.by_key("customers", [no]))[no].version for no in await office.numbers()
+    }
+
+
+async def test_many_new_records_cost_requests_by_the_set(office: Office) -> None:
+    records: list[tuple[str | None, dict[str, Any]]] = [(f"C{n:03}", {"Name": f"N{n}"}) for n in range(200)]
+    await office.nav.bulk("customers", records)
+    office.forget_requests()
+    async with office.statements() as statements:
+        ran = await office.run(mode=FULL, direction=TO, create_uncoupled=True)
+    assert ran.to_crm == Counts(inserted=200)
+    assert office.requests == ["POST $batch"] * len(office.requests)
+    assert len(office.requests) <= 20
+    assert len(statements) <= 30, "\n".join(statements)
+
+
+async def test_what_a_person_changes_with_the_integration_account_comes_over(office: Office) -> None:
+    """Everything here is written with one account: only our own writes are no changes (seed-checklist E-28)."""
+    (coupling,) = await pairs(office, 1)
+    await office.change_nav("customers", "C0", Name="Ours")
+    await office.run()
+    await office.change_crm("account", coupling.crm_id, name="A person's")
+    ran = await office.run()
+    assert ran.from_crm == Counts(modified=1)
+    assert (await office.in_nav("customers", "C0"))["Name"] == "A person's"
+
+
+# --- changes on both sides -------------------------------------------------------------------------------
+
+
+async def test_different_fields_flow_both_ways(office: Office) -> None:
+    (coupling,) = await pairs(office, 1)
+    await office.change_nav("customers", "C0", Name="Of NAV")
+    await office.change_crm("account", coupling.crm_id, telephone1="9", address1_primarycontactname="Ann")
+    await office.run()
+    values = await office.in_nav("customers", "C0")
+    assert (values["Name"], values["Phone_No"], values["Contact"]) == ("Of NAV", "9", "Ann")
+    assert await name_in_crm(office, coupling) == "Of NAV"
+
+
+async def test_the_same_field_is_a_conflict_once_per_direction_and_written_nowhere(office: Office) -> None:
+    (coupling,) = await pairs(office, 1)
+    await office.change_nav("customers", "C0", Name="Of NAV", City="Of NAV")
+    await office.change_crm("account", coupling.crm_id, name="Of CRM", telephone1="Of CRM")
+    ran = await office.run()
+    assert sorted(ran.told) == [
+        ("from_crm", "C0", "failed", "update-conflict"),
+        ("to_crm", "C0", "failed", "update-conflict"),
+    ]
+    for each in ran.outcomes:
+        assert each.error is not None
+        assert all(value in each.error.message for value in ("Of NAV", "Of CRM", "Name 0"))
+    values, account = await office.in_nav("customers", "C0"), await office.in_crm("account", coupling.crm_id)
+    assert (values["Name"], values["City"], values["Phone_No"]) == ("Of NAV", "Of NAV", "")
+    assert (account["name"], account["address1_city"], account["telephone1"]) == ("Of CRM", None, "Of CRM")
+
+
+async def test_a_conflict_ends_when_people_agree(office: Office) -> None:
+    (coupling,) = await pairs(office, 1)
+    await office.change_nav("customers", "C0", Name="Of NAV", City="London")
+    await office.change_crm("account", coupling.crm_id, name="Of CRM", telephone1="9")
+    await office.run()
+    await office.change_nav("customers", "C0", Name="Of CRM")
+    await office.run()
+    settled = await office.coupled("C0")
+    assert (settled.last_synch_result, settled.last_error) == (SynchResult.SUCCESS, None)
+    assert (await office.in_nav("customers", "C0"))["Phone_No"] == "9"
+    assert (await office.in_crm("account", coupling.crm_id))["address1_city"] == "London"
+
+
+@pytest.mark.parametrize(
+    ("policy", "winner"),
+    [
+        (UpdateConflictResolution.SEND_TO_CRM, "Of NAV"),
+        (UpdateConflictResolution.GET_FROM_CRM, "Of CRM"),
+        (UpdateConflictResolution.NONE, None),
+        (UpdateConflictResolution.MERGE, None),
+    ],
+)
+async def test_the_policy_decides_who_wins(
+    office: Office, policy: UpdateConflictResolution, winner: str | None
+) -> None:
+    (coupling,) = await pairs(office, 1)
+    await office.set_up(update_conflict_resolution=policy)
+    await office.change_nav("customers", "C0", Name="Of NAV", City="London")
+    await office.change_crm("account", coupling.crm_id, name="Of CRM", telephone1="9")
+    ran = await office.run()
+    values, account = await office.in_nav("customers", "C0"), await office.in_crm("account", coupling.crm_id)
+    if winner is None:
+        assert (values["Name"], account["name"]) == ("Of NAV", "Of CRM")
+        assert ran.to_crm.failed == ran.from_crm.failed == 1
+        return
+    assert values["Name"] == account["name"] == winner
+    assert (values["Phone_No"], account["address1_city"]) == ("9", "London")
+    assert (await office.run()).wrote_nothing
+
+
+async def test_navs_record_rule_fails_a_record_that_both_changed_whichever_the_fields(office: Office) -> None:
+    (coupling,) = await pairs(office, 1)
+    await office.set_up(update_conflict_resolution=UpdateConflictResolution.NONE)
+    await office.change_nav("customers", "C0", City="London")
+    await office.change_crm("account", coupling.crm_id, telephone1="9")
+    ran = await office.run()
+    assert ran.to_crm.failed == ran.from_crm.failed == 1
+    assert (await office.in_nav("customers", "C0"))["Phone_No"] == ""
+
+
+async def test_a_fresh_coupling_fills_blanks_and_conflicts_where_both_have_something(office: Office) -> None:
+    await office.customer("C0", Name="Same", City="London")
+    account = await office.account(name="Same", telephone1="9")
+    await couple(office.ctx, office.company, "customers", "C0", crm_id=account)
+    await office.customer("C1", Name="Of NAV")
+    other = await office.account(name="Of CRM")
+    await couple(office.ctx, office.company, "customers", "C1", crm_id=other)
+    ran = await office.run(mode=FULL)
+    assert {told[1] for told in ran.told if told[2] == "failed"} == {"C1"}
+    assert (await office.in_nav("customers", "C0"))["Phone_No"] == "9"
+    assert (await office.in_crm("account", account))["address1_city"] == "London"
+
+
+# --- failures --------------------------------------------------------------------------------------------------
+
+
+async def test_one_bad_record_harms_no_other_and_is_tried_again_although_it_did_not_change(
+    office: Office,
+) -> None:
+    couplings = await pairs(office, 3)
+    for number in range(3):
+        await office.change_nav("customers", f"C{number}", Name=f"New {number}")
+    user = await office.salesperson("JO")
+    await office.change_nav("customers", "C1", Salesperson_Code="JO")
+    ran = await office.run()
+    assert (ran.to_crm.modified, ran.to_crm.failed) == (2, 1)
+    assert ("to_crm", "C1", "failed", "salesperson-not-coupled") in ran.told
+    await couple(office.ctx, office.company, "salespeople", "JO", crm_id=user)
+    ran = await office.run()
+    assert ran.to_crm.modified == 1
+    assert await name_in_crm(office, couplings[1]) == "New 1"
+
+
+async def test_after_the_same_failure_twice_it_is_skipped_until_somebody_restores_it(office: Office) -> None:
+    (coupling,) = await pairs(office, 1)
+    user = await office.salesperson("JO")
+    await office.change_nav("customers", "C0", Name="New", Salesperson_Code="JO")
+    assert (await office.run()).to_crm.failed == 1
+    assert not (await office.coupled("C0")).skipped
+    assert (await office.run()).to_crm.failed == 1
+    assert (await office.coupled("C0")).skipped
+    await couple(office.ctx, office.company, "salespeople", "JO", crm_id=user)
+    assert (await office.run()).wrote_nothing
+    await office.change_nav("customers", "C0", City="London")
+    assert (await office.run()).told == [("to_crm", "C0", "skipped", "skipped")]
+    assert await name_in_crm(office, coupling) == "Name 0"
+    assert await restore(office.ctx, office.company, error_code="something-else") == 0
+    assert await restore(office.ctx, office.company, mapping="CUSTOMER") == 1
+    await office.run()
+    assert await name_in_crm(office, coupling) == "New"
+
+
+async def test_a_conflict_of_both_directions_is_skipped_after_two_runs(office: Office) -> None:
+    (coupling,) = await pairs(office, 1)
+    await office.change_nav("customers", "C0", Name="Of NAV")
+    await office.change_crm("account", coupling.crm_id, name="Of CRM")
+    await office.run()
+    assert not (await office.coupled("C0")).skipped
+    await office.run()
+    assert (await office.coupled("C0")).skipped
+
+
+async def test_what_failed_on_its_way_to_nav_is_not_forgotten_because_the_way_to_crm_went_well(
+    office: Office,
+) -> None:
+    """The account's contact person is coupled only after the first run."""
+    (coupling,) = await pairs(office, 1)
+    await office.set_up(fields=[_strict(row) for row in (await office.set_up()).fields])
+    person = await office.row(
+        "contact", lastname="Ann", parentcustomerid=Reference(coupling.crm_id, "account")
+    )
+    await office.change_crm(
+        "account", coupling.crm_id, primarycontactid=Reference(person, "contact"), telephone1="9"
+    )
+    ran = await office.run()
+    assert ("from_crm", "C0", "failed", "lookup-not-coupled") in ran.told
+    await create_in_nav(office.ctx, office.company, "contacts", person)
+    await office.run()
+    assert (await office.in_nav("customers", "C0"))["Phone_No"] == "9"
+
+
+def _strict(row: FieldMapping) -> FieldMapping:
+    return replace(row, clear_value_on_failed_synch=False)
+
+
+@pytest.mark.parametrize("kind", ["reset_after_commit", "reset_before_commit", "truncated", "503"])
+async def test_lost_answers_of_batches_make_no_second_account_and_lose_no_change(
+    office: Office, kind: Any
+) -> None:
+    for number in range(30):
+        await office.customer(f"C{number}")
+    office.faults(Fault("POST .*/\\$batch", kind, every=2, retry_after=0))
+    for _ in range(4):
+        with suppress(CrmUnavailable):
+            await office.run(mode=FULL, create_uncoupled=True)
+    office.faults()
+    await office.run(mode=FULL, create_uncoupled=True)
+    assert len(office.accounts()) == len(await office.numbers()) == len(await office.couplings()) == 30
+    for number in range(30):
+        await office.change_nav("customers", f"C{number}", Name=f"New {number}")
+    office.faults(Fault("POST .*/\\$batch", kind, every=2, retry_after=0))
+    for _ in range(4):
+        with suppress(CrmUnavailable):
+            await office.run()
+    office.faults()
+    ran = await office.run()
+    assert ran.to_crm.failed == ran.from_crm.failed == 0
+    assert {row["name"] for row in office.accounts()} == {f"New {number}" for number in range(30)}
+
+
+# --- interruptions -----------------------------------------------------------------------------------------------
+
+
+class Dead(Exception):
+    """The worker died."""
+
+
+@pytest.mark.parametrize("step", range(1, 9))
+@pytest.mark.parametrize("mode", [SynchMode.MODIFIED, FULL])
+async def test_a_worker_that_dies_between_pages_loses_nothing_and_does_nothing_twice(
+    office: Office, step: int, mode: SynchMode
+) -> None:
+    couplings = await pairs(office, 2)
+    await office.set_up(synch_only_coupled_records=False)
+    await office.change_nav("customers", "C0", Name="Of NAV")
+    await office.change_crm("account", couplings[1].crm_id, name="Of CRM")
+    await office.customer("C2")
+    await office.account(name="New in CRM")
+    taken = 0
+
+    def dies(_: str) -> None:
+        nonlocal taken
+        taken += 1
+        if taken == step:
+            raise Dead
+
+    try:
+        ran = await office.run(mode=mode, report=Quiet(dies))
+        await office.run(job=ran.job)
+    except Dead:
+        await office.run(mode=mode)
+    assert await name_in_crm(office, couplings[0]) == "Of NAV"
+    assert (await office.in_nav("customers", "C1"))["Name"] == "Of CRM"
+    names = sorted(row["name"] for row in office.accounts())
+    assert names == ["Customer C2", "New in CRM", "Of CRM", "Of NAV"]
+    assert len(await office.numbers()) == len(await office.couplings()) == 4
+    assert (await office.run()).wrote_nothing
+
+
+async def test_an_expired_watermark_is_read_anew_and_everything_comes_over(office: Office) -> None:
+    couplings = await pairs(office, 3)
+    await office.set_up(deletion_conflict_resolution=DeletionConflictResolution.PROPAGATE)
+    await office.change_crm("account", couplings[0].crm_id, name="Of CRM")
+    await office.delete_crm("account", couplings[1].crm_id)
+    organization = office.house.organization
+    organization.tokens_valid_from = organization.storage.version
+    ran = await office.run()
+    assert (ran.from_crm.modified, ran.from_crm.deleted) == (1, 1)
+    assert (await office.in_nav("customers", "C0"))["Name"] == "Of CRM"
+    assert await office.numbers() == ["C0", "C2"]
+    assert (await office.run()).wrote_nothing
+
+
+# --- match-based coupling ------------------------------------------------------------------------------------------
+
+
+async def test_a_unique_match_is_coupled_an_ambiguous_one_reported_and_left_alone(office: Office) -> None:
+    for no, name in (("C0", "Adatum"), ("C1", "Twin"), ("C2", "Nobody"), ("C3", "Pair"), ("C4", "Pair")):
+        await office.customer(no, Name=name)
+    one = await office.account(name=" ADATUM")
+    twins = {await office.account(name="Twin") for _ in range(2)}
+    shared = await office.account(name="pair")
+    criteria = [Criterion("Name", "name")]
+    shown = await match(office.ctx, office.company, "CUSTOMER", criteria, preview=True)
+    assert await office.couplings() == []
+    report = await match(office.ctx, office.company, "CUSTOMER", criteria)
+    assert report.coupled == shown.coupled
+    assert [(pair.nav_no, pair.crm_ids) for pair in report.coupled] == [("C0", (one,))]
+    ambiguous: dict[str, set[UUID]] = {pair.nav_no: set(pair.crm_ids) for pair in report.ambiguous}
+    assert ambiguous == {"C1": twins, "C3": {shared}, "C4": {shared}}
+    assert report.unmatched == 1
+    again = await match(office.ctx, office.company, "CUSTOMER", criteria)
+    assert again.coupled == []
+    assert len(await office.couplings()) == 1
+
+
+async def test_a_second_priority_tells_twins_apart(office: Office) -> None:
+    await office.customer("C0", Name="Twin", Post_Code="1")
+    await office.customer("C1", Name="Twin", Post_Code="2")
+    ids = [await office.account(name="Twin", address1_postalcode=code) for code in ("1", "2")]
+    criteria = [
+        Criterion("Name", "name", priority=1),
+        Criterion("Post_Code", "address1_postalcode", priority=2),
+    ]
+    report = await match(office.ctx, office.company, "CUSTOMER", criteria)
+    assert {pair.nav_no: pair.crm_ids[0] for pair in report.coupled} == dict(
+        zip(["C0", "C1"], ids, strict=True)
+    )
+    assert report.ambiguous == []
+
+
+async def test_unmatched_records_are_created_by_a_full_run_when_asked(office: Office) -> None:
+    await office.customer("C0", Name="Adatum")
+    report = await match(
+        office.ctx, office.company, "CUSTOMER", [Criterion("Name", "name")], create_unmatched=True
+    )
+    assert report.synch_job_id is not None
+    async with office.ctx.uow() as tx:
+        job = await tx.jobs.get(office.company.id, report.synch_job_id)
+    await office.run(job=job)
+    assert [row["name"] for row in office.accounts()] == ["Adatum"]
+
+
+async def test_a_selection_is_synchronized_record_by_record(office: Office) -> None:
+    couplings = await pairs(office, 2)
+    await office.customer("C9")
+    for no in ("C0", "C1"):
+        await office.change_nav("customers", no, Name=f"New {no}")
+    await office.salesperson("JO")
+    await office.change_nav("customers", "C1", Salesperson_Code="JO")
+    ran = await office.run(mode=SynchMode.SELECTION, direction=TO, keys=["C0", "C1", "C9", "none"])
+    assert sorted(told[1:] for told in ran.told) == [
+        ("C0", "modified", None),
+        ("C1", "failed", "salesperson-not-coupled"),
+        ("C9", "failed", "not-coupled"),
+        ("none", "failed", "nav-record-not-found"),
+    ]
+    assert await name_in_crm(office, couplings[0]) == "New C0"
+    with pytest.raises(SalespersonNotCoupled):
+        await create_in_crm(office.ctx, office.company, "customers", "C1", replace_existing=True)
+
+
+async def test_the_couplings_of_a_mapping_can_all_be_removed(office: Office) -> None:
+    await pairs(office, 3)
+    await office.run(mode=SynchMode.UNCOUPLE)
+    assert await office.couplings() == []
+    assert len(office.accounts()) == len(await office.numbers()) == 3
