@@ -103,7 +103,10 @@ async def list_couplings(
     page, next_cursor = paging.cut(found, lambda coupling: coupling.id)
     # A reservation is no coupling yet: its partner may never come to be.
     coupled = [each for each in page if each.status is CouplingStatus.COUPLED]
-    return {"items": [coupling_out(each, company, connection) for each in coupled], "next_cursor": next_cursor}
+    return {
+        "items": [coupling_out(each, company, connection) for each in coupled],
+        "next_cursor": next_cursor,
+    }
 
 
 @router.get("/{id}", summary="Get a coupling", response_model=CouplingOut, **operation(Scope.READ, 404))

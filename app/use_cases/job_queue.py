@@ -133,7 +133,6 @@ async def set_entry_ready(ctx: Context, company: Company, entry_id: UUID) -> Job
             earliest_start_at=now if waited else max(now, entry.earliest_start_at or now),
             attempts=entry.attempts if at_work else 0,
             error_message=None,
-            active_at=now,  # its inactivity is counted from here
         )
         return await tx.job_queue.save(company.id, ready)
 
