@@ -91,8 +91,9 @@ def test_it_keeps_serving_what_it_printed_until_ctrl_c(folder: Path) -> None:
         key = re.search(r"nck_\S+", output)
         assert key is not None
         api = docs.removesuffix("/docs") + "/api/v1/companies/cronus"
-        status = httpx.get(f"{api}/synch-status", headers={"Authorization": f"Bearer {key[0]}"}).json()
-        assert status["job_queue_entries_ready"] == status["job_queue_entries_total"] > 0
+        entries = httpx.get(f"{api}/job-queue-entries", headers={"Authorization": f"Bearer {key[0]}"}).json()
+        assert not {entry["status"] for entry in entries["items"]} & {"on_hold", "error"}
+        assert {entry["mapping"] for entry in entries["items"]} >= {"SALESPEOPLE", "CUSTOMER", "CONTACT"}
         second = run(folder)
         assert second.returncode == 1
         assert "Another demo is using" in second.stderr
