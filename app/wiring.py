@@ -22,12 +22,13 @@ from app.db.secrets import Vault
 from app.db.unit_of_work import SqlUnitOfWork
 from app.domain.company import Company, ConnectionSetup, NavKind
 from app.domain.errors import NavUnavailable
-from app.jobs.handlers import SYNCHRONIZE, registry
+from app.jobs.handlers import ACCOUNT_STATISTICS, SYNCHRONIZE, registry
 from app.jobs.worker import Worker, WorkerOptions
 from app.nav.store import EmbeddedNav
 from app.ports import ConnectionReport, Context, CrmSide, Handler, NavSide
 from app.settings import Settings, encryption_keys
 from app.use_cases.run import run_job
+from app.use_cases.statistics import run_account_statistics
 
 log = structlog.get_logger(__name__)
 SHARED_EVERY = timedelta(seconds=5)
@@ -126,7 +127,9 @@ class Parts:
         return Worker(lambda: connect(self.address), self.context, HANDLERS, options)
 
 
-HANDLERS: Mapping[str, Handler] = registry(((SYNCHRONIZE,), run_job))
+HANDLERS: Mapping[str, Handler] = registry(
+    ((SYNCHRONIZE,), run_job), ((ACCOUNT_STATISTICS,), run_account_statistics)
+)
 
 
 @asynccontextmanager

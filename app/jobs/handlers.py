@@ -6,6 +6,7 @@ from types import MappingProxyType
 from app.ports import Handler
 
 SYNCHRONIZE = "synchronize"
+ACCOUNT_STATISTICS = "account_statistics"
 
 
 def registry(*entries: tuple[Iterable[str], Handler]) -> Mapping[str, Handler]:

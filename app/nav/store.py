@@ -14,7 +14,7 @@ from app.domain.company import Company
 from app.domain.errors import IntegrationError, NavRefused, NavUnavailable, TableNotFound
 from app.domain.records import Side, Snapshot, TableDefinition, Values
 from app.nav import entry, lookups, statements
-from app.nav.changes import changed_pages
+from app.nav.changes import changed_pages, count_query, waiting
 from app.nav.definitions import NavTable, nav_tables
 from app.nav.identities import count_without, give_ids
 from app.nav.keys import by_canonical
@@ -29,6 +29,7 @@ Answer = TypeVar("Answer")
 # The server gave up one of several transactions that waited for each other; the same again succeeds.
 REPEATABLE = frozenset({"40001", "40P01"})
 ATTEMPTS = 5
+CREDIT_LIMIT = "Credit_Limit_LCY"
 
 UNREACHABLE = (DBAPIError, OSError, PoolTimeout)
 
@@ -88,6 +89,28 @@ class EmbeddedNav:
         except UNREACHABLE as error:
             raise _translated(error) from error
 
+    async def changed(self, places: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Those of these tables and versions after which there is a change, or that are no versions of ours."""
+        known = [(self._table(table), version) for table, version in places if version.isdecimal()]
+        unknown = {place for place in places if not place[1].isdecimal()}
+        if not known:
+            return unknown
+        query = waiting(self._company.id, known)
+
+        async def ask(scope: Scope) -> set[tuple[str, str]]:
+            return {(row[0], row[1]) for row in await scope.connection.execute(query)}
+
+        return unknown | await self._read(ask)
+
+    async def count_changes(self, table: str, since: str | None) -> int:
+        """How many records with an integration id changed since the watermark; all of them without one."""
+        query = count_query(self._company.id, self._table(table), since)
+
+        async def ask(scope: Scope) -> int:
+            return int(await scope.connection.scalar(query) or 0)
+
+        return await self._read(ask)
+
     async def match(
         self, table: str, field: str, values: Collection[str], fields: Collection[str] = ()
     ) -> dict[str, list[Snapshot]]:
@@ -140,9 +163,9 @@ class EmbeddedNav:
         return await self._read(lambda scope: lookups.by_key(scope, projection, keys)) if keys else {}
 
     async def figures(self, customers: Collection[str]) -> dict[str, Values]:
-        """The statistics figures of the customers that exist among these numbers."""
+        """The statistics figures of the customers that exist among these numbers, and their credit limits."""
         table = self._table("customers")
-        records = await self.by_key("customers", customers, table.figures)
+        records = await self.by_key("customers", customers, {*table.figures, CREDIT_LIMIT})
         return {number: record.values for number, record in records.items()}
 
     # --- writing ----------------------------------------------------------------------------------

@@ -182,6 +182,7 @@ class Exchange:
         if (
             self.options.force
             or self.options.look
+            or self.setting.moves_with_base_rate
             or coupling.base is None
             or coupling.last_error is not None
         ):

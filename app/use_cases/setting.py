@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from app import filters
-from app.domain.cell import Shape
+from app.domain.cell import EXCHANGE_RATE, Shape
 from app.domain.company import Company, ConnectionSetup
 from app.domain.connection import require_enabled
 from app.domain.defaults import implied_fields
 from app.domain.errors import MappingNotFound
-from app.domain.mapping import TableMapping
+from app.domain.mapping import Direction, TableMapping
 from app.domain.records import Reference, Side, Values
 from app.ports import Context, CrmSide, NavSide, RecordStore, StoredMapping, Transaction
 
@@ -33,6 +33,13 @@ class Setting:
     def mapping(self) -> TableMapping:
         """The mapping, its implied rows included."""
         return self.shape.mapping
+
+    @property
+    def moves_with_base_rate(self) -> bool:
+        """Whether what is sent follows from CRM's base currency too, whose rate changes no other record."""
+        base = self.connection.base_currency
+        rated = any(row.rule == EXCHANGE_RATE for row in self.mapping.rows(Direction.TO_CRM))
+        return rated and base not in (None, self.company.local_currency)
 
     def side(self, side: Side) -> RecordStore:
         """The store of that side."""

@@ -23,14 +23,10 @@ async def a_bank(engine: AsyncEngine, base: str = "GBP") -> AsyncIterator[Office
     """A company that integrates nothing but its currencies with a CRM whose base currency is this."""
     async with a_house(engine, {}, base_currency=base) as house:
         if base != "GBP":
-            local = {
-                "transactioncurrencyid": str(uuid4()),
-                "isocurrencycode": "GBP",
-                "exchangerate": Decimal(7),
-            }
-            organization = house.organization
+            organization, key = house.organization, str(uuid4())
+            local = {"transactioncurrencyid": key, "isocurrencycode": "GBP", "exchangerate": Decimal(7)}
             row = organization.rows("transactioncurrency")[organization.base_currency] | local
-            organization.storage.put("transactioncurrency", local["transactioncurrencyid"], row)
+            organization.storage.put("transactioncurrency", key, row)
         await house.connect()
         await use_default_setup(house.ctx, house.company, mappings=["CURRENCY"])
         office = Office(house, engine)
