@@ -27,6 +27,7 @@ from app.api import (
     nav_records,
     openapi,
     problems,
+    statistics,
     synch_jobs,
 )
 from app.api.auth import FAILURES_PER_MINUTE, EntraTokens, Gate, Tokens
@@ -48,6 +49,7 @@ ROUTERS = (
     batch.router,
     nav_records.router,
     nav_couplings.router,
+    statistics.router,
     crm_records.router,
     couplings.router,
     synch_jobs.router,

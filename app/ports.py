@@ -293,6 +293,10 @@ class CrmSide(RecordStore, Protocol):
         """How many rows pass the filter."""
         ...
 
+    async def counts(self, queries: Sequence[tuple[str, str]]) -> list[int]:
+        """How many rows of each table pass its filter, asked together. Raises InvalidFilter."""
+        ...
+
 
 class SideFactory(Protocol):
     """Opens the two sides of a company."""

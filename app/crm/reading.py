@@ -11,7 +11,7 @@ from app.crm.failures import QUERY_ERROR, error_of
 from app.crm.filters import crm_filter, invalid_filter
 from app.crm.metadata import CrmTable
 from app.crm.rows import Columns, columns_of, list_path, pages, rest
-from app.crm.wire import Request
+from app.crm.wire import Answer, Request
 from app.domain.errors import CrmRefused
 from app.domain.records import Reference, Snapshot, Value
 from app.ports import Listing
@@ -139,14 +139,31 @@ def _search(table: CrmTable, text: str) -> str:
 
 
 async def count(client: DataverseClient, table: CrmTable, filter: str) -> int:
-    """How many rows pass the filter; CRM counts up to 5000, more are counted by their ids."""
-    columns = columns_of(table, ())
+    """How many rows pass the filter."""
     condition = crm_filter(table, filter) if filter.strip() else None
-    path = odata.query(
-        table.entity_set,
-        {"$select": table.key, "$filter": condition, "$count": "true", "$top": "1"},
-    )
-    answer = await client.ask(Request("GET", path), table.entity_set)
+    answer = await client.ask(_counting(table, condition), table.entity_set)
+    return await _counted(client, table, condition, answer)
+
+
+async def counts(client: DataverseClient, queries: Sequence[tuple[CrmTable, str]]) -> list[int]:
+    """How many rows of each entity pass its filter, asked in one batch."""
+    asked = [(table, crm_filter(table, filter) if filter.strip() else None) for table, filter in queries]
+    if not asked:
+        return []
+    answers = await client.batch([_counting(table, condition) for table, condition in asked], "the counts")
+    return [
+        await _counted(client, table, condition, answer)
+        for (table, condition), answer in zip(asked, answers, strict=True)
+    ]
+
+
+def _counting(table: CrmTable, condition: str | None) -> Request:
+    options = {"$select": table.key, "$filter": condition, "$count": "true", "$top": "1"}
+    return Request("GET", odata.query(table.entity_set, options))
+
+
+async def _counted(client: DataverseClient, table: CrmTable, condition: str | None, answer: Answer) -> int:
+    """The number in an answer. CRM counts up to 5000; more are counted by their ids, page by page."""
     if not answer.ok:
         raise _bad_query(error_of(answer, table.entity_set), condition is not None)
     counted = int(answer.json().get("@odata.count", COUNTED))
@@ -155,7 +172,7 @@ async def count(client: DataverseClient, table: CrmTable, filter: str) -> int:
     path = odata.query(
         table.entity_set, {"$select": table.key, "$filter": condition, "$orderby": f"{table.key} asc"}
     )
-    headers: Mapping[str, str] = columns.paged(PAGE)
+    headers: Mapping[str, str] = columns_of(table, ()).paged(PAGE)
     total = 0
     async for page in pages(client, path, headers, table.entity_set):
         total += len(page["value"])
