@@ -101,6 +101,9 @@ class Settings(BaseSettings):
     """After so long without a sign of life a job is given to another worker."""
     worker_poll_seconds: float = Field(default=5.0, gt=0)
     """How often a worker looks for due work that nobody announced."""
+    worker_watch_seconds: float = Field(default=5.0, ge=0)
+    """How often the workers look at both sides of a company for changes; 0: this worker does not. If none does,
+    entries that sleep for inactivity wait for their timeout."""
 
     @field_validator("cors_origins", "allowed_outbound_hosts", mode="before")
     @classmethod

@@ -9,13 +9,15 @@ A watermark is our own text around what CRM said: `delta:<columns>:<link>` or `m
 
 import email.utils
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from app.crm import odata
 from app.crm.client import DataverseClient
+from app.crm.failures import error_of
+from app.crm.metadata import CrmTable
 from app.crm.rows import MODIFIED, NEXT, Columns, list_path, pages
 from app.crm.wire import Answer, Request
 from app.domain.errors import WatermarkExpired
@@ -39,6 +41,46 @@ async def changes(
         found = _by_time(client, columns, since, page_size)
     async for page in found:
         yield page
+
+
+async def changed(client: DataverseClient, places: Collection[tuple[CrmTable, str]]) -> set[tuple[str, str]]:
+    """The names and watermarks of the entities in which there is something after the watermark, in one request.
+
+    CRM is asked for the first change of each. One whose question is refused is left out unless CRM no longer
+    knows the watermark: the next run tells what is wrong. Raises what holds for the whole request.
+    """
+    asked = [
+        ((table.name, watermark), path)
+        for table, watermark in places
+        if (path := _first_change(table, watermark)) is not None
+    ]
+    if not asked:
+        return set()
+    headers = {"Prefer": "odata.maxpagesize=1"}
+    answers = await client.batch([Request("GET", path, headers) for _, path in asked], "the changes")
+    return {place for (place, _), answer in zip(asked, answers, strict=True) if _holds_a_change(answer)}
+
+
+def _first_change(table: CrmTable, watermark: str) -> str | None:
+    """The address of what comes first after the watermark. By time without the overlap of a run: what we
+    wrote ourselves would be found again for as long as that lasts."""
+    kind, _, rest = watermark.partition(":")
+    if kind == DELTA:
+        return rest.partition(":")[2]
+    if kind != BY_TIME or table.field(MODIFIED) is None:
+        return None
+    moment = odata.moment(datetime.fromisoformat(rest))
+    return odata.query(
+        table.entity_set,
+        {"$select": table.key, "$filter": f"{MODIFIED} ge {moment}", "$top": "1"},
+    )
+
+
+def _holds_a_change(answer: Answer) -> bool:
+    if answer.ok:
+        page = answer.json()
+        return bool(page["value"]) or NEXT in page
+    return isinstance(error_of(answer), WatermarkExpired)
 
 
 # --- change tracking ------------------------------------------------------------------------------

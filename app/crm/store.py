@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from uuid import UUID
 
 from app.crm import reading, writing
-from app.crm.changes import changes
+from app.crm.changes import changed, changes
 from app.crm.client import DataverseClient
 from app.crm.metadata import Metadata
 from app.crm.rows import columns_of
@@ -46,6 +46,11 @@ class Dataverse(CrmSide):
         columns = columns_of(await self.metadata.with_fields(table, fields), fields)
         async for page in changes(self.client, columns, since, self._page_size):
             yield page
+
+    async def changed(self, places: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Those of these entities and watermarks after which there is something, in one request."""
+        tables = {name: await self.metadata.table(name) for name in {name for name, _ in places}}
+        return await changed(self.client, [(tables[name], watermark) for name, watermark in places])
 
     async def match(
         self, table: str, field: str, values: Collection[str], fields: Collection[str] = ()

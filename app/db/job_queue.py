@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, Select, and_, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import job_rows
@@ -19,7 +19,7 @@ from app.ports import CompanyEntry
 
 _AS_IS = (
     "description", "kind", "mapping", "minutes_between_runs", "inactivity_timeout_minutes", "earliest_start_at",
-    "last_run_at", "last_job_id", "attempts", "maximum_attempts", "is_default", "active_at",
+    "last_run_at", "last_job_id", "attempts", "maximum_attempts", "is_default",
 )  # fmt: skip
 
 
@@ -111,20 +111,15 @@ class SqlJobQueue:
         return None if row is None else _entry(row)
 
     async def wake(self, company_id: int, mappings: Collection[str], at: datetime) -> int:
-        """Lets the entries of these mappings that are on hold for inactivity start then; how many."""
+        """Lets the entries of these mappings that a change starts begin then; how many."""
         statement = (
             update(entry_row)
             .where(
                 entry_row.c.company_id == company_id,
-                entry_row.c.status == EntryStatus.ON_HOLD_INACTIVITY,
                 one_of_texts(entry_row.c.mapping, mappings),
+                starts_on_change(at),
             )
-            .values(
-                status=EntryStatus.READY,
-                earliest_start_at=at,
-                active_at=at,
-                revision=entry_row.c.revision + 1,
-            )
+            .values(status=EntryStatus.READY, earliest_start_at=at, revision=entry_row.c.revision + 1)
         )
         return (await self._connection.execute(statement)).rowcount
 
@@ -141,6 +136,21 @@ class SqlJobQueue:
             return {}
         query = select(synch_job).where(one_of_ids(synch_job.c.id, ids))
         return {row.id: job_rows.decode(row) for row in await self._connection.execute(query)}
+
+
+def starts_on_change(at: datetime) -> ColumnElement[bool]:
+    """The entry has an inactivity timeout, and sleeps or is ready and would start later than `at`.
+
+    A start that lies further ahead than one interval was set by a person and stays.
+    """
+    interval = func.make_interval(0, 0, 0, 0, 0, entry_row.c.minutes_between_runs)
+    by_schedule = and_(
+        entry_row.c.status == EntryStatus.READY,
+        entry_row.c.earliest_start_at > at,
+        entry_row.c.earliest_start_at <= at + interval,
+    )
+    sleeps = entry_row.c.status == EntryStatus.ON_HOLD_INACTIVITY
+    return and_(entry_row.c.inactivity_timeout_minutes > 0, or_(sleeps, by_schedule))
 
 
 def _of(company_id: int) -> Select[Any]:

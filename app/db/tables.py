@@ -85,6 +85,7 @@ crm_connection = Table(
     Column("status", Text, nullable=False),
     Column("disabled_reason", Text),
     Column("last_checked_at", TIMESTAMP),
+    Column("watched_at", TIMESTAMP),  # when a worker last began to look for changes
     Column("revision", Integer, nullable=False, server_default="0"),
 )
 
@@ -271,7 +272,6 @@ job_queue_entry = Table(
     Column("status", Text, nullable=False),
     Column("earliest_start_at", TIMESTAMP),
     Column("last_run_at", TIMESTAMP),
-    Column("active_at", TIMESTAMP),  # when a run last had something to do
     Column("last_job_id", Uuid),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("maximum_attempts", Integer, nullable=False),

@@ -18,6 +18,7 @@ from app.db.mappings import SqlMappings, SqlOptionMappings
 from app.db.secrets import Vault
 from app.db.synch_log import SqlSynchLog
 from app.db.violations import UNREACHABLE, of_transaction
+from app.db.watches import SqlWatches
 from app.db.workers import SqlWorkers
 from app.domain.errors import DatabaseUnavailable
 from app.ports import (
@@ -32,6 +33,7 @@ from app.ports import (
     SynchJobs,
     SynchLog,
     Transaction,
+    Watches,
     Workers,
 )
 
@@ -50,6 +52,7 @@ class SqlTransaction:
         self.job_queue: JobQueue = SqlJobQueue(connection)
         self.api_keys: ApiKeys = SqlApiKeys(connection)
         self.idempotency: IdempotencyKeys = SqlIdempotencyKeys(connection)
+        self.watches: Watches = SqlWatches(connection)
         self.workers: Workers = SqlWorkers(connection)
 
 

@@ -233,5 +233,4 @@ class JobQueueEntry:
     rerun_delay: timedelta = timedelta(seconds=30)
     error_message: str | None = None
     is_default: bool = False
-    active_at: datetime | None = None  # when a run last had something to do
     revision: int = 0

@@ -41,16 +41,17 @@ def after_run(entry: JobQueueEntry, job: SynchJob | None, now: datetime) -> JobQ
     """The entry after its job ended, or was deleted (None).
 
     Records that failed are no failure of the run. A run that found the connection disabled waits until
-    it is enabled again; one that failed otherwise, its attempts used up, needs a person. An entry
-    that a person has meanwhile put on hold stays there.
+    it is enabled again; one that failed otherwise, its attempts used up, needs a person. After a run
+    with nothing to do an entry with an inactivity timeout sleeps until a change wakes it, or the timeout.
+    An entry that a person has meanwhile put on hold stays there.
     """
     if job is None:
         return entry if entry.status is not EntryStatus.IN_PROCESS else _ready(entry, now)
+    ran_at = job.started_at or now
     entry = replace(
         entry,
-        last_run_at=job.started_at or now,
+        last_run_at=ran_at,
         attempts=job.attempt,
-        active_at=now if entry.active_at is None or _did_something(job) else entry.active_at,
         error_message=job.message if job.status is JobStatus.FAILED else None,
     )
     if entry.status is not EntryStatus.IN_PROCESS:
@@ -58,8 +59,9 @@ def after_run(entry: JobQueueEntry, job: SynchJob | None, now: datetime) -> JobQ
     if job.error is not None:
         disabled = job.error.code == ConnectionDisabled.code
         return _ready(entry, now) if disabled else replace(entry, status=EntryStatus.ERROR)
-    if _inactive(entry, job, now):
-        return replace(entry, status=EntryStatus.ON_HOLD_INACTIVITY, earliest_start_at=now + _timeout(entry))
+    if entry.inactivity_timeout_minutes and _had_nothing_to_do(job):
+        wakes_at = ran_at + timedelta(minutes=entry.inactivity_timeout_minutes)
+        return replace(entry, status=EntryStatus.ON_HOLD_INACTIVITY, earliest_start_at=wakes_at)
     return _ready(entry, now)
 
 
@@ -68,17 +70,8 @@ def _ready(entry: JobQueueEntry, now: datetime) -> JobQueueEntry:
     return replace(entry, status=EntryStatus.READY, earliest_start_at=start)
 
 
-def _did_something(job: SynchJob) -> bool:
-    counted = job.counted
-    return bool(counted.inserted or counted.modified or counted.deleted or counted.failed)
-
-
-def _timeout(entry: JobQueueEntry) -> timedelta:
-    return timedelta(minutes=entry.inactivity_timeout_minutes or 0)
-
-
-def _inactive(entry: JobQueueEntry, job: SynchJob, now: datetime) -> bool:
-    """Whether nothing happened for as long as the entry allows."""
-    if not entry.inactivity_timeout_minutes or _did_something(job) or entry.active_at is None:
-        return False
-    return now - entry.active_at >= _timeout(entry)
+def _had_nothing_to_do(job: SynchJob) -> bool:
+    """Whether the run came to its end without inserting, modifying or deleting anything, and without failures."""
+    done = job.counted
+    acted = done.inserted or done.modified or done.deleted or done.failed
+    return job.status is JobStatus.SUCCEEDED and not acted

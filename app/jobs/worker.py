@@ -18,6 +18,7 @@ from pgqueuer.domain.models import Job
 
 from app.jobs import schedule
 from app.jobs.runner import Runner
+from app.jobs.watch import watch
 from app.ports import TICKET, Context, Handler
 
 log = structlog.get_logger(__name__)
@@ -36,6 +37,8 @@ class WorkerOptions:
     """After so long without a sign of life a job is given to another worker."""
     poll: timedelta = timedelta(seconds=5)
     """How often it looks for what nobody announced: due entries, lost jobs."""
+    watch: timedelta | None = None
+    """How often it looks at both sides of every company for changes; None: it does not."""
     drain: timedelta = timedelta(seconds=25)
     """How long jobs have to end the page in flight when the worker stops."""
 
@@ -71,6 +74,8 @@ class Worker:
             asyncio.create_task(self._every(beat, self._runner.heartbeat)),
             asyncio.create_task(self._lose_patience()),
         ]
+        if self._options.watch is not None:
+            background.append(asyncio.create_task(self._every(self._options.watch, self._watch)))
         serving = asyncio.create_task(self._serve())
         try:
             await asyncio.shield(serving)
@@ -141,6 +146,10 @@ class Worker:
         if self._cleaned is None or now - self._cleaned >= CLEANED_EVERY:
             self._cleaned = now
             await schedule.clean_up(self._ctx)
+
+    async def _watch(self) -> None:
+        if self._options.watch is not None and not self._stopping.is_set():
+            await watch(self._ctx, self._options.watch)
 
     async def _every(self, period: timedelta, work: Callable[[], Awaitable[None]]) -> None:
         """Does it again and again; what went wrong once is tried again."""

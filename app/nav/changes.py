@@ -5,16 +5,33 @@ visible after a larger one. Writers therefore share a lock per company until the
 takes that lock alone for an instant: up to the version it finds then, nothing more can appear.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
-from sqlalchemy import and_, false, func, literal, null, select, true, union_all
+from sqlalchemy import (
+    BigInteger,
+    Select,
+    Text,
+    and_,
+    cast,
+    column,
+    false,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+    true,
+    union_all,
+    values,
+)
+from sqlalchemy import table as table_clause
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.domain.errors import WatermarkExpired
 from app.nav.definitions import NavTable
 from app.nav.rows import FIXED, Projection
-from app.nav.tables import nav_record, nav_tombstone
+from app.nav.tables import nav_record, nav_tombstone, row_version
 from app.ports import Page
 
 PAGE_SIZE = 5000
@@ -51,6 +68,43 @@ async def changed_pages(
         yield Page(records, deleted, str(after))
         if is_last:
             return
+
+
+def waiting(company_id: int, places: Collection[tuple[NavTable, str]]) -> Select[str, str]:
+    """The names and versions of those of these tables in which something is newer than the version."""
+    given = values(column("nav_table", Text), column("version", BigInteger), name="given").data(
+        [(table.name, int(version)) for table, version in places]
+    )
+    newer = [
+        select(literal(1))
+        .where(
+            changed.c.company_id == company_id,
+            changed.c.nav_table == given.c.nav_table,
+            changed.c.row_version > given.c.version,
+            *conditions,
+        )
+        .exists()
+        for changed, conditions in (
+            (nav_record, (nav_record.c.integration_id.is_not(None),)),
+            (nav_tombstone, ()),
+        )
+    ]
+    # A version that was not drawn yet is of another life of the database: `changed_pages` does not know it.
+    drawn = (
+        select(column("last_value", BigInteger)).select_from(table_clause(row_version.name)).scalar_subquery()
+    )
+    unknown = given.c.version > drawn
+    return select(given.c.nav_table, cast(given.c.version, Text)).where(or_(unknown, *newer))
+
+
+def count_query(company_id: int, table: NavTable, since: str | None) -> Select[int]:
+    """How many records with an integration id are newer than the version; all of them without one."""
+    return select(func.count()).where(
+        nav_record.c.company_id == company_id,
+        nav_record.c.nav_table == table.name,
+        nav_record.c.integration_id.is_not(None),
+        nav_record.c.row_version > (int(since) if since is not None and since.isdecimal() else 0),
+    )
 
 
 def _page(company_id: int, projection: Projection, after: int, bound: int, *, tombstones: bool) -> Any:

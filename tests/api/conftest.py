@@ -23,7 +23,11 @@ CONNECTION = f"{COMPANY}/crm-connection"
 def settings(database: str) -> Settings:
     """The settings of a service on the database of the test."""
     return Settings(
-        _env_file=None, database_url=database, bootstrap_api_key=ADMIN_KEY, secret_keys=FERNET_KEY
+        _env_file=None,
+        database_url=database,
+        bootstrap_api_key=ADMIN_KEY,
+        secret_keys=FERNET_KEY,
+        worker_watch_seconds=0,  # the tests say when what runs
     )
 
 

@@ -245,6 +245,23 @@ class RecordStoreContract:
         records, _, _ = await self.changed(store, None)
         assert records[old.id].version == old.version
 
+    async def test_whether_anything_changed_is_told_by_watermark(self, store: RecordStore) -> None:
+        old, gone = await self.existing(store, "Adatum", "Litware")
+        before = (self.table, await self.watermark(store))
+        assert await store.changed([before]) == set()
+        await self.writing(store, [Update(old.id, {self.city: "York"})])
+        between = (self.table, await self.watermark(store))
+        assert await store.changed({before, between}) == {before}
+        await self.writing(store, [Delete(gone.id)])
+        assert await store.changed([before, between]) == {before, between}
+        assert await store.changed([]) == set()
+
+    async def watermark(self, store: RecordStore) -> str:
+        """Up to where everything has been read."""
+        _, _, watermark = await self.changed(store, None)
+        assert watermark is not None
+        return watermark
+
     # --- help ---
 
     def values(self, name: str, city: str) -> dict[str, Value]:

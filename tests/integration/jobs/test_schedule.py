@@ -167,7 +167,9 @@ async def test_a_run_that_failed_for_good_needs_a_person_unless_it_found_the_con
         assert (await tick(ctx, TIMEOUT)).started == 1
 
 
-async def test_an_entry_without_work_goes_on_hold_and_is_woken(engine: AsyncEngine) -> None:
+async def test_an_entry_without_work_sleeps_until_it_is_woken_or_its_timeout_passes(
+    engine: AsyncEngine,
+) -> None:
     memory, clock, ctx = scene(engine)
     entry = an_entry(inactivity_timeout_minutes=60)
     company = await a_tenant(memory, entry)
@@ -179,11 +181,10 @@ async def test_an_entry_without_work_goes_on_hold_and_is_woken(engine: AsyncEngi
         await run_to_its_end(ctx, company, job_id, counts)
         return await entry_of(ctx, company, entry)
 
-    assert (await a_run(Counts(inserted=1))).status is EntryStatus.READY
-    clock.after(minutes=30)
-    assert (await a_run(Counts(unmodified=5))).status is EntryStatus.READY
-    clock.after(minutes=30)
-    held = await a_run(Counts(unmodified=5))
+    for counts in (Counts(inserted=1), Counts(modified=1), Counts(deleted=1), Counts(failed=1)):
+        assert (await a_run(counts)).status is EntryStatus.READY
+        clock.after(minutes=30)
+    held = await a_run(Counts(unmodified=5, skipped=1))
     assert held.status is EntryStatus.ON_HOLD_INACTIVITY
     assert held.earliest_start_at == clock.now() + timedelta(minutes=60)
 
@@ -194,7 +195,53 @@ async def test_an_entry_without_work_goes_on_hold_and_is_woken(engine: AsyncEngi
     async with memory() as tx:
         assert await tx.job_queue.wake(company.id, ["CONTACT"], clock.now()) == 0
         assert await tx.job_queue.wake(company.id, ["CUSTOMER"], clock.now()) == 1
-    assert (await a_run(Counts(unmodified=5))).status is EntryStatus.READY
+    assert (await a_run(Counts(modified=5))).status is EntryStatus.READY
+
+
+@pytest.mark.parametrize(
+    ("changes", "wakes"),
+    [
+        ({"status": EntryStatus.ON_HOLD_INACTIVITY}, True),
+        ({"status": EntryStatus.READY}, True),
+        ({"status": EntryStatus.ON_HOLD}, False),
+        ({"status": EntryStatus.ERROR}, False),
+        ({"status": EntryStatus.IN_PROCESS}, False),
+        ({"inactivity_timeout_minutes": None}, False),
+        ({"inactivity_timeout_minutes": 0}, False),
+        ({"earliest_start_at": NOON}, False),  # it starts anyway
+        ({"earliest_start_at": NOON + timedelta(hours=2)}, False),  # a person wants it then
+    ],
+)
+async def test_a_change_starts_entries_with_an_inactivity_timeout_that_run_by_themselves(
+    engine: AsyncEngine, changes: dict[str, Any], wakes: bool
+) -> None:
+    memory, clock, ctx = scene(engine)
+    given: dict[str, Any] = {
+        "inactivity_timeout_minutes": 720,
+        "earliest_start_at": NOON + timedelta(minutes=20),
+    }
+    entry = an_entry(**given | changes)
+    company = await a_tenant(memory, entry)
+    clock.after(minutes=1)
+    async with memory() as tx:
+        assert await tx.job_queue.wake(company.id, ["CUSTOMER"], clock.now()) == wakes
+    found = await entry_of(ctx, company, entry)
+    if wakes:
+        assert (found.status, found.earliest_start_at) == (EntryStatus.READY, clock.now())
+    else:
+        assert found == entry
+
+
+async def test_a_run_that_was_cancelled_puts_no_entry_to_sleep(engine: AsyncEngine) -> None:
+    memory, _, ctx = scene(engine)
+    entry = an_entry(inactivity_timeout_minutes=60)
+    company = await a_tenant(memory, entry)
+    await tick(ctx, TIMEOUT)
+    (job,) = await jobs_of(ctx, company)
+    async with memory() as tx:
+        await tx.jobs.cancel(company.id, job.id, NOON)
+    await tick(ctx, TIMEOUT)
+    assert (await entry_of(ctx, company, entry)).status is EntryStatus.READY
 
 
 async def test_a_held_entry_is_run_on_demand_and_stays_held(engine: AsyncEngine) -> None:
