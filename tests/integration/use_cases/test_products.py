@@ -1,0 +1,142 @@
+"""Items and resources become products, in the unit group of their base unit of measure (nav-behaviour 10.5, 10.6)."""
+
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.domain.job import SynchMode
+from app.domain.records import Reference
+from app.use_cases.default_setup import use_default_setup
+from tests.integration.use_cases.house import a_house
+from tests.integration.use_cases.office import Office, Ran
+
+pytestmark = pytest.mark.anyio
+
+MAPPINGS = ("CURRENCY", "UNIT OF MEASURE", "ITEM-PRODUCT", "RESOURCE-PRODUCT")
+
+
+@pytest.fixture
+async def shop(engine: AsyncEngine) -> AsyncIterator[Office]:
+    """A company that integrates what it sells."""
+    async with a_house(engine, {}) as house:
+        await house.connect()
+        await use_default_setup(house.ctx, house.company, mappings=MAPPINGS)
+        office = Office(house, engine)
+        await office.open()
+        await office.nav.create("units-of-measure", "PCS", {"Description": "Piece"})
+        yield office
+
+
+async def item(office: Office, no: str, **fields: Any) -> None:
+    await office.nav.create("items", no, {"Description": no, "Base_Unit_of_Measure": "PCS"} | fields)
+
+
+async def sent(office: Office, mapping: str = "ITEM-PRODUCT") -> Ran:
+    return await office.run(mapping, SynchMode.FULL, create_uncoupled=True)
+
+
+def rows(office: Office, entity: str, key: str) -> dict[str, dict[str, Any]]:
+    return {row[key]: row for row in office.house.organization.rows(entity).values()}
+
+
+async def test_a_unit_of_measure_becomes_a_group_with_that_one_unit(shop: Office) -> None:
+    assert (await sent(shop, "UNIT OF MEASURE")).to_crm.inserted == 1
+    assert rows(shop, "uomschedule", "name")["NAV PCS"]["baseuomname"] == "PCS"
+    assert rows(shop, "uom", "name")["PCS"]["quantity"] == 1
+
+
+async def test_a_group_that_crm_knows_by_its_name_is_coupled(shop: Office) -> None:
+    group = await shop.row("uomschedule", name="NAV PCS", baseuomname="PCS")
+    assert (await sent(shop, "UNIT OF MEASURE")).to_crm.inserted == 0
+    assert (await shop.coupled("PCS", "units-of-measure")).crm_id == group
+
+
+async def test_an_item_becomes_an_active_product_in_the_local_currency(shop: Office) -> None:
+    await sent(shop, "UNIT OF MEASURE")
+    await item(shop, "1896-S", Unit_Price="1000.80", Unit_Cost="780.66")
+    assert (await sent(shop)).to_crm.inserted == 1
+    product = rows(shop, "product", "productnumber")["1896-S"]
+    unit = rows(shop, "uom", "name")["PCS"]
+    assert product["price"] == Decimal("1000.80")
+    assert (product["producttypecode"], product["statecode"], product["quantitydecimal"]) == (1, 0, 2)
+    assert product["transactioncurrencyid"] == shop.house.organization.base_currency
+    assert (product["defaultuomid"], product["defaultuomscheduleid"]) == (
+        unit["uomid"],
+        unit["uomscheduleid"],
+    )
+    assert (await shop.run("ITEM-PRODUCT")).wrote_nothing
+
+
+async def test_a_resource_becomes_a_service(shop: Office) -> None:
+    await sent(shop, "UNIT OF MEASURE")
+    await shop.nav.create("resources", "LINDA", {"Name": "Linda", "Base_Unit_of_Measure": "PCS"})
+    assert (await sent(shop, "RESOURCE-PRODUCT")).to_crm.inserted == 1
+    assert rows(shop, "product", "productnumber")["LINDA"]["producttypecode"] == 3
+
+
+async def test_the_unit_need_not_be_coupled(shop: Office) -> None:
+    await shop.row("uomschedule", name="NAV PCS", baseuomname="PCS")
+    await item(shop, "1896-S")
+    assert (await sent(shop)).to_crm.inserted == 1
+
+
+async def test_a_price_below_zero_is_sent_as_zero(shop: Office) -> None:
+    await sent(shop, "UNIT OF MEASURE")
+    await item(shop, "1896-S", Unit_Price=-5)
+    await sent(shop)
+    assert rows(shop, "product", "productnumber")["1896-S"]["price"] == 0
+    assert (await shop.run("ITEM-PRODUCT")).wrote_nothing
+
+
+async def test_blocking_an_item_retires_its_product_and_back(shop: Office) -> None:
+    await sent(shop, "UNIT OF MEASURE")
+    await item(shop, "1896-S")
+    await sent(shop)
+    for blocked, state in ((True, 1), (False, 0)):
+        await shop.change_nav("items", "1896-S", Blocked=blocked)
+        assert (await shop.run("ITEM-PRODUCT")).to_crm.modified == 1
+        assert rows(shop, "product", "productnumber")["1896-S"]["statecode"] == state
+
+
+async def test_a_retired_product_blocks_its_item(shop: Office) -> None:
+    await sent(shop, "UNIT OF MEASURE")
+    await item(shop, "1896-S")
+    await sent(shop)
+    coupling = await shop.coupled("1896-S", "items")
+    await shop.change_crm("product", coupling.crm_id, statecode=1)
+    assert (await shop.run("ITEM-PRODUCT")).from_crm.modified == 1
+    assert (await shop.in_nav("items", "1896-S"))["Blocked"] is True
+
+
+async def test_what_is_wrong_with_the_unit_is_said_record_by_record(shop: Office) -> None:
+    for code in ("BOX", "SET", "CAN"):
+        await shop.nav.create("units-of-measure", code, {"Description": code})
+    box = await shop.row("uomschedule", name="NAV BOX", baseuomname="BOX")
+    await shop.row("uom", name="SIX", quantity=Decimal(6), uomscheduleid=Reference(box, "uomschedule"))
+    await shop.row("uomschedule", name="NAV SET", baseuomname="OTHER")
+    for no, unit in (("BOXED", "BOX"), ("IN-SETS", "SET"), ("CANNED", "CAN"), ("BARE", "")):
+        await item(shop, no, Base_Unit_of_Measure=unit)
+    ran = await sent(shop)
+    assert sorted(ran.told, key=str) == [
+        ("to_crm", "BARE", "failed", "base-unit-missing"),
+        ("to_crm", "BOXED", "failed", "unit-group-invalid"),
+        ("to_crm", "CANNED", "failed", "lookup-not-coupled"),
+        ("to_crm", "IN-SETS", "failed", "unit-group-invalid"),
+    ]
+    told = {each.nav_key: each.error.message for each in ran.outcomes if each.error}
+    assert "NAV BOX in CRM has 2 units" in told["BOXED"]
+    assert "NAV CAN" in told["CANNED"]
+    assert "OTHER, not SET" in told["IN-SETS"]
+
+
+async def test_the_cost_does_not_grow_with_the_items(shop: Office) -> None:
+    await sent(shop, "UNIT OF MEASURE")
+    for number in range(20):
+        await item(shop, f"I{number:02}", Unit_Price=number)
+    shop.forget_requests()
+    assert (await sent(shop)).to_crm.inserted == 20
+    assert len([each for each in shop.requests if "$batch" in each]) <= 8, shop.requests
+    assert len(shop.requests) <= 14, shop.requests
