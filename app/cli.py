@@ -183,6 +183,37 @@ def openapi(
             output.write_text(text, encoding="utf-8")
 
 
+@app.command("crm-solution")
+def crm_solution(
+    output: Annotated[Path, typer.Option(help="The zip file to write.")],
+    public_url: Annotated[
+        str | None,
+        typer.Option(help="Where people's browsers reach the service; default: NAVCRM_PUBLIC_URL."),
+    ] = None,
+    sales: Annotated[
+        bool, typer.Option(help="Whether the organization has Sales and Customer Service.")
+    ] = True,
+) -> None:
+    """Write the solution to import into CRM: the button to NAV and the account statistics."""
+    from importlib.metadata import version
+
+    from app.solution import build
+
+    url = public_url or _settings().public_url
+    try:
+        content = build(version("navcrm"), url, sales=sales)
+    except ValueError as error:
+        _fail(f"The public URL cannot be used: {error}")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_bytes(content)
+    except OSError as error:
+        _fail(f"Cannot write {output} ({error.strerror}).")
+    _say(f"{output} is written; import it into CRM under Solutions, and publish all customizations.")
+    if url is None:
+        _say("It names no address of this service, so each NAV Connection in CRM has to: see --public-url.")
+
+
 # --- keys ---------------------------------------------------------------------------------------------
 
 
