@@ -64,6 +64,20 @@ def nav_records(table: str, definition: Mapping[str, Any]) -> list[dict[str, Any
     return records
 
 
+def customer_figures(definition: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What NAV's ledgers say of each customer; a company that is kept by the service has no ledgers of its own."""
+    names = {field["label"]: field["name"] for field in definition["fields"]}
+    return [
+        {"no": record["No."], "fields": {names[label]: v for label, v in record.items() if label != "No."}}
+        for record in cronus()["Customer Statistics"]
+    ]
+
+
+def balance_of(customer: str) -> float:
+    """A customer's balance in pounds."""
+    return next(float(s["Balance (LCY)"]) for s in cronus()["Customer Statistics"] if s["No."] == customer)
+
+
 def exchange_rates() -> list[dict[str, Any]]:
     """What 100 units of each foreign currency are worth in pounds."""
     return [

@@ -52,6 +52,7 @@ class Story:
         self.what_a_person_decides()
         self.a_missing_user_comes()
         self.a_change_on_either_side()
+        self.what_each_side_tells_the_other()
         self.closing(jobs)
 
     def _new_key(self) -> str:
@@ -77,10 +78,12 @@ class Story:
         self.service.call("POST", "/companies", about)
         total = 0
         for table in cronus.NAV_TABLES:
-            records = cronus.nav_records(table, self.company.get(f"nav-tables/{table}"))
-            total += self.company.load(table, records)
+            definition = self.company.get(f"nav-tables/{table}")
+            total += self.company.load(table, cronus.nav_records(table, definition))
             if table == "currencies":
                 total += self.company.load("currency-exchange-rates", cronus.exchange_rates())
+            if table == "customers":
+                self.company.load(table, cronus.customer_figures(definition))
         customers = len(self.company.items("nav/customers"))
         require("customers in NAV", customers, len(cronus.cronus()["Customer"]))
         self.screen.say(
@@ -209,14 +212,24 @@ class Story:
             "fields: all four changes arrived."
         )
 
-    def what_sales_sees(self) -> None:
-        """The figures of CRM on the customer."""
-        figures = self.company.get(f"{nav_path('customers', cronus.SHOWCASE)}/crm-statistics")
+    def what_each_side_tells_the_other(self) -> None:
+        """The figures of sales on the customer, the figures of NAV on the account."""
+        self.screen.title("Statistics")
+        path = nav_path("customers", cronus.SHOWCASE)
+        figures = self.company.get(f"{path}/crm-statistics")
         names = {"opportunities": "opportunities", "quotes": "quotes", "incidents": "cases"}
         found = {entity_set: figures[name] for entity_set, name in names.items()}
         require(f"the CRM statistics of customer {cronus.SHOWCASE}", found, cronus.OPEN_SALES)
-        told = ", ".join(f"{number} {names[entity_set]}" for entity_set, number in found.items())
-        self.screen.say(f"Dynamics CRM Statistics of customer {cronus.SHOWCASE}: {told}.")
+        told = ", ".join(f"{names[entity_set]} {number}" for entity_set, number in found.items())
+        actions = [self.company.post(f"{path}/update-account-statistics")["action"] for _ in range(2)]
+        require("updating account statistics twice", actions, ["inserted", "unmodified"])
+        account = self.crm.read("accounts", self._account(cronus.SHOWCASE))
+        row = self.crm.read("nav_accountstatisticses", account["_nav_accountstatisticsid_value"])
+        balance = cronus.balance_of(cronus.SHOWCASE)
+        require("the balance in CRM", float(row["nav_balancelcy"]), balance)
+        self.screen.say(
+            f"Customer {cronus.SHOWCASE} in CRM: {told}. Its account there shows its balance in NAV, £{balance:,.2f}."
+        )
 
     def _account(self, customer: str) -> str:
         return str(self.company.get(f"{nav_path('customers', customer)}/coupling")["crm_id"])
