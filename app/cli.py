@@ -1,4 +1,4 @@
-"""Door three: `navcrm serve`, `worker`, `migrate`, `demo`, `crm-sandbox`, `api-key`, `openapi`.
+"""Door three: `navcrm serve`, `worker`, `migrate`, `demo`, `crm-sandbox`, `crm-solution`, `api-key`, `openapi`.
 
 What a command needs is imported inside it, so that `navcrm --help` answers at once.
 """
