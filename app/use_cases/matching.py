@@ -14,8 +14,8 @@ from app.domain.job import SynchMode
 from app.domain.records import Side, Snapshot
 from app.ports import Context
 from app.use_cases import batch, deleted
+from app.use_cases.reading import SET
 from app.use_cases.results import MatchedPair, MatchReport
-from app.use_cases.run import SET
 from app.use_cases.setting import Setting, open_setting, passes
 
 

@@ -1,0 +1,149 @@
+"""What a run of a mapping looks at, in which order: the same whether it is carried out or only previewed."""
+
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from dataclasses import replace
+from typing import TypeVar
+from uuid import UUID
+
+from app.domain.coupling import Coupling, CouplingStatus, SynchResult
+from app.domain.errors import IntegrationError, NavRecordNotFound, NotCoupled, WatermarkExpired
+from app.domain.mapping import Direction
+from app.domain.records import Side, Snapshot
+from app.ports import Context, Page
+from app.use_cases import deleted
+from app.use_cases.setting import Setting
+
+SET = 1000
+"""Records that go through the engine together: bounds memory and the length of a transaction."""
+
+
+class Reading:
+    """The records of one mapping, page by page; no transaction stays open meanwhile."""
+
+    def __init__(self, ctx: Context, setting: Setting, job_id: UUID | None = None) -> None:
+        self._ctx = ctx
+        self._setting = setting
+        self._job_id = job_id
+
+    # --- a whole mapping ------------------------------------------------------------------------------
+
+    async def pages(self, run: Direction, *, full: bool) -> AsyncIterator[Page]:
+        """Everything that changed, after what failed last; or everything there is.
+
+        Reading everything shows only at the end which coupled records are no longer there, so only its last
+        page has a watermark.
+        """
+        since = await self._watermark(run)
+        if not full:
+            async for page in self._failed(run):
+                yield page
+        if not full and since is not None:
+            try:
+                async for page in self._changes(run, since):
+                    yield page
+                return
+            except WatermarkExpired:
+                pass  # the side no longer knows what changed since: everything has to be looked at
+        async for page in self._everything(run):
+            yield page
+
+    async def _failed(self, run: Direction) -> AsyncIterator[Page]:
+        """Records whose last synchronization failed are tried again although they did not change
+        (nav-behaviour 9.1)."""
+        side, table = run.source, self._setting.mapping.table_on(run.source)
+        async for couplings in self.couplings(last_synch_result=SynchResult.FAILURE):
+            ids = [c.id_on(side) for c in couplings if self._job_id is None or c.last_job_id != self._job_id]
+            if ids:
+                found = await self._setting.side(side).get(table, ids, self._setting.fields(side))
+                yield Page(list(found.values()))
+
+    async def _everything(self, run: Direction) -> AsyncIterator[Page]:
+        seen: set[UUID] = set()
+        reached: str | None = None
+        async for page in self._changes(run, None):
+            seen.update(record.id for record in page.records)
+            reached = page.watermark or reached
+            yield replace(page, watermark=None)
+        yield Page((), await self._unseen(run.source, seen), reached)
+
+    async def _unseen(self, side: Side, seen: Collection[UUID]) -> list[UUID]:
+        """The coupled records of the mapping that a read from the beginning did not show."""
+        unseen: list[UUID] = []
+        async for couplings in self.couplings():
+            coupled = (c for c in couplings if c.status is CouplingStatus.COUPLED)
+            unseen += [c.id_on(side) for c in coupled if c.id_on(side) not in seen]
+        return unseen
+
+    async def _watermark(self, run: Direction) -> str | None:
+        async with self._ctx.uow() as tx:
+            stored = await tx.mappings.get(self._setting.company.id, self._setting.mapping.name)
+        return stored.nav_watermark if run.source is Side.NAV else stored.crm_watermark
+
+    def _changes(self, run: Direction, since: str | None) -> AsyncIterator[Page]:
+        """The changes of the source side, or everything. Raises WatermarkExpired."""
+        side = run.source
+        table, fields = self._setting.mapping.table_on(side), self._setting.fields(side)
+        return self._setting.side(side).changes(table, fields, since)
+
+    async def couplings(self, last_synch_result: str | None = None) -> AsyncIterator[list[Coupling]]:
+        """The couplings of the mapping; those that ended so, without skipped ones."""
+        after: UUID | None = None
+        while True:
+            async with self._ctx.uow() as tx:
+                page = await tx.couplings.page(
+                    self._setting.company.id,
+                    mapping=self._setting.mapping.name,
+                    skipped=False if last_synch_result else None,
+                    last_synch_result=last_synch_result,
+                    after=after,
+                    limit=SET,
+                )
+            if page:
+                yield page
+            if len(page) < SET:
+                return
+            after = page[-1].id
+
+    # --- a selection -----------------------------------------------------------------------------------
+
+    async def named(
+        self, run: Direction, keys: Sequence[str]
+    ) -> tuple[list[Snapshot], dict[str, IntegrationError]]:
+        """The source records of these NAV records' couplings, and by key what keeps others from being one."""
+        nav, table = self._setting.nav, self._setting.mapping.nav_table
+        records = await nav.by_key(table, keys)
+        missing: dict[str, IntegrationError] = {
+            key: NavRecordNotFound(f"There is no record {key} in {table}.")
+            for key in keys
+            if key not in records
+        }
+        ids = {r.integration_id: key for key, r in records.items() if r.integration_id is not None}
+        async with self._ctx.uow() as tx:
+            found = await tx.couplings.of_nav(self._setting.company.id, table, ids)
+        coupled = {i: c for i, c in found.items() if c.status is CouplingStatus.COUPLED}
+        uncoupled = set(records) - {ids[i] for i in coupled}
+        missing |= {
+            key: NotCoupled(
+                f"Record {key} of {table} is not coupled.", fix=f"PUT …/nav/{table}/{key}/coupling"
+            )
+            for key in sorted(uncoupled)
+        }
+        if run is Direction.TO_CRM:
+            return [records[ids[i]].snapshot(i) for i in coupled], missing
+        rows = await self._setting.crm.get(
+            self._setting.mapping.crm_entity,
+            [c.crm_id for c in coupled.values()],
+            self._setting.fields(Side.CRM),
+        )
+        gone = [c for c in coupled.values() if c.crm_id not in rows]
+        missing |= {c.nav_key: deleted.conflict(self._setting, Direction.FROM_CRM, c) for c in gone}
+        return list(rows.values()), missing
+
+
+Things = TypeVar("Things")
+
+
+def chunks(things: Sequence[Things]) -> Iterator[Sequence[Things]]:
+    """Sets of them, none larger than the engine takes at once."""
+    for start in range(0, len(things), SET):
+        yield things[start : start + SET]
