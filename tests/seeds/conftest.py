@@ -1,0 +1,129 @@
+"""Companies to work in: connected ones, set up ones, and ones with a worker.
+
+Setting a company up takes longer than most tests, so it is done once for the session and cloned with its database;
+CRM begins anew for each test, with the same ids.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+
+from app.main import create_app
+from app.sandbox import DEFAULT_CLIENT, DEFAULT_SECRET, DEFAULT_TENANT, create_sandbox
+from app.settings import Settings
+from tests.crm_sandbox import served
+from tests.database import TestServer
+from tests.seeds.world import ADDRESS, NAV_CLIENT, SALESPERSON, USER, CrmPeople, World
+
+ADMIN_KEY = "nck_the-key-that-is-there-from-the-start-0123456789"
+FERNET_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+SETUP = "crm-connection/use-default-synchronization-setup"
+
+
+@pytest.fixture(scope="session")
+async def organization() -> AsyncIterator[CrmPeople]:
+    """One CRM for the session, at one address."""
+    sandbox = create_sandbox()
+    async with served(sandbox) as url:
+        people = CrmPeople(sandbox, url)
+        yield people
+        await people.aclose()
+
+
+@pytest.fixture
+async def crm(organization: CrmPeople) -> CrmPeople:
+    """CRM as new."""
+    await organization.begin()
+    return organization
+
+
+@pytest.fixture(scope="session")
+async def set_up(test_server: TestServer, template: str, organization: CrmPeople) -> AsyncIterator[str]:
+    """Name of a database whose company is connected and set up by default, with one coupled salesperson."""
+    async with test_server.clone(template) as address:
+        await organization.begin()
+        async with opened(address, organization) as world:
+            await connect(world)
+            await world.post(SETUP)
+            await world.new("salespeople", SALESPERSON, Name="Peter Saddow")
+            await world.put(f"nav/salespeople/{SALESPERSON}/coupling", {"crm_id": USER})
+        yield httpx.URL(address).path.removeprefix("/")
+
+
+@asynccontextmanager
+async def opened(address: str, crm: CrmPeople, *, worker: bool = False) -> AsyncIterator[World]:
+    """The service on a database, with or without a worker inside."""
+    settings = Settings(
+        _env_file=None,
+        database_url=address,
+        bootstrap_api_key=ADMIN_KEY,
+        secret_keys=FERNET_KEY,
+        worker_poll_seconds=0.2,
+        worker_watch_seconds=0,
+    )
+    app = create_app(settings, worker=worker)
+    headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url=ADDRESS, headers=headers) as http,
+    ):
+        yield World(http, crm)
+
+
+def a_connection(url: str) -> dict[str, object]:
+    """What a person enters to reach CRM at that address."""
+    login = {
+        "type": "client_secret",
+        "tenant_id": DEFAULT_TENANT,
+        "client_id": DEFAULT_CLIENT,
+        "client_secret": DEFAULT_SECRET,
+        "authority": url,
+    }
+    return {"server_url": url, "authentication": login}
+
+
+async def connect(world: World) -> None:
+    """A company whose connection is enabled; nothing is set up."""
+    await world.post("/api/v1/companies", {"name": "cronus", "nav_web_client_url": NAV_CLIENT})
+    await world.put("crm-connection", a_connection(world.crm.url))
+    await world.patch("crm-connection", {"is_enabled": True})
+
+
+@pytest.fixture
+async def connected(database: str, crm: CrmPeople) -> AsyncIterator[World]:
+    """A connected company with nothing else."""
+    async with opened(database, crm) as world:
+        await connect(world)
+        yield world
+
+
+@pytest.fixture
+async def world(test_server: TestServer, set_up: str, crm: CrmPeople) -> AsyncIterator[World]:
+    """A company that is set up by default, with salesperson PS coupled."""
+    async with test_server.clone(set_up) as address, opened(address, crm) as world:
+        yield world
+
+
+@pytest.fixture
+async def at_work(test_server: TestServer, set_up: str, crm: CrmPeople) -> AsyncIterator[World]:
+    """The same with a worker, for calls that answer with a synch job."""
+    async with test_server.clone(set_up) as address, opened(address, crm, worker=True) as world:
+        yield world
+
+
+@pytest.fixture
+async def without_solution(database: str, organization: CrmPeople) -> AsyncIterator[World]:
+    """A company set up on a CRM that the integration solution was never imported into."""
+    settings = organization.organization.settings
+    settings.solution_installed = False
+    try:
+        await organization.begin()
+        async with opened(database, organization) as world:
+            await connect(world)
+            await world.post(SETUP, {"mappings": ["SALESPEOPLE", "CUSTOMER", "CONTACT", "CURRENCY"]})
+            yield world
+    finally:
+        settings.solution_installed = True
