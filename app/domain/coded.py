@@ -37,15 +37,16 @@ DEFAULT_PRECISION = 2
 
 
 def _owner(cell: Cell) -> Value | Keep:
-    """Owner and salesperson (nav-behaviour 8.3): a blank side leaves the other alone; towards CRM the
-    salesperson must be coupled; towards NAV an owner that stands for no salesperson changes nothing."""
+    """Owner and salesperson (nav-behaviour 8.3): a blank side leaves the other alone, as does a company that
+    maps no salespeople; towards CRM the salesperson must be coupled; towards NAV an owner that stands for no
+    salesperson changes nothing."""
     if cell.run is Direction.FROM_CRM:
         owner = cell.source.get(cell.crm.name)
         if not isinstance(owner, Reference):
             return KEEP
         return cell.lookups.nav_keys.get(("salespeople", owner.id), KEEP)
     code = str(cell.source.get(cell.nav.name) or "")
-    if not code:
+    if not code or "salespeople" not in cell.lookups.entities:
         return KEEP
     user = cell.lookups.crm_ids.get(("salespeople", code))
     if user is None:
