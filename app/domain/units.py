@@ -11,14 +11,19 @@ UNIT_FIELDS = ("name", "quantity", "isschedulebaseuom", "uomscheduleid")
 GROUP_ACTIVE = 0
 
 
+def only_unit(code: str, units: Sequence[Snapshot]) -> Snapshot:
+    """The one unit of a group. Raises UnitGroupInvalid where there is none, or another besides."""
+    if len(units) != 1:
+        raise _invalid(code, "has no unit" if not units else f"has {len(units)} units, where NAV knows one")
+    return units[0]
+
+
 def base_unit(code: str, units: Sequence[Snapshot]) -> UUID:
     """The CRM unit of a unit of measure, out of all units of its group, which were read with UNIT_FIELDS.
 
     Raises UnitGroupInvalid saying what is wrong with the group.
     """
-    if len(units) != 1:
-        raise _invalid(code, "has no unit" if not units else f"has {len(units)} units, where NAV knows one")
-    unit = units[0]
+    unit = only_unit(code, units)
     name = str(unit.values.get("name") or "")
     if name.upper() != code.upper():
         raise _invalid(code, f"has the unit {name}, not {code}")

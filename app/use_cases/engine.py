@@ -42,8 +42,10 @@ from app.domain.templates import template_values
 from app.domain.transfer import needs, translate
 from app.ports import Context, Insert, Refused, Transaction, Update, Write, Written
 from app.use_cases import deletions, partners, remembering, reserving
-from app.use_cases.items import Item, Options
+from app.use_cases.companions import Companions
+from app.use_cases.items import Item, Options, foresee
 from app.use_cases.lookups import Resolver
+from app.use_cases.rehearsal import rehearsal
 from app.use_cases.setting import Setting, passes
 
 ROUNDS = 4
@@ -56,12 +58,13 @@ class Exchange:
     def __init__(
         self, ctx: Context, setting: Setting, run: Direction, options: Options, job_id: UUID | None = None
     ) -> None:
-        self.ctx = ctx
+        self.ctx = rehearsal(ctx, options.preview)
         self.setting = setting
         self.run = run
         self.options = options
         self.job_id = job_id
-        self._resolver = Resolver(ctx, setting)
+        self._resolver = Resolver(self.ctx, setting)
+        self._companions = Companions(setting, run)
         self._source = setting.side(run.source)
         self._destination = setting.side(run.destination)
 
@@ -85,7 +88,9 @@ class Exchange:
                 if not item.settled:
                     self._plan(item)
             if self.options.preview:
-                return items
+                await partners.keep(self.ctx, self.setting, self.run, todo)
+                todo = foresee(todo)
+                continue
             await self._reserve(todo)
             todo = await self._act(todo)
         for item in todo:
@@ -96,6 +101,7 @@ class Exchange:
                 )
             )
         await self._spare(items)
+        await self._companions.follow(items)
         return items
 
     async def remember(self, tx: Transaction, items: Sequence[Item], at: datetime) -> list[Item]:

@@ -1,0 +1,193 @@
+"""What goes along with a record towards CRM: the price of a product, the unit of a unit group.
+
+They follow once the record itself is written, in sets. What fails here fails its record, which is then tried
+again as a whole; so every step finds what an earlier attempt left.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+from uuid import UUID, uuid5
+
+from app.domain.company import Generation
+from app.domain.coupling import Change, CouplingStatus, SynchAction
+from app.domain.errors import IntegrationError, UnitGroupInvalid
+from app.domain.mapping import Direction
+from app.domain.records import Reference, Side, Snapshot, Value
+from app.domain.units import UNIT_FIELDS, only_unit
+from app.ports import CrmSide, Insert, Refused, Update, Write
+from app.use_cases.items import Item
+from app.use_cases.setting import Setting
+
+PRODUCT: Final = "product"
+PRICE_LIST: Final = "pricelevel"
+PRICE: Final = "productpricelevel"
+NAV_PRODUCT: Final = {
+    Generation.NAV2017: "Dynamics NAV",
+    Generation.NAV2018: "Dynamics NAV",
+    Generation.BC: "Business Central",
+}
+
+
+class Companions:
+    """The companions of the records of one run."""
+
+    def __init__(self, setting: Setting, run: Direction) -> None:
+        self._setting = setting
+        self._run = run
+        self._price_lists: dict[UUID, UUID] = {}  # currency -> its default price list
+
+    async def follow(self, items: Sequence[Item]) -> None:
+        """Brings the companions of written records up to date. A fixed number of requests, whatever the set."""
+        if self._run is not Direction.TO_CRM:
+            return
+        written = [item for item in items if _follows(item)]
+        if not written:
+            return
+        match self._setting.mapping.crm_entity:
+            case "product":
+                await self._prices(written)
+            case "uomschedule":
+                await _rename_units(self._setting.crm, written)
+
+    # --- prices ---------------------------------------------------------------------------------------
+
+    async def _prices(self, items: Sequence[Item]) -> None:
+        """Every product has a price in the default price list, equal to its own (nav-behaviour 10.6)."""
+        priced = [item for item in items if _price_of(item) is not None]
+        by_currency: dict[UUID, list[Item]] = {}
+        for item in priced:
+            if (currency := _reference(item, "transactioncurrencyid")) is not None:
+                by_currency.setdefault(currency, []).append(item)
+        for currency, some in by_currency.items():
+            await self._prices_in(await self._price_list(currency), some)
+
+    async def _price_list(self, currency: UUID) -> UUID:
+        """The default price list in that currency, found by its name or made."""
+        if currency in self._price_lists:
+            return self._price_lists[currency]
+        crm, name = self._setting.crm, price_list_name(self._setting.company.defaults_generation)
+        found = await crm.match(PRICE_LIST, "name", [name], ("transactioncurrencyid",))
+        of = Reference(currency, "transactioncurrency")
+        same = [row.id for row in found.get(name, ()) if row.values.get("transactioncurrencyid") == of]
+        if same:
+            chosen = min(same)
+        else:
+            # The id follows from the currency and the name: whoever is first makes it for all.
+            chosen = uuid5(currency, name)
+            (answer,) = await crm.write(
+                PRICE_LIST, [Insert(chosen, {"name": name, "transactioncurrencyid": of})]
+            )
+            if isinstance(answer, Refused):
+                raise answer.error
+        self._price_lists[currency] = chosen
+        return chosen
+
+    async def _prices_in(self, price_list: UUID, items: Sequence[Item]) -> None:
+        crm = self._setting.crm
+        shown = await _shown_prices(crm, price_list, items)
+        writes: list[tuple[Item, Write]] = []
+        for item in items:
+            write = _price_write(item, price_list, shown.get(item.held.crm_id))
+            if write is not None:
+                writes.append((item, write))
+        answers = await crm.write(PRICE, [write for _, write in writes])
+        for (item, _), answer in zip(writes, answers, strict=True):
+            if isinstance(answer, Refused):
+                _fail(item, answer.error)
+                continue
+            before = shown.get(item.held.crm_id)
+            old = before.values.get("amount") if before else None
+            item.changes = (*item.changes, Change(Side.CRM, f"{PRICE}.amount", old, _price_of(item)))
+        await self._name_price_list(price_list, [item for item in items if item.error is None])
+
+    async def _name_price_list(self, price_list: UUID, items: Sequence[Item]) -> None:
+        """New products learn their price list, which CRM does not take with a create."""
+        new = [item for item in items if item.action is SynchAction.INSERTED]
+        wanted: Mapping[str, Value] = {"pricelevelid": Reference(price_list, PRICE_LIST)}
+        answers = await self._setting.crm.write(PRODUCT, [Update(i.held.crm_id, wanted) for i in new])
+        for item, answer in zip(new, answers, strict=True):
+            if isinstance(answer, Refused):
+                _fail(item, answer.error)
+            elif answer.snapshot is not None and item.after is not None:
+                item.after = replace(item.after, version=answer.snapshot.version)
+
+
+def price_list_name(generation: Generation) -> str:
+    """What NAV calls its default price list in CRM."""
+    return f"{NAV_PRODUCT[generation]} Default Price List"
+
+
+def _follows(item: Item) -> bool:
+    """Whether the record was written, or its companions may be missing: newly coupled, or failed last time."""
+    if item.error is not None or item.after is None or item.coupling is None:
+        return False
+    if item.action in (SynchAction.INSERTED, SynchAction.MODIFIED):
+        return True
+    return item.coupling.base is None or item.coupling.last_error is not None
+
+
+def _fail(item: Item, error: IntegrationError) -> None:
+    """The record failed although it is there: its coupling is no mere intent any more."""
+    item.fail(error)
+    item.coupling = replace(item.held, status=CouplingStatus.COUPLED)
+
+
+def _price_of(item: Item) -> Value:
+    return item.after.values.get("price") if item.after else None
+
+
+def _reference(item: Item, name: str) -> UUID | None:
+    value = item.after.values.get(name) if item.after else None
+    return value.id if isinstance(value, Reference) else None
+
+
+async def _shown_prices(crm: CrmSide, price_list: UUID, items: Sequence[Item]) -> dict[UUID, Snapshot]:
+    """The prices of these products in that list, by product."""
+    products = {str(item.held.crm_id): item.held.crm_id for item in items}
+    found = await crm.match(PRICE, "productid", products, ("pricelevelid", "amount", "uomid"))
+    wanted = Reference(price_list)
+    return {
+        products[product]: row
+        for product, rows in found.items()
+        for row in rows
+        if row.values.get("pricelevelid") == wanted
+    }
+
+
+def _price_write(item: Item, price_list: UUID, shown: Snapshot | None) -> Write | None:
+    """What makes the price in the list equal to that of the product; None where it is."""
+    product, unit = item.held.crm_id, _reference(item, "defaultuomid")
+    if unit is None:
+        return None
+    values: dict[str, Value] = {"amount": _price_of(item), "uomid": Reference(unit, "uom")}
+    if shown is None:
+        keys = {"productid": Reference(product, PRODUCT), "pricelevelid": Reference(price_list, PRICE_LIST)}
+        return Insert(uuid5(product, str(price_list)), {**values, **keys})
+    changed = {name: value for name, value in values.items() if shown.values.get(name) != value}
+    return Update(shown.id, changed) if changed else None
+
+
+# --- units -----------------------------------------------------------------------------------------
+
+
+async def _rename_units(crm: CrmSide, items: Sequence[Item]) -> None:
+    """The one unit of a group carries the code of the unit of measure (nav-behaviour 10.5)."""
+    known = [item for item in items if item.action is not SynchAction.INSERTED]
+    groups = {str(item.held.crm_id): item for item in known}
+    if not groups:
+        return
+    units = await crm.match("uom", "uomscheduleid", groups, UNIT_FIELDS)
+    renamed: list[tuple[Item, Update]] = []
+    for group, item in groups.items():
+        try:
+            unit = only_unit(item.source.key, units.get(group, ()))
+        except UnitGroupInvalid as error:
+            _fail(item, error)
+            continue
+        if unit.values.get("name") != item.source.key:
+            renamed.append((item, Update(unit.id, {"name": item.source.key})))
+    answers = await crm.write("uom", [update for _, update in renamed])
+    for (item, _), answer in zip(renamed, answers, strict=True):
+        if isinstance(answer, Refused):
+            _fail(item, answer.error)
