@@ -101,7 +101,8 @@ class Exchange:
                 )
             )
         await self._spare(items)
-        await self._companions.follow(items)
+        if not self.options.preview:
+            await self._companions.follow(items)
         return items
 
     async def remember(self, tx: Transaction, items: Sequence[Item], at: datetime) -> list[Item]:

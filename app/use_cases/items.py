@@ -1,11 +1,12 @@
 """One record on its way through a run, and how a run treats its records."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from app.domain.coupling import Change, Coupling, CouplingStatus, SynchAction
 from app.domain.errors import IntegrationError
-from app.domain.plan import Plan
+from app.domain.plan import Create, Modify, Plan
 from app.domain.records import Snapshot
 from app.domain.transfer import Translation
 
@@ -74,3 +75,20 @@ class Item:
     def settled(self) -> bool:
         """Whether nothing more will be done to it in this run."""
         return self.action is not None
+
+
+def foresee(items: Iterable[Item]) -> list[Item]:
+    """Notes what acting on the plans would come to. Returns the items whose destination is known from the base
+    alone: acting would find out whether that still stands, so it has to be looked at."""
+    unsure: list[Item] = []
+    for item in items:
+        if item.settled:
+            continue
+        if isinstance(item.plan, Create):
+            item.action = SynchAction.INSERTED
+        elif isinstance(item.plan, Modify) and item.looked:
+            item.action = SynchAction.MODIFIED
+        else:
+            item.looked, item.plan, item.changes = True, None, ()
+            unsure.append(item)
+    return unsure

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.domain.coupling import SynchAction
 from app.domain.job import SynchMode
 from app.domain.records import Reference
 from app.use_cases.default_setup import use_default_setup
+from app.use_cases.synchronize import create_in_crm
 from tests.integration.use_cases.house import a_house
 from tests.integration.use_cases.office import Office, Ran
 
@@ -210,3 +212,13 @@ async def test_a_group_with_two_units_is_refused_by_its_name(shop: Office) -> No
     ran = await sent(shop, "UNIT OF MEASURE")
     assert ran.told == [("to_crm", "PCS", "failed", "unit-group-invalid")]
     assert "NAV PCS" in str(ran.outcomes[0].error)
+
+
+async def test_a_preview_of_a_product_writes_no_price_either(shop: Office) -> None:
+    await sent(shop, "UNIT OF MEASURE")
+    await item(shop, "1896-S", Unit_Price=10)
+    shop.forget_requests()
+    _, result = await create_in_crm(shop.ctx, shop.company, "items", "1896-S", preview=True)
+    assert result.action is SynchAction.INSERTED
+    for entity in ("product", "pricelevel", "productpricelevel"):
+        assert shop.house.organization.rows(entity) == {}
