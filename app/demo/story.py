@@ -281,7 +281,9 @@ class Story:
         """From here on the job queue keeps both sides in step by itself."""
         for entry in self.company.items("job-queue-entries"):
             self.company.post(f"job-queue-entries/{entry['id']}/ready")
-        self.screen.say("The scheduled jobs are ready: a change on either side arrives within minutes.")
+        self.screen.say(
+            "The scheduled jobs are ready: from now on a change on either side arrives by itself, within seconds."
+        )
 
 
 EXPLAINED = {
