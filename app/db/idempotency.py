@@ -1,4 +1,4 @@
-"""The answers to requests that carried an Idempotency-Key."""
+"""The answers to requests that carried an Idempotency-Key, encrypted: an answer may hold a new API key."""
 
 from datetime import datetime, timedelta
 
@@ -6,6 +6,7 @@ from sqlalchemy import and_, delete, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.secrets import Vault
 from app.db.tables import idempotency_key
 from app.domain.errors import Busy, IdempotencyKeyReused
 from app.ports import StoredAnswer
@@ -18,13 +19,15 @@ ABANDONED = timedelta(minutes=10)
 class SqlIdempotencyKeys:
     """Who asked what before, and what the answer was."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, vault: Vault) -> None:
         self._connection = connection
+        self._vault = vault
 
     async def claim(self, caller: str, key: str, fingerprint: bytes, at: datetime) -> StoredAnswer | None:
         """Takes the key for a request that is about to be carried out: None. Used before: the first answer.
 
-        Raises IdempotencyKeyReused when the fingerprint differs, Busy while the first request is at work.
+        Raises IdempotencyKeyReused when the fingerprint differs, Busy while the first request is at work, and
+        SecretsUnreadable when the key that encrypted the answer is gone.
         """
         row = idempotency_key.c
         fresh = {"fingerprint": fingerprint, "created_at": at, "status": None, "headers": None, "body": None}
@@ -57,14 +60,16 @@ class SqlIdempotencyKeys:
                 f"The first request with the Idempotency-Key {key} is still at work.",
                 fix="Repeat the request a little later.",
             )
-        return StoredAnswer(found.status, found.headers or {}, bytes(found.body or b""))
+        body = self._vault.decrypt(found.body)["body"]
+        return StoredAnswer(found.status, found.headers or {}, str(body).encode())
 
     async def answer(self, caller: str, key: str, answer: StoredAnswer) -> None:
-        """Keeps the answer for those who ask again."""
+        """Keeps the answer, a text, for those who ask again."""
+        body = self._vault.encrypt({"body": answer.body.decode()})
         await self._connection.execute(
             update(idempotency_key)
             .where(idempotency_key.c.caller == caller, idempotency_key.c.key == key)
-            .values(status=answer.status, headers=dict(answer.headers), body=answer.body)
+            .values(status=answer.status, headers=dict(answer.headers), body=body)
         )
 
     async def release(self, caller: str, key: str) -> None:

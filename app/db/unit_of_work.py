@@ -51,7 +51,7 @@ class SqlTransaction:
         self.synch_log: SynchLog = SqlSynchLog(connection)
         self.job_queue: JobQueue = SqlJobQueue(connection)
         self.api_keys: ApiKeys = SqlApiKeys(connection)
-        self.idempotency: IdempotencyKeys = SqlIdempotencyKeys(connection)
+        self.idempotency: IdempotencyKeys = SqlIdempotencyKeys(connection, vault)
         self.watches: Watches = SqlWatches(connection)
         self.workers: Workers = SqlWorkers(connection)
 

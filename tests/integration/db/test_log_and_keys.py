@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from cryptography.fernet import Fernet
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db.secrets import Vault, rotate
@@ -167,6 +168,16 @@ async def test_the_same_request_gets_the_first_answer_and_another_one_is_refused
         assert await tx.idempotency.claim("me", "k", b"one", NOON + timedelta(hours=23)) == ANSWER
         with pytest.raises(IdempotencyKeyReused):
             await tx.idempotency.claim("me", "k", b"two", NOON)
+
+
+async def test_an_answer_may_hold_a_key_so_it_is_kept_encrypted(engine: AsyncEngine) -> None:
+    memory = a_memory(engine)
+    async with memory() as tx:
+        await tx.idempotency.claim("me", "k", b"one", NOON)
+        await tx.idempotency.answer("me", "k", StoredAnswer(201, {}, b'{"key": "nck_secret"}'))
+    async with engine.connect() as connection:
+        (kept,) = await connection.scalars(text("SELECT body FROM idempotency_key"))
+    assert b"nck_secret" not in kept
 
 
 async def test_keys_are_free_again_after_a_day_a_crash_or_a_release(engine: AsyncEngine) -> None:
