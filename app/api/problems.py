@@ -1,5 +1,6 @@
 """Errors to problem details (RFC 9457); the only place that knows which error has which status code."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from http import HTTPStatus
@@ -152,7 +153,7 @@ def problem(
     if fix:
         body["fix"] = fix
     text = Problem.model_validate(body).model_dump_json(exclude_unset=True)
-    return Response(text, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+    return Response(text, int(status), headers=dict(headers or {}), media_type=MEDIA_TYPE)
 
 
 def _fields(error: FieldProblem) -> dict[str, Any]:
@@ -192,11 +193,70 @@ def of_validation(error: RequestValidationError) -> Response:
         if found["type"] == "json_invalid":
             reason = found.get("ctx", {}).get("error", "it ends too early")
             return of_error(MalformedJson(f"The body cannot be read as JSON: {reason}."))
-    errors = [FieldProblem(_pointer(found["loc"]), found["msg"]) for found in details]
-    listed = "; ".join(f"{each.pointer}: {each.message}" for each in errors[:3])
+    told = [FieldProblem(_pointer(_place(found, error.body)), _message(found)) for found in details]
+    errors = list(dict.fromkeys(told))
+    listed = "; ".join(f"{each.pointer or 'the body'}: {each.message.rstrip('.')}" for each in errors[:3])
     return problem(
         422, "invalid-request", "The request does not fit the operation", f"{listed}.", errors=errors
     )
+
+
+def _message(found: Mapping[str, Any]) -> str:
+    """What is wrong with one value, without the words of the library that noticed it."""
+    match found["type"]:
+        case "model_attributes_type" | "model_type" | "dict_type":
+            return "This must be an object."
+        case "union_tag_not_found":
+            return "Say which kind it is."
+        case "union_tag_invalid":
+            return f"{found['ctx']['tag']!r} is none of the kinds {found['ctx']['expected_tags']}."
+        case "value_error":
+            return str(found["ctx"]["error"])
+        case "extra_forbidden":
+            return "There is no such field here."
+        case "missing":
+            return "This is needed."
+        case "literal_error":
+            return f"This must be {_ENUM_MEMBER.sub(_member_value, found['ctx']['expected'])}."
+        case _:
+            return str(found["msg"])
+
+
+_ENUM_MEMBER = re.compile(r"<[\w.]+: ('[^']*')>")
+
+
+def _member_value(member: re.Match[str]) -> str:
+    return member[1]
+
+
+def _place(found: Mapping[str, Any], body: Any) -> tuple[Any, ...]:
+    """Where the value stands in what was sent.
+
+    A part of a union of models is located through the name of its kind, which is no field of the body: a step that
+    leads to nothing that could hold the next one is left out.
+    """
+    start, *steps = found["loc"] or ("body",)
+    place = [start]
+    if start == "body":
+        value = body
+        for position, step in enumerate(steps, start=1):
+            inner = _inner(value, step)
+            if position == len(steps) or isinstance(inner, dict | list):
+                place.append(step)
+                value = inner
+    else:
+        place += steps
+    if found["type"] in ("union_tag_not_found", "union_tag_invalid"):
+        place.append(str(found["ctx"]["discriminator"]).strip("'"))
+    return tuple(place)
+
+
+def _inner(value: Any, step: Any) -> Any:
+    if isinstance(value, dict):
+        return value.get(step)
+    if isinstance(value, list) and isinstance(step, int) and step < len(value):
+        return value[step]
+    return None
 
 
 def _pointer(location: Sequence[Any]) -> str:

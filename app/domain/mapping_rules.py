@@ -126,7 +126,7 @@ def row_problems(
         if not _is_option_row(mapping, row) and (
             problem := conversion.convertible(ours, theirs, row.direction, mapped)
         ):
-            yield FieldProblem(pointer or "/", problem)
+            yield FieldProblem(pointer, problem)
     elif (alone := ours or theirs) is not None:
         yield from _constant_problems(row, alone, Side.CRM if ours is None else Side.NAV, pointer)
 
@@ -148,7 +148,7 @@ def _is_option_row(mapping: TableMapping, row: FieldMapping) -> bool:
 def _shape_problems(row: FieldMapping, pointer: str) -> Iterator[FieldProblem]:
     both = row.nav_field is not None and row.crm_attribute is not None
     if row.nav_field is None and row.crm_attribute is None:
-        yield FieldProblem(pointer or "/", "A row names a NAV field, a CRM attribute, or both.")
+        yield FieldProblem(pointer, "A row names a NAV field, a CRM attribute, or both.")
     elif both and row.constant_value is not None:
         message = "A constant takes the place of the field on the side it comes from: leave that one out."
         yield FieldProblem(f"{pointer}/constant_value", message)
@@ -172,7 +172,7 @@ def _constant_problems(
     if row.constant_value is None:
         return
     if problem := conversion.unwritable(target):
-        yield FieldProblem(pointer or "/", problem)
+        yield FieldProblem(pointer, problem)
     try:
         conversion.constant(row.constant_value, target, side)
     except InvalidValues as error:
@@ -194,7 +194,7 @@ def rivals(rows: Sequence[FieldMapping]) -> Iterator[tuple[int, FieldProblem]]:
             if (run, name) in taken:
                 other = taken[run, name] + 1
                 message = f"{name} is written by row {other} of the mapping already ({run})."
-                yield position, FieldProblem("/", message)
+                yield position, FieldProblem("", message)
                 break
             taken[run, name] = position
 

@@ -70,6 +70,11 @@ async def change_company(
     return saved
 
 
+def check_change(company: Company, changes: Mapping[str, Any]) -> None:
+    """Raises Invalid with what is wrong per field unless the company could be changed so."""
+    _check(replace(company, **_merged(company, changes)))
+
+
 def _merged(company: Company, changes: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(changes)
     nav = values.get("nav")
@@ -121,7 +126,10 @@ def _check(company: Company) -> None:
         problems.append(FieldProblem("/name", message, suggestion or None))
     if not _CURRENCY.fullmatch(company.local_currency):
         message = "The local currency is an ISO code of three capital letters."
-        problems.append(FieldProblem("/local_currency", message, company.local_currency.upper()[:3] or None))
+        suggestion = company.local_currency.strip().upper()
+        problems.append(
+            FieldProblem("/local_currency", message, suggestion if _CURRENCY.fullmatch(suggestion) else None)
+        )
     if company.nav.get("kind") not in tuple(NavKind):
         problems.append(
             FieldProblem("/nav/kind", f"The kind is one of {', '.join(NavKind)}.", NavKind.EMBEDDED)

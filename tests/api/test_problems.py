@@ -87,3 +87,19 @@ async def test_a_fault_of_ours_is_told_without_details(app: FastAPI, admin: http
     assert (answer.status_code, answer.json()["code"]) == (500, "internal-error")
     assert "no time" not in answer.text
     assert "Traceback" not in answer.text
+
+
+async def test_what_is_wrong_is_told_in_words_of_the_contract(ready: httpx.AsyncClient) -> None:
+    runs = await ready.post(f"{COMPANY}/synchronize", json={"mode": "all"})
+    assert runs.json()["errors"] == [{"pointer": "/mode", "message": "This must be 'modified' or 'full'."}]
+    restored = await ready.post(f"{COMPANY}/couplings/restore", json={})
+    assert restored.json()["errors"] == [{"pointer": "", "message": "Say which: ids, mapping or error_code."}]
+    assert restored.json()["detail"] == "the body: Say which: ids, mapping or error_code."
+    row = f"{COMPANY}/integration-table-mappings/CUSTOMER/fields/7"
+    assert len((await ready.patch(row, json={})).json()["errors"]) == 1
+
+
+async def test_a_currency_that_is_none_gets_no_guess(admin: httpx.AsyncClient) -> None:
+    for given, suggestion in (("pounds", None), ("gbp", "GBP")):
+        answer = await admin.post("/api/v1/companies", json={"name": "third", "local_currency": given})
+        assert answer.json()["errors"][0].get("suggestion") == suggestion
