@@ -87,10 +87,11 @@ async def replace_crm_connection(
 ) -> Any:
     """Saves the whole setup; never enables. While the connection is enabled, a new address is tried first."""
     revision = _revision(preconditions, present)
-    company, given = await _of_company(ctx, company, body.changes())
+    address, given = _parted(company, body.changes())
     saved = await connection.save_connection(ctx, company, given, whole=True, revision=revision)
     if body.is_enabled is False and saved.is_enabled:
         saved = await connection.disable_connection(ctx, company, revision=saved.revision)
+    company = await _with_address(ctx, company, address)
     return preconditions.answer(connection_out(company, saved), of_revision(saved.revision))
 
 
@@ -115,29 +116,32 @@ async def change_crm_connection(
     jobs wait.
     """
     revision = _revision(preconditions, present)
-    company, given = await _of_company(ctx, company, body.changes())
-    if present is None or given or body.is_enabled is None:
-        present = await connection.save_connection(ctx, company, given, revision=revision)
-        revision = present.revision
+    address, given = _parted(company, body.changes())
     extra: Mapping[str, object] = {}
-    saved = present
     if body.is_enabled is True:
-        enabled = await connection.enable_connection(ctx, company, revision)
+        enabled = await connection.enable_connection(ctx, company, revision, given)
         saved, extra = enabled.connection, _next_steps(company, enabled)
-    elif body.is_enabled is False:
+    elif body.is_enabled is False and not given:
         saved = await connection.disable_connection(ctx, company, revision=revision)
+    else:
+        saved = await connection.save_connection(ctx, company, given, revision=revision)
+        if body.is_enabled is False:
+            saved = await connection.disable_connection(ctx, company, revision=saved.revision)
+    company = await _with_address(ctx, company, address)
     return preconditions.answer(connection_out(company, saved) | dict(extra), of_revision(saved.revision))
 
 
-async def _of_company(
-    ctx: Context, company: Company, given: Mapping[str, Any]
-) -> tuple[Company, dict[str, Any]]:
-    """Saves the address of the NAV client, which belongs to the company; the rest of what was given."""
+def _parted(company: Company, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The address of the NAV client, which belongs to the company, and the rest. Raises Invalid for the address."""
     rest = dict(given)
-    if "nav_web_client_url" in rest:
-        address = {"nav_web_client_url": rest.pop("nav_web_client_url")}
-        company = await companies.change_company(ctx, company.name, address)
-    return company, rest
+    address = {name: rest.pop(name) for name in ("nav_web_client_url",) if name in rest}
+    companies.check_change(company, address)
+    return address, rest
+
+
+async def _with_address(ctx: Context, company: Company, address: Mapping[str, Any]) -> Company:
+    """Saved last, when nothing can be refused any more."""
+    return await companies.change_company(ctx, company.name, address) if address else company
 
 
 def _next_steps(company: Company, enabled: connection.Enabled) -> dict[str, object]:

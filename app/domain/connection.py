@@ -12,6 +12,7 @@ from app.domain.errors import ConnectionDisabled, FieldProblem, Invalid, Invalid
 
 DEFAULT_API_VERSION = "v9.2"
 _API_VERSION = re.compile(r"v(8\.[0-2]|9\.[0-2])")
+_TENANT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 CREDENTIAL_TYPES = ("client_secret", "client_certificate")
 
 
@@ -94,6 +95,15 @@ def is_loopback(host: str) -> bool:
 def checked_authority(url: str | None) -> str | None:
     """The address of the login server, by the same rule; none: the one that belongs to CRM."""
     return None if url is None else checked_server_url(url, "/authentication/authority")
+
+
+def checked_tenant(tenant: str) -> str:
+    """The Entra ID tenant: a GUID, or a domain of it. It becomes a part of the login address. Raises Invalid."""
+    text = tenant.strip()
+    if text and not _TENANT.fullmatch(text):
+        message = f"'{tenant}' is neither the GUID of a tenant nor one of its domains."
+        raise Invalid(message, errors=[FieldProblem("/authentication/tenant_id", message)])
+    return text
 
 
 def checked_api_version(version: str) -> str:

@@ -9,6 +9,7 @@ from app.domain.connection import (
     checked_api_version,
     checked_authority,
     checked_server_url,
+    checked_tenant,
     missing_credentials,
     require_credentials,
 )
@@ -20,7 +21,7 @@ from app.domain.errors import (
     PreconditionFailed,
     SideUnavailable,
 )
-from app.ports import ConnectionReport, Context
+from app.ports import ConnectionReport, Context, TestStep
 from app.use_cases.integration_ids import mapped_tables, tracked
 
 WRITABLE: Final = ("server_url", "api_version", "app_id", "authentication")
@@ -73,7 +74,6 @@ async def save_connection(
         raise _no_connection(company)
     setup = _changed(stored, changes, whole)
     if stored is not None and setup.is_enabled and _reaches_other(stored, setup):
-        require_credentials(setup)
         report = await _tested(ctx, company, setup)
         setup = _with_facts(ctx, setup, report)
     async with ctx.uow() as tx:
@@ -83,26 +83,28 @@ async def save_connection(
 
 
 async def test_connection(ctx: Context, company: Company) -> ConnectionReport:
-    """Tries the connection step by step, enabled or not. Changes nothing.
-
-    Raises NotFound when there is none, Invalid when its credentials are not complete.
-    """
-    setup = await _found(ctx, company)
-    require_credentials(setup)
-    return await ctx.sides.test(setup, company.local_currency)
+    """Tries the connection step by step, enabled or not. Changes nothing. Raises NotFound when there is none."""
+    return await _report(ctx, company, await _found(ctx, company))
 
 
-async def enable_connection(ctx: Context, company: Company, revision: int | None = None) -> Enabled:
+async def enable_connection(
+    ctx: Context, company: Company, revision: int | None = None, changes: Mapping[str, Any] | None = None
+) -> Enabled:
     """Tests the connection, enables it, and says what is still to be done.
 
     Never touches mappings. Jobs that waited because nothing happened are woken.
 
+    Args:
+        changes: what is to change about the setup before, as for `save_connection`; saved only if the test succeeds.
     Raises:
-        ConnectionTestFailed: naming the step that failed; the connection stays disabled.
+        ConnectionTestFailed: naming the step that failed; the connection stays as it was.
+        InvalidServerUrl, Invalid: with what is wrong with `changes` per field.
     """
     setup = await _found(ctx, company)
     _require_revision(setup, revision)
-    require_credentials(setup)
+    if changes:
+        _require_writable(changes)
+        setup = _changed(setup, changes, whole=False)
     report = await _tested(ctx, company, setup)
     enabled = replace(_with_facts(ctx, setup, report), is_enabled=True)
     async with ctx.uow() as tx:
@@ -180,7 +182,7 @@ def _credentials(stored: ConnectionSetup | None, given: Mapping[str, Any], whole
     start = Credentials("client_secret", "", "") if known is None or whole else known
     login = Credentials(
         type=given.get("type") or start.type,
-        tenant_id=given.get("tenant_id") or start.tenant_id,
+        tenant_id=checked_tenant(given.get("tenant_id") or start.tenant_id),
         client_id=given.get("client_id") or start.client_id,
         authority=checked_authority(given.get("authority", start.authority) or None),
     )
@@ -262,7 +264,7 @@ def _require_revision(setup: ConnectionSetup | None, revision: int | None) -> No
 
 async def _tested(ctx: Context, company: Company, setup: ConnectionSetup) -> ConnectionReport:
     """The report of a test that succeeded. Raises ConnectionTestFailed."""
-    report = await ctx.sides.test(setup, company.local_currency)
+    report = await _report(ctx, company, setup)
     failed = next((step for step in report.steps if not step.ok), None)
     if failed is None:
         return report
@@ -273,8 +275,20 @@ async def _tested(ctx: Context, company: Company, setup: ConnectionSetup) -> Con
     raise ConnectionTestFailed(
         f"The connection was not accepted at the step {failed.name}: {failed.detail}",
         fix=failed.fix or "POST …/crm-connection/test shows every step.",
+        errors=missing_credentials(setup.credentials),
         extra={"steps": steps, "failed_step": failed.name},
     )
+
+
+async def _report(ctx: Context, company: Company, setup: ConnectionSetup) -> ConnectionReport:
+    """What a test finds out; CRM is asked only when there is something to log in with."""
+    try:
+        require_credentials(setup)
+    except Invalid as incomplete:
+        missing = ", ".join(problem.pointer.removeprefix("/authentication/") for problem in incomplete.errors)
+        detail = f"The credentials are not complete: {missing} missing."
+        return ConnectionReport((TestStep("credentials", False, detail, incomplete.fix, 0),))
+    return await ctx.sides.test(setup, company.local_currency)
 
 
 async def _without_ids(ctx: Context, company: Company, tables: set[str]) -> Mapping[str, int] | None:

@@ -7,6 +7,7 @@ from app.sandbox import DEFAULT_SECRET
 from tests.api.conftest import COMPANY, CONNECTION, Sandbox
 
 pytestmark = pytest.mark.anyio
+LOGIN_SECRET = "/authentication/client_secret"
 SETUP = f"{CONNECTION}/use-default-synchronization-setup"
 
 
@@ -105,3 +106,45 @@ async def test_integration_ids_are_made_once(connected: httpx.AsyncClient) -> No
     assert preview == first
     assert first["generated"]["customers"] == 2
     assert (await connected.post(f"{CONNECTION}/generate-integration-ids")).json()["total"] == 0
+
+
+async def test_a_refused_change_leaves_nothing_behind(connected: httpx.AsyncClient) -> None:
+    before = (await connected.get(CONNECTION)).text, (await connected.get(COMPANY)).text
+    away = {"nav_web_client_url": "https://nav.example"}
+    for refused in (
+        {**away, "server_url": "http://crm.example"},
+        {**away, "authentication": {"client_secret": "wrong"}, "is_enabled": True},
+        {"nav_web_client_url": "javascript:x", "api_version": "v9.1"},
+    ):
+        assert (await connected.patch(CONNECTION, json=refused)).status_code == 422
+        assert ((await connected.get(CONNECTION)).text, (await connected.get(COMPANY)).text) == before
+
+
+async def test_incomplete_credentials_are_a_step_of_the_test(cronus: httpx.AsyncClient, crm: Sandbox) -> None:
+    await cronus.put(CONNECTION, json=crm.setup(client_secret=""))
+    tested = await cronus.post(f"{CONNECTION}/test")
+    assert (tested.status_code, tested.json()["ok"]) == (200, False)
+    assert [step["name"] for step in tested.json()["steps"]] == ["credentials"]
+    refused = await cronus.patch(CONNECTION, json={"is_enabled": True})
+    assert (refused.status_code, refused.json()["code"]) == (422, "connection-test-failed")
+    assert refused.json()["errors"][0]["pointer"] == "/authentication/client_secret"
+
+
+@pytest.mark.parametrize(
+    ("login", "pointer"),
+    [
+        ({"type": "client_secret"}, "/authentication/tenant_id"),
+        ({"type": "client_secret", "tenant_id": "t", "client_id": "c", "client_secret": 5}, LOGIN_SECRET),
+        ({"type": "password"}, "/authentication/type"),
+        ({}, "/authentication/type"),
+        ({"type": "client_secret", "tenant_id": "../common", "client_id": "c"}, "/authentication/tenant_id"),
+        ("secret", "/authentication"),
+    ],
+)  # fmt: skip
+async def test_a_login_that_cannot_be_is_told_by_the_field_that_was_sent(
+    cronus: httpx.AsyncClient, crm: Sandbox, login: object, pointer: str
+) -> None:
+    answer = await cronus.put(CONNECTION, json=crm.setup() | {"authentication": login})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer)
+    assert "tag" not in answer.text
+    assert "dictionary" not in answer.text
