@@ -10,6 +10,7 @@ BASE       the values both sides agreed on when we last synchronized them.
 WATERMARK  up to where the changes of one side have been read and safely recorded. Opaque text.
 RUN        one synchronization in one direction; a synch job holds one or two.
 RESERVED   a coupling whose partner may not exist yet: its id is chosen and saved before it is written.
+COMPANION  a CRM row that goes along with a record: the price of a product, the unit of a unit group.
 """
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
