@@ -151,10 +151,8 @@ class Exchange:
     def _enters(self, item: Item) -> bool:
         """Settles what needs no look at the other side; False when the record is to be ignored."""
         if item.coupling is not None and item.coupling.id in self.options.replace:
-            item.replaced, item.coupling = (
-                item.coupling,
-                reserving.successor(self.setting, self.run, item.source, item.coupling),
-            )
+            item.replaced = item.coupling
+            item.coupling = reserving.successor(self.setting, self.run, item.source, item.replaced)
         coupling, source = item.coupling, item.source
         if coupling is None and not self.options.create:
             return False
@@ -398,8 +396,8 @@ class Exchange:
     async def again(self, items: Sequence[Item]) -> list[Item]:
         """Synchronizes the records of a set once more, as their source shows them now."""
         table = self.setting.mapping.table_on(self.run.source)
-        ids = [item.source.id for item in items]
-        found = await self._source.get(table, ids, self.setting.fields(self.run.source))
+        fields = self.setting.fields(self.run.source)
+        found = await self._source.get(table, [item.source.id for item in items], fields)
         return await self.synchronize(list(found.values()))
 
     async def _replace(self, tx: Transaction, items: Sequence[Item]) -> None:
@@ -446,4 +444,6 @@ async def carry_out(
         repeated = await exchange.again(lost)
         async with ctx.uow() as tx:
             lost = await exchange.remember(tx, repeated, ctx.clock.now())
+        failed = {item.source.id: item for item in repeated if item.error is not None}
+        items = [failed.get(item.source.id, item) for item in items]
     return items

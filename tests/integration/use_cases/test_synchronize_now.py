@@ -1,11 +1,13 @@
 """Synchronize Now: the chosen side wins, with as little traffic as it takes."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from app.domain.coupling import Coupling, SynchAction, SynchResult
 from app.domain.errors import (
+    Busy,
     CrmUnavailable,
     DeletionConflict,
     DirectionNotAllowed,
@@ -13,6 +15,7 @@ from app.domain.errors import (
     NavRecordNotFound,
     NotCoupled,
     SalespersonNotCoupled,
+    StaleRecord,
     UpdateConflict,
 )
 from app.domain.job import JobStatus
@@ -181,6 +184,31 @@ async def test_a_lost_answer_to_an_update_still_ends_right(office: Office, kind:
     await now(office, TO)
     assert (await office.in_crm("account", coupling.crm_id))["name"] == "Of NAV"
     assert (await now(office, TO)).action is SynchAction.UNMODIFIED
+
+
+@pytest.mark.parametrize("round_", range(3))
+async def test_callers_who_choose_different_sides_at_once_leave_both_sides_equal(
+    office: Office, round_: int
+) -> None:
+    coupling = await a_pair(office)
+    await office.change_nav("customers", "10000", Name="Of NAV", City=f"City {round_}")
+    await office.change_crm("account", coupling.crm_id, name="Of CRM", telephone1="999")
+    answers = await asyncio.gather(
+        *(now(office, direction) for direction in (TO, FROM) * 5), return_exceptions=True
+    )
+    assert {type(each) for each in answers} <= {RecordResult, StaleRecord, Busy}
+    assert any(isinstance(each, RecordResult) for each in answers)
+    for _ in range(2):
+        await office.run()
+    values, account = (
+        await office.in_nav("customers", "10000"),
+        await office.in_crm("account", coupling.crm_id),
+    )
+    assert values["Name"] == account["name"]
+    assert values["City"] == (account["address1_city"] or "")
+    assert values["Phone_No"] == (account["telephone1"] or "")
+    assert (await office.coupled("10000")).last_error is None
+    assert (await office.run()).wrote_nothing
 
 
 # --- what it costs -------------------------------------------------------------------------------------
