@@ -6,6 +6,7 @@ from uuid import UUID
 
 from app.domain import conversion
 from app.domain.company import Company
+from app.domain.connection import require_enabled
 from app.domain.coupling import Coupling, CouplingStatus, SynchAction
 from app.domain.eligibility import require_creation
 from app.domain.errors import (
@@ -215,7 +216,9 @@ async def couple_many(
     then: str | None = None,
     replace_existing: bool = False,
 ) -> list[PairOutcome]:
-    """Couples several pairs; an outcome per pair, one bad pair harms no other."""
+    """Couples several pairs; an outcome per pair, one bad pair harms no other. Raises ConnectionDisabled."""
+    async with ctx.uow() as tx:
+        require_enabled(await tx.connections.find(company.id))
     outcomes = []
     for pair in pairs:
         coupled, result, error = None, None, None

@@ -62,14 +62,14 @@ async def test_enabling_tests_first_and_says_what_is_still_to_be_done(
 
 async def test_what_needs_crm_says_that_the_connection_is_disabled(ready: httpx.AsyncClient) -> None:
     await ready.patch(CONNECTION, json={"is_enabled": False})
-    for method, path in (
-        ("GET", "/crm/accounts"),
-        ("POST", "/integration-table-mappings/CUSTOMER/synchronize"),
-        ("GET", "/crm-entities/accounts"),
+    pair = {"nav_table": "customers", "nav_no": "10000", "crm_id": "11111111-1111-4111-8111-111111111111"}
+    for method, path, body in (
+        ("GET", "/crm/accounts", None),
+        ("POST", "/integration-table-mappings/CUSTOMER/synchronize", {"mode": "full"}),
+        ("POST", "/couplings", {"pairs": [pair]}),
+        ("GET", "/crm-entities/accounts", None),
     ):
-        answer = await ready.request(
-            method, COMPANY + path, json={"mode": "full"} if method == "POST" else None
-        )
+        answer = await ready.request(method, COMPANY + path, json=body)
         assert (answer.status_code, answer.json()["code"]) == (409, "connection-disabled"), path
     assert len((await ready.get(f"{COMPANY}/integration-table-mappings")).json()["items"]) > 3
 
