@@ -36,7 +36,8 @@ class EntryPatch(Input):
         default=None,
         ge=0,
         le=LONGEST_MINUTES,
-        description="After so long without a change it waits; null: never.",
+        description="After a run without anything to do it waits for a change, and so long at most; "
+        "null or 0: it runs by its interval alone.",
     )
     maximum_attempts: Whole = Field(default=10, ge=1, le=MOST_ATTEMPTS)
 

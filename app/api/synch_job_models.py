@@ -103,7 +103,9 @@ class SynchStatusOut(BaseModel):
     failed_since: datetime | None = Field(description="When the count of failed jobs was last reset.")
     skipped_couplings: int
     couplings: int
-    job_queue_entries_ready: int = Field(description="Those that are ready or running right now.")
+    job_queue_entries_ready: int = Field(
+        description="Those that run by themselves: ready, in process, or waiting for a change."
+    )
     job_queue_entries_total: int
     last_run_at: datetime | None
 

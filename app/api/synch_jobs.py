@@ -26,6 +26,7 @@ from app.api.synch_job_models import (
 from app.domain.access import Scope
 from app.domain.company import Company, ConnectionStatus
 from app.domain.coupling import SynchAction
+from app.domain.errors import NotFound
 from app.domain.job import EntryStatus, JobStatus, SynchJob
 from app.ports import Context, JobFilter, Transaction
 
@@ -34,6 +35,9 @@ router = api_router(f"{BASE}/companies/{{company}}", "Synch jobs")
 LOOK_EVERY_SECONDS = 0.5
 LONGEST_STREAM_SECONDS = 3600
 """Then the stream ends and the client, as event sources do, asks again."""
+
+RUN_BY_THEMSELVES = (EntryStatus.READY, EntryStatus.IN_PROCESS, EntryStatus.ON_HOLD_INACTIVITY)
+"""The entries that need nobody: those that sleep for inactivity are woken by a change."""
 
 JobId = Annotated[UUID, Path(alias="id", description="Id of the synch job.")]
 
@@ -145,13 +149,17 @@ async def follow_synch_job(
 ) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: `progress` whenever the job moved, `end` when it ended, and the stream with it.
 
-    The data of each is the job with its `rate` (records a second) and `remaining_seconds`.
+    The data of each is the job with its `rate` (records a second) and `remaining_seconds`. While nothing
+    moves, a comment is sent every 15 seconds. A job that is deleted meanwhile ends the stream without an event.
     """
     last: SynchJobEvent | None = None
     for _ in range(int(LONGEST_STREAM_SECONDS / LOOK_EVERY_SECONDS)):
-        async with ctx.uow() as tx:
-            job = await tx.jobs.get(company.id, job.id)
-            found = await _with_children(tx, job)
+        try:
+            async with ctx.uow() as tx:
+                job = await tx.jobs.get(company.id, job.id)
+                found = await _with_children(tx, job)
+        except NotFound:
+            return
         now = ctx.clock.now()
         event = event_out(job, found, now)
         if job.status.ended:
@@ -239,9 +247,7 @@ async def _status(ctx: Context, company: Company) -> dict[str, object]:
         "failed_since": since,
         "skipped_couplings": skipped,
         "couplings": couplings,
-        "job_queue_entries_ready": sum(
-            entry.status in (EntryStatus.READY, EntryStatus.IN_PROCESS) for entry in entries
-        ),
+        "job_queue_entries_ready": sum(entry.status in RUN_BY_THEMSELVES for entry in entries),
         "job_queue_entries_total": len(entries),
         "last_run_at": newest[0].started_at if newest else None,
     }

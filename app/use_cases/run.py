@@ -16,6 +16,7 @@ from app.domain.records import Snapshot
 from app.ports import Context, Page, Report, Transaction
 from app.use_cases import deleted
 from app.use_cases.engine import Exchange, carry_out
+from app.use_cases.expected import announce
 from app.use_cases.items import Item, Options
 from app.use_cases.reading import Reading, chunks
 from app.use_cases.setting import Setting, open_setting
@@ -30,6 +31,7 @@ async def run_job(ctx: Context, company: Company, job: SynchJob, report: Report)
     """
     setting = await open_setting(ctx, company, mapping=job.mapping)
     run = Run(ctx, setting, job, report)
+    await announce(ctx, setting, job, report, create=creates(setting, job.request.get("create_uncoupled")))
     match job.mode:
         case SynchMode.MODIFIED | SynchMode.FULL:
             for direction in job.direction.runs if job.direction else setting.mapping.direction.runs:
