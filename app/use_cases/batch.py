@@ -37,7 +37,7 @@ async def start(
     request = _request(create_uncoupled=create_uncoupled, allow_deletions=allow_deletions or None)
     async with ctx.uow() as tx:
         chosen = await _mapping(tx, company, mapping)
-        _require_direction(chosen, direction)
+        require_direction(chosen, direction)
         waiting = await tx.jobs.waiting(company.id, mapping, mode, direction, SYNCHRONIZE)
         if waiting is not None and dict(waiting.request) == request:
             return waiting
@@ -60,12 +60,10 @@ async def start_all(
     uncoupled records out is not touched (nav-behaviour 12.1).
     """
     async with ctx.uow() as tx:
-        require_enabled(await tx.connections.find(company.id))
-        stored = [s.mapping for s in await tx.mappings.all(company.id) if s.mapping.option_attribute is None]
-        chosen = _chosen(stored, mappings)
+        ordered = await in_order(tx, company, mappings)
         parent = _job(ctx, None, mode, None, {})
         jobs: dict[str, SynchJob] = {}
-        for mapping in full_synch_order(chosen):
+        for mapping in ordered:
             waits_for = [str(jobs[name].id) for name in mapping.depends_on if name in jobs]
             request = _request(create_uncoupled=create_uncoupled, depends_on=waits_for or None)
             jobs[mapping.name] = _job(ctx, mapping.name, mode, None, request, parent.id)
@@ -85,14 +83,10 @@ async def start_selection(
 
     Raises DirectionRequired, DirectionNotAllowed, Invalid for an empty selection.
     """
-    if not keys:
-        raise Invalid("The selection is empty.", errors=[FieldProblem("/nos", "Name at least one record.")])
     async with ctx.uow() as tx:
-        require_enabled(await tx.connections.find(company.id))
-        chosen, _ = await choose(tx, company, name=mapping, nav_table=table, crm_entity=None)
-        run = one_way(chosen.mapping, Direction(direction) if direction else None)
+        chosen, run = await for_selection(tx, company, table, keys, direction, mapping)
         request = _request(keys=list(dict.fromkeys(keys)))
-        job = _job(ctx, chosen.mapping.name, SynchMode.SELECTION, run, request)
+        job = _job(ctx, chosen.name, SynchMode.SELECTION, run, request)
         await tx.jobs.add(company.id, [job])
     return job
 
@@ -109,12 +103,39 @@ async def start_uncouple(ctx: Context, company: Company, mapping: str) -> SynchJ
     return job
 
 
+async def in_order(tx: Transaction, company: Company, names: Sequence[str] | None) -> Sequence[TableMapping]:
+    """These mappings, or all record mappings, each after those it depends on.
+
+    Raises ConnectionDisabled, MappingNotFound.
+    """
+    require_enabled(await tx.connections.find(company.id))
+    stored = [s.mapping for s in await tx.mappings.all(company.id) if s.mapping.option_attribute is None]
+    return full_synch_order(_chosen(stored, names))
+
+
+async def for_selection(
+    tx: Transaction,
+    company: Company,
+    table: str,
+    keys: Sequence[str],
+    direction: str | None,
+    mapping: str | None,
+) -> tuple[TableMapping, Direction]:
+    """The mapping and the direction in which these NAV records are synchronized. Raises as `start_selection`."""
+    if not keys:
+        raise Invalid("The selection is empty.", errors=[FieldProblem("/nos", "Name at least one record.")])
+    require_enabled(await tx.connections.find(company.id))
+    chosen, _ = await choose(tx, company, name=mapping, nav_table=table, crm_entity=None)
+    return chosen.mapping, one_way(chosen.mapping, Direction(direction) if direction else None)
+
+
 async def _mapping(tx: Transaction, company: Company, name: str) -> TableMapping:
     require_enabled(await tx.connections.find(company.id))
     return (await tx.mappings.get(company.id, name)).mapping
 
 
-def _require_direction(mapping: TableMapping, direction: Direction | None) -> None:
+def require_direction(mapping: TableMapping, direction: Direction | None) -> None:
+    """Raises DirectionNotAllowed for a run that the mapping does not have."""
     if direction in (None, Direction.BIDIRECTIONAL) or mapping.direction.allows(direction):
         return
     raise DirectionNotAllowed(

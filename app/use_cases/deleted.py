@@ -9,11 +9,11 @@ from typing import assert_never
 from uuid import UUID
 
 from app.domain.coupling import Base, Coupling, Failure, Outcome, SynchAction
-from app.domain.errors import DeletionConflict, IntegrationError, TooManyDeletions
+from app.domain.errors import DeletionConflict, IntegrationError, StaleRecord, TooManyDeletions
 from app.domain.mapping import DeletionConflictResolution, Direction
 from app.domain.plan import covers
 from app.domain.records import Side
-from app.ports import Context, Delete, Refused, Transaction
+from app.ports import Context, Delete, RecordStore, Refused, Transaction, Written
 from app.use_cases.engine import Exchange
 from app.use_cases.items import Item, Options
 from app.use_cases.setting import Setting
@@ -44,8 +44,9 @@ async def follow(
     *,
     job_id: UUID | None,
     allow_many: bool,
+    preview: bool = False,
 ) -> Aftermath:
-    """Decides and acts on deletions that the source of the run reports.
+    """Decides and acts on deletions that the source of the run reports; a preview decides and leaves it there.
 
     Raises TooManyDeletions before anything is done, unless `allow_many`.
     """
@@ -60,9 +61,9 @@ async def follow(
         case DeletionConflictResolution.UNCOUPLE:
             return Aftermath(uncoupled=list(couplings))
         case DeletionConflictResolution.PROPAGATE:
-            return await _propagate(setting, run, couplings)
+            return await _propagate(setting, run, couplings, preview)
         case DeletionConflictResolution.RESTORE:
-            return await _restore(ctx, setting, run, couplings, job_id)
+            return await _restore(ctx, setting, run, couplings, job_id, preview)
         case other:
             assert_never(other)
 
@@ -82,18 +83,30 @@ async def remember(
     gone = [c.id for c in (*aftermath.uncoupled, *aftermath.deleted)]
     if gone:
         await tx.couplings.delete(company, gone)
-    outcomes = [outcome(run, c, SynchAction.FAILED, error) for c, error in aftermath.failed]
-    outcomes += [outcome(run, c, SynchAction.SKIPPED, reason="uncoupled") for c in aftermath.uncoupled]
-    outcomes += [outcome(run, c, SynchAction.DELETED) for c in aftermath.deleted]
+    outcomes = outcomes_of(run, aftermath)
     if outcomes:
         await tx.synch_log.add(company, job_id, outcomes, now)
     if aftermath.restorer is not None:
         await aftermath.restorer.remember(tx, aftermath.restored, now)
-        tally.add(aftermath.restored)
+    count(aftermath, tally)
+
+
+def count(aftermath: Aftermath, tally: Tally) -> None:
+    """Counts what becomes of deleted records."""
+    tally.add(aftermath.restored)
     tally.count(SynchAction.FAILED, len(aftermath.failed))
     tally.count(SynchAction.SKIPPED, len(aftermath.uncoupled))
     tally.count(SynchAction.UNCOUPLED, len(aftermath.uncoupled))
     tally.count(SynchAction.DELETED, len(aftermath.deleted))
+
+
+def outcomes_of(run: Direction, aftermath: Aftermath) -> list[Outcome]:
+    """What becomes of deleted records, as it is logged, without those that are created again."""
+    return [
+        *(outcome(run, c, SynchAction.FAILED, error) for c, error in aftermath.failed),
+        *(outcome(run, c, SynchAction.SKIPPED, reason="uncoupled") for c in aftermath.uncoupled),
+        *(outcome(run, c, SynchAction.DELETED) for c in aftermath.deleted),
+    ]
 
 
 async def _couplings(ctx: Context, setting: Setting, run: Direction, ids: Collection[UUID]) -> list[Coupling]:
@@ -140,7 +153,9 @@ def conflict(setting: Setting, run: Direction, coupling: Coupling) -> DeletionCo
     )
 
 
-async def _propagate(setting: Setting, run: Direction, couplings: Sequence[Coupling]) -> Aftermath:
+async def _propagate(
+    setting: Setting, run: Direction, couplings: Sequence[Coupling], preview: bool
+) -> Aftermath:
     """Deletes the partners, guarded by the version both agreed on: a newer edit over there is not lost."""
     there = run.destination
     store, table = setting.side(there), setting.mapping.table_on(there)
@@ -155,7 +170,8 @@ async def _propagate(setting: Setting, run: Direction, couplings: Sequence[Coupl
         else:
             version = partner.version if partner is not None else base.version(there)
             doomed.append((coupling, Delete(coupling.id_on(there), version)))
-    answers = await store.write(table, [delete for _, delete in doomed]) if doomed else []
+    deletes = [delete for _, delete in doomed]
+    answers = await (_foreseen(store, table, deletes) if preview else store.write(table, deletes))
     for (coupling, _), answer in zip(doomed, answers, strict=True):
         if isinstance(answer, Refused):
             aftermath.failed.append((coupling, answer.error))
@@ -164,8 +180,24 @@ async def _propagate(setting: Setting, run: Direction, couplings: Sequence[Coupl
     return aftermath
 
 
+async def _foreseen(store: RecordStore, table: str, deletes: Sequence[Delete]) -> list[Written | Refused]:
+    """The answers that the deletes would get, without their being sent."""
+    shown = await store.get(table, [delete.id for delete in deletes], ())
+    return [
+        Refused(delete.id, StaleRecord(f"{table} {delete.id} was changed since both sides last agreed."))
+        if delete.version is not None and delete.id in shown and shown[delete.id].version != delete.version
+        else Written(delete.id, None)
+        for delete in deletes
+    ]
+
+
 async def _restore(
-    ctx: Context, setting: Setting, run: Direction, couplings: Sequence[Coupling], job_id: UUID | None
+    ctx: Context,
+    setting: Setting,
+    run: Direction,
+    couplings: Sequence[Coupling],
+    job_id: UUID | None,
+    preview: bool,
 ) -> Aftermath:
     """Creates the deleted records again out of their partners."""
     back = Direction.FROM_CRM if run is Direction.TO_CRM else Direction.TO_CRM
@@ -176,7 +208,7 @@ async def _restore(
         setting.mapping.table_on(there), [c.id_on(there) for c in couplings], setting.fields(there)
     )
     replaced = frozenset(c.id for c in couplings if c.id_on(there) in partners)
-    options = Options(force=True, create=True, replace=replaced, background=False)
+    options = Options(force=True, create=True, replace=replaced, background=False, preview=preview)
     restorer = Exchange(ctx, setting, back, options, job_id)
     restored = await restorer.synchronize(list(partners.values()))
     orphans = [c for c in couplings if c.id_on(there) not in partners]

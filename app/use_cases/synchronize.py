@@ -17,7 +17,6 @@ from app.domain.errors import (
 )
 from app.domain.job import Counts, JobStatus, SynchJob, SynchMode
 from app.domain.mapping import Direction
-from app.domain.plan import Create, Modify
 from app.domain.records import Side, Snapshot
 from app.ports import Context, Transaction
 from app.use_cases import remembering
@@ -131,11 +130,10 @@ def _job(
 
 def _result(items: Sequence[Item], id_generated: bool, preview: bool) -> RecordResult:
     changes = tuple(change for item in items for change in item.changes)
-    action = _would_be(items) if preview else _action(items)
     notes = "; ".join(filter(None, (remembering.told(item) for item in items))) or None
     return RecordResult(
         message="Preview: nothing was written" if preview else COMPLETED,
-        action=action,
+        action=_action(items),
         changes=changes,
         synch_job_id=None if preview else items[-1].job_id,
         integration_id_generated=id_generated,
@@ -147,17 +145,6 @@ def _action(items: Sequence[Item]) -> SynchAction:
     actions = [item.action or SynchAction.UNMODIFIED for item in items]
     written = [action for action in actions if action is not SynchAction.UNMODIFIED]
     return written[0] if written else SynchAction.UNMODIFIED
-
-
-def _would_be(items: Sequence[Item]) -> SynchAction:
-    for item in items:
-        if item.error is not None:
-            raise item.error
-        if isinstance(item.plan, Create):
-            return SynchAction.INSERTED
-        if isinstance(item.plan, Modify):
-            return SynchAction.MODIFIED
-    return SynchAction.UNMODIFIED
 
 
 # --- creating the partner ---------------------------------------------------------------------------
