@@ -133,10 +133,14 @@ async def delete_coupling(ctx: ContextDep, company: CompanyDep, coupling_id: Cou
 async def list_coupling_history(
     ctx: ContextDep, company: CompanyDep, coupling_id: CouplingId, paging: PagingDep
 ) -> dict[str, object]:
-    """Every write to either record: when, by which job, side, field, old and new value; the newest first."""
+    """Every write to either record: when, by which job, side, field, old and new value; the newest first.
+
+    What was written stays to be read after the two were uncoupled.
+    """
     async with ctx.uow() as tx:
-        await tx.couplings.get(company.id, coupling_id)
         found = await tx.synch_log.history(company.id, coupling_id, paging.after(int), paging.limit + 1)
+        if not found:
+            await tx.couplings.get(company.id, coupling_id)
     writes, next_cursor = paging.cut(found, lambda write: write["position"])
     items = [
         {

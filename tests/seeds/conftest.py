@@ -5,14 +5,22 @@ CRM begins anew for each test, with the same ids.
 """
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 
 import httpx
 import pytest
 
-from app.main import create_app
+from app.crm.connector import Connector
+from app.db.engine import create_engine
+from app.db.readiness import readiness
+from app.db.secrets import Vault
+from app.db.unit_of_work import SqlUnitOfWork
+from app.main import create_app, door
+from app.ports import Context
 from app.sandbox import DEFAULT_CLIENT, DEFAULT_SECRET, DEFAULT_TENANT, create_sandbox
 from app.settings import Settings
+from app.wiring import Parts, Sides, SystemClock, time_ordered_id, working
 from tests.crm_sandbox import served
 from tests.database import TestServer
 from tests.seeds.world import ADDRESS, NAV_CLIENT, SALESPERSON, USER, CrmPeople, World
@@ -40,11 +48,13 @@ async def crm(organization: CrmPeople) -> CrmPeople:
 
 
 @pytest.fixture(scope="session")
-async def set_up(test_server: TestServer, template: str, organization: CrmPeople) -> AsyncIterator[str]:
+async def set_up(
+    test_server: TestServer, template: str, service: "Service", organization: CrmPeople
+) -> AsyncIterator[str]:
     """Name of a database whose company is connected and set up by default, with one coupled salesperson."""
     async with test_server.clone(template) as address:
         await organization.begin()
-        async with opened(address, organization) as world:
+        async with service.world(address, organization) as world:
             await connect(world)
             await world.post(SETUP)
             await world.new("salespeople", SALESPERSON, Name="Peter Saddow")
@@ -52,25 +62,59 @@ async def set_up(test_server: TestServer, template: str, organization: CrmPeople
         yield httpx.URL(address).path.removeprefix("/")
 
 
-@asynccontextmanager
-async def opened(address: str, crm: CrmPeople, *, worker: bool = False) -> AsyncIterator[World]:
-    """The service on a database, with or without a worker inside."""
-    settings = Settings(
-        _env_file=None,
-        database_url=address,
-        bootstrap_api_key=ADMIN_KEY,
-        secret_keys=FERNET_KEY,
-        worker_poll_seconds=0.2,
-        worker_watch_seconds=0,
-    )
-    app = create_app(settings, worker=worker)
-    headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url=ADDRESS, headers=headers) as http,
-    ):
-        yield World(http, crm)
+class Service:
+    """The service of the session; each test puts a database of its own behind it.
+
+    Routes are compiled once, and CRM is asked once what entities it has.
+    """
+
+    def __init__(self) -> None:
+        self.app = create_app(Settings(_env_file=None))
+        self.connector = Connector()
+
+    @asynccontextmanager
+    async def opened(self, address: str, connector: Connector | None = None) -> AsyncIterator[Parts]:
+        """The parts on a database, behind the door of the application."""
+        settings = Settings(
+            _env_file=None,
+            database_url=address,
+            bootstrap_api_key=ADMIN_KEY,
+            secret_keys=FERNET_KEY,
+            worker_poll_seconds=0.2,
+            worker_watch_seconds=0,
+        )
+        engine = create_engine(address, pool_size=settings.database_pool_size)
+        connector = connector or self.connector
+        uow = SqlUnitOfWork(engine, Vault((FERNET_KEY,)))
+        context = Context(uow, Sides(engine, connector), SystemClock(), time_ordered_id)
+        try:
+            async with httpx.AsyncClient() as http:
+                self.app.state.door = door(settings, context, partial(readiness, engine), http)
+                yield Parts(settings, address, engine, connector, context)
+        finally:
+            await engine.dispose()
+
+    @asynccontextmanager
+    async def world(
+        self, address: str, crm: CrmPeople, connector: Connector | None = None, *, worker: bool = False
+    ) -> AsyncIterator[World]:
+        """What a test works with, with or without a worker."""
+        headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        async with (
+            self.opened(address, connector) as parts,
+            working(parts.worker()) if worker else nullcontext(),
+            httpx.AsyncClient(transport=transport, base_url=ADDRESS, headers=headers) as http,
+        ):
+            yield World(http, crm)
+
+
+@pytest.fixture(scope="session")
+async def service() -> AsyncIterator[Service]:
+    """The service of the session."""
+    service = Service()
+    yield service
+    await service.connector.aclose()
 
 
 def a_connection(url: str) -> dict[str, object]:
@@ -93,37 +137,43 @@ async def connect(world: World) -> None:
 
 
 @pytest.fixture
-async def connected(database: str, crm: CrmPeople) -> AsyncIterator[World]:
+async def connected(database: str, service: Service, crm: CrmPeople) -> AsyncIterator[World]:
     """A connected company with nothing else."""
-    async with opened(database, crm) as world:
+    async with service.world(database, crm) as world:
         await connect(world)
         yield world
 
 
 @pytest.fixture
-async def world(test_server: TestServer, set_up: str, crm: CrmPeople) -> AsyncIterator[World]:
+async def world(
+    test_server: TestServer, set_up: str, service: Service, crm: CrmPeople
+) -> AsyncIterator[World]:
     """A company that is set up by default, with salesperson PS coupled."""
-    async with test_server.clone(set_up) as address, opened(address, crm) as world:
+    async with test_server.clone(set_up) as address, service.world(address, crm) as world:
         yield world
 
 
 @pytest.fixture
-async def at_work(test_server: TestServer, set_up: str, crm: CrmPeople) -> AsyncIterator[World]:
+async def at_work(
+    test_server: TestServer, set_up: str, service: Service, crm: CrmPeople
+) -> AsyncIterator[World]:
     """The same with a worker, for calls that answer with a synch job."""
-    async with test_server.clone(set_up) as address, opened(address, crm, worker=True) as world:
+    async with test_server.clone(set_up) as address, service.world(address, crm, worker=True) as world:
         yield world
 
 
 @pytest.fixture
-async def without_solution(database: str, organization: CrmPeople) -> AsyncIterator[World]:
+async def without_solution(database: str, service: Service, organization: CrmPeople) -> AsyncIterator[World]:
     """A company set up on a CRM that the integration solution was never imported into."""
     settings = organization.organization.settings
     settings.solution_installed = False
+    connector = Connector()
     try:
         await organization.begin()
-        async with opened(database, organization) as world:
+        async with service.world(database, organization, connector) as world:
             await connect(world)
             await world.post(SETUP, {"mappings": ["SALESPEOPLE", "CUSTOMER", "CONTACT", "CURRENCY"]})
             yield world
     finally:
+        await connector.aclose()
         settings.solution_installed = True

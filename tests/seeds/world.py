@@ -89,12 +89,13 @@ class CrmPeople:
     async def user(self, first: str, last: str, **fields: Any) -> str:
         """A person who may log in to CRM."""
         mail = f"{first}@contoso.example".lower()
-        known = {"firstname": first, "lastname": last, "internalemailaddress": mail, "islicensed": True}
+        known: Json = {"firstname": first, "lastname": last, "internalemailaddress": mail, "islicensed": True}
         return await self.create("systemusers", **known | fields)
 
     async def account(self, name: str = "Adatum Corporation", **fields: Any) -> str:
         """An account of relationship type Customer."""
-        return await self.create("accounts", **{"name": name, "customertypecode": CUSTOMER_TYPE} | fields)
+        known: Json = {"name": name, "customertypecode": CUSTOMER_TYPE}
+        return await self.create("accounts", **known | fields)
 
     async def contact(self, last: str = "Thompson", account: str | None = None, **fields: Any) -> str:
         """A contact, of an account or of none."""
