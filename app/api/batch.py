@@ -11,11 +11,22 @@ from app.api.dependencies import BASE, CompanyDep, ContextDep
 from app.api.mappings import MappingName
 from app.api.models import Flag, Input, OneWay, Whole
 from app.api.operation import CRM, api_router, operation
+from app.api.previews import (
+    DO_IT,
+    OUTCOMES,
+    JobPreviewOut,
+    JobPreviewsOut,
+    LimitQuery,
+    Previewable,
+    PreviewIn,
+    job_preview_out,
+    previewed,
+)
 from app.api.synch_job_models import SynchJobOut
 from app.api.synch_jobs import accepted
 from app.domain.access import Scope
 from app.domain.job import SynchMode
-from app.use_cases import batch, matching
+from app.use_cases import batch, matching, previews
 
 router = api_router(f"{BASE}/companies/{{company}}", "Integration table mappings")
 
@@ -23,7 +34,7 @@ MODE = "`modified`: what changed since the last run; `full`: every record."
 CREATE = "Whether records without a coupling get a partner; without it the mapping says so."
 
 
-class SynchronizeMappingIn(Input):
+class SynchronizeMappingIn(Previewable):
     """Which records are looked at, and what may be done with them."""
 
     mode: Literal[SynchMode.MODIFIED, SynchMode.FULL] = Field(description=MODE)
@@ -36,7 +47,7 @@ class SynchronizeMappingIn(Input):
     )
 
 
-class SynchronizeAllIn(Input):
+class SynchronizeAllIn(Previewable):
     """Which mappings are synchronized, and which of their records."""
 
     mode: Literal[SynchMode.MODIFIED, SynchMode.FULL] = Field(description=MODE)
@@ -54,12 +65,11 @@ class CriterionIn(Input):
     priority: Whole = Field(default=1, ge=1, le=100)
 
 
-class MatchIn(Input):
+class MatchIn(Previewable):
     """By what records are recognized as the same thing."""
 
     criteria: list[CriterionIn] = Field(min_length=1, max_length=20)
     create_unmatched: Flag = Field(default=False, description="Whether what finds no partner gets a new one.")
-    preview: Flag = Field(default=False, description="Say what would be coupled, and couple nothing.")
 
 
 class MatchedPairOut(BaseModel):
@@ -83,21 +93,26 @@ class MatchOut(BaseModel):
     status_code=202,
     summary="Synchronize a mapping",
     response_model=SynchJobOut,
-    **operation(Scope.SYNC, 404, 409),
+    **operation(Scope.SYNC, 404, *CRM, preview=JobPreviewOut),
 )
 async def synchronize_integration_table_mapping(
-    ctx: ContextDep, company: CompanyDep, mapping: MappingName, body: SynchronizeMappingIn, response: Response
-) -> dict[str, Any]:
-    """Starts a synch job; one of the same kind that still waits is the answer."""
-    job = await batch.start(
-        ctx,
-        company,
-        mapping,
-        mode=body.mode,
-        direction=body.direction,
-        create_uncoupled=body.create_uncoupled,
-        allow_deletions=body.allow_deletions,
-    )
+    ctx: ContextDep,
+    company: CompanyDep,
+    mapping: MappingName,
+    body: SynchronizeMappingIn,
+    response: Response,
+    limit: LimitQuery = OUTCOMES,
+) -> Any:
+    """Starts a synch job; one of the same kind that still waits is the answer.
+
+    A preview reads both sides now and answers 200 with what the job would do, direction by direction; what the
+    first direction would write is not there yet for the second.
+    """
+    asked = body.model_dump()
+    if body.preview:
+        found = await previews.preview_mapping(ctx, company, mapping, **asked, limit=limit)
+        return previewed(JobPreviewOut, job_preview_out(found))
+    job = await batch.start(ctx, company, mapping, **asked)
     return await accepted(ctx, company, job, response)
 
 
@@ -106,15 +121,25 @@ async def synchronize_integration_table_mapping(
     status_code=202,
     summary="Synchronize several mappings",
     response_model=SynchJobOut,
-    **operation(Scope.SYNC, 404, 409),
+    **operation(Scope.SYNC, 404, *CRM, preview=JobPreviewsOut),
 )
 async def synchronize_company(
-    ctx: ContextDep, company: CompanyDep, body: SynchronizeAllIn, response: Response
-) -> dict[str, Any]:
-    """Starts a parent job with a child for each mapping, in the order in which they depend on each other."""
-    job = await batch.start_all(
-        ctx, company, mode=body.mode, mappings=body.mappings, create_uncoupled=body.create_uncoupled
-    )
+    ctx: ContextDep,
+    company: CompanyDep,
+    body: SynchronizeAllIn,
+    response: Response,
+    limit: LimitQuery = OUTCOMES,
+) -> Any:
+    """Starts a parent job with a child for each mapping, in the order in which they depend on each other.
+
+    A preview answers 200 with what each child would do as things stand now: what an earlier mapping would create
+    is not there yet for a later one.
+    """
+    asked = body.model_dump()
+    if body.preview:
+        found = await previews.preview_all(ctx, company, **asked, limit=limit)
+        return previewed(JobPreviewsOut, {"mappings": [job_preview_out(each) for each in found]})
+    job = await batch.start_all(ctx, company, **asked)
     return await accepted(ctx, company, job, response)
 
 
@@ -143,10 +168,18 @@ async def match_integration_table_mapping(
     status_code=202,
     summary="Uncouple a mapping",
     response_model=SynchJobOut,
-    **operation(Scope.SYNC, 404, 409),
+    **operation(Scope.SYNC, 404, 409, preview=JobPreviewOut),
 )
 async def uncouple_integration_table_mapping(
-    ctx: ContextDep, company: CompanyDep, mapping: MappingName, response: Response
-) -> dict[str, Any]:
-    """Starts a job that removes the couplings of the mapping; the records stay as they are."""
+    ctx: ContextDep,
+    company: CompanyDep,
+    mapping: MappingName,
+    response: Response,
+    body: PreviewIn = DO_IT,
+    limit: LimitQuery = OUTCOMES,
+) -> Any:
+    """Starts a job that removes the couplings of the mapping; the records stay as they are. A preview answers 200."""
+    if body.preview:
+        found = await previews.preview_uncouple(ctx, company, mapping, limit)
+        return previewed(JobPreviewOut, job_preview_out(found))
     return await accepted(ctx, company, await batch.start_uncouple(ctx, company, mapping), response)

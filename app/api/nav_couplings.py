@@ -11,7 +11,6 @@ from app.api.dependencies import BASE, CompanyDep, ContextDep
 from app.api.models import (
     CouplingOut,
     Flag,
-    Input,
     MappingQuery,
     OneWay,
     RecordNo,
@@ -19,20 +18,29 @@ from app.api.models import (
     TableName,
 )
 from app.api.operation import CRM, api_router, operation
+from app.api.previews import (
+    OUTCOMES,
+    JobPreviewOut,
+    LimitQuery,
+    Previewable,
+    PreviewQuery,
+    job_preview_out,
+    previewed,
+)
 from app.api.results import coupled_record_out, result_out
 from app.api.synch_job_models import SynchJobOut
 from app.api.synch_jobs import accepted
 from app.api.values import JsonValue, shown
 from app.domain.access import Scope
 from app.domain.records import Side
-from app.use_cases import batch, couplings, synchronize
+from app.use_cases import batch, couplings, previews, synchronize
 
 router = api_router(f"{BASE}/companies/{{company}}/nav", "Couplings")
 
 MAXIMUM_SELECTION = 5000
 
 
-class CouplingIn(Input):
+class CouplingIn(Previewable):
     """The CRM record to couple with, or the wish to create one."""
 
     crm_id: UUID | None = Field(default=None, description="The CRM record to couple with.")
@@ -43,7 +51,6 @@ class CouplingIn(Input):
     replace_existing: Flag = Field(
         default=False, description="Whether records may leave the partner they have."
     )
-    preview: Flag = Field(default=False, description="Say what would be written, and write nothing.")
 
 
 class CoupledOut(BaseModel):
@@ -53,13 +60,12 @@ class CoupledOut(BaseModel):
     synchronization: RecordResultOut | None
 
 
-class CreateIn(Input):
+class CreateIn(Previewable):
     """How a record is created on the other side."""
 
     replace_existing: Flag = Field(
         default=False, description="Whether the record may leave the partner it has."
     )
-    preview: Flag = Field(default=False, description="Say what would be written, and write nothing.")
 
 
 class CreatedOut(RecordResultOut):
@@ -68,16 +74,15 @@ class CreatedOut(RecordResultOut):
     coupling: CouplingOut | None
 
 
-class SynchronizeIn(Input):
+class SynchronizeIn(Previewable):
     """Which way the values go. Needed where the mapping goes both ways."""
 
     direction: Literal["to_crm", "from_crm", "merge"] | None = Field(
         default=None, description="The side it comes from wins; `merge`: by field, as a background run would."
     )
-    preview: Flag = Field(default=False, description="Say what would be written, and write nothing.")
 
 
-class SelectionIn(Input):
+class SelectionIn(Previewable):
     """Several records to be synchronized."""
 
     nos: list[str] = Field(min_length=1, max_length=MAXIMUM_SELECTION)
@@ -186,11 +191,21 @@ async def couple_record(
 
 
 @router.delete(
-    f"{RECORD}/coupling", status_code=204, summary="Uncouple a record", **operation(Scope.SYNC, 404, 503)
+    f"{RECORD}/coupling",
+    status_code=204,
+    response_model=None,
+    summary="Uncouple a record",
+    **operation(Scope.SYNC, 404, 503, preview=CouplingOut),
 )
-async def uncouple_record(ctx: ContextDep, company: CompanyDep, table: TableName, no: RecordNo) -> None:
-    """Removes the coupling; both records stay as they are."""
+async def uncouple_record(
+    ctx: ContextDep, company: CompanyDep, table: TableName, no: RecordNo, preview: PreviewQuery = False
+) -> Response | None:
+    """Removes the coupling; both records stay as they are. A preview answers 200 with the coupling."""
+    if preview:
+        found = await couplings.coupling_of(ctx, company, table, no)
+        return previewed(CouplingOut, coupled_record_out(found) or {})
     await couplings.uncouple(ctx, company, table, no)
+    return None
 
 
 @router.post(
@@ -198,7 +213,7 @@ async def uncouple_record(ctx: ContextDep, company: CompanyDep, table: TableName
     status_code=201,
     summary="Create a record in CRM",
     response_model=CreatedOut,
-    **operation(Scope.SYNC, 404, *CRM),
+    **operation(Scope.SYNC, 404, *CRM, preview=CreatedOut),
 )
 async def create_in_crm(
     ctx: ContextDep,
@@ -250,7 +265,7 @@ async def synchronize_record(
     status_code=202,
     summary="Synchronize several records",
     response_model=SynchJobOut,
-    **operation(Scope.SYNC, 404, 409),
+    **operation(Scope.SYNC, 404, *CRM, preview=JobPreviewOut),
 )
 async def synchronize_records(
     ctx: ContextDep,
@@ -259,7 +274,13 @@ async def synchronize_records(
     body: SelectionIn,
     response: Response,
     mapping: MappingQuery = None,
-) -> dict[str, Any]:
-    """A synch job for these records; what became of each is at its `outcomes`."""
+    limit: LimitQuery = OUTCOMES,
+) -> Any:
+    """A synch job for these records; what became of each is at its `outcomes`. A preview answers 200."""
+    if body.preview:
+        found = await previews.preview_selection(
+            ctx, company, table, body.nos, body.direction, mapping, limit=limit
+        )
+        return previewed(JobPreviewOut, job_preview_out(found))
     job = await batch.start_selection(ctx, company, table, body.nos, body.direction, mapping)
     return await accepted(ctx, company, job, response)

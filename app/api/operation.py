@@ -12,6 +12,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from app.api import idempotency, paths, problems
@@ -41,12 +42,15 @@ _REASONS = {
 }
 
 
-def operation(scope: Scope, *statuses: int) -> dict[str, Any]:
-    """Arguments of a route: the scope it needs, the problems it can answer with besides the usual ones."""
-    return {
-        "openapi_extra": {"security": [{SCHEME: [scope.value]}]},
-        "responses": {status: described(status) for status in sorted({*ALWAYS, *statuses})},
+def operation(scope: Scope, *statuses: int, preview: type[BaseModel] | None = None) -> dict[str, Any]:
+    """Arguments of a route: the scope it needs, the problems it can answer with besides the usual ones, and what
+    a preview of it answers where that is another answer than the usual one."""
+    responses: dict[int, dict[str, Any]] = {
+        status: described(status) for status in sorted({*ALWAYS, *statuses})
     }
+    if preview is not None:
+        responses[200] = {"model": preview, "description": "A preview: nothing was written."}
+    return {"openapi_extra": {"security": [{SCHEME: [scope.value]}]}, "responses": responses}
 
 
 def described(status: int) -> dict[str, Any]:
