@@ -15,12 +15,12 @@ from app.crm.client import DataverseClient
 from app.crm.failures import GIVE_ROLE
 from app.crm.metadata import Metadata
 from app.crm.wire import Request
+from app.domain import solution
 from app.domain.errors import IntegrationError
 from app.ports import ConnectionReport, TestStep
 
 READ = ("systemuser", "account", "contact", "transactioncurrency")
 TRACKED = ("account", "contact", "systemuser", "transactioncurrency", "product", "opportunity")
-SOLUTION = ("nav_accountstatistics", "nav_connection")
 TRY_AGAIN = "Correct the connection, then POST /companies/{company}/crm-connection/test."
 INSTALL = (
     "Import the integration solution into CRM (navcrm crm-solution writes the file) and publish it. "
@@ -169,14 +169,16 @@ class ConnectionTest:
     async def _solution_installed(self) -> Finding:
         names = await self._metadata.names()
         self._solution = False
-        missing = [name for name in SOLUTION if name not in names]
-        if missing:
-            return f"The integration solution is not installed: CRM has no {', '.join(missing)}.", INSTALL
-        for table in SOLUTION:
+        prefix = solution.installed(names)
+        if prefix is None:
+            missing = ", ".join(solution.tables_of(solution.OURS))
+            return f"The integration solution is not installed: CRM has no {missing}.", INSTALL
+        for table in solution.tables_of(prefix):
             path = odata.query(names[table].entity_set, {"$select": f"{table}id", "$top": "1"})
             await self._read_json(path, f"reading {table}")
         self._solution = True
-        return "The integration solution is installed.", None
+        whose = "" if prefix == solution.OURS else "Microsoft's "
+        return f"The integration solution is installed: {whose}{prefix}_{solution.STATISTICS}.", None
 
     async def _read_json(self, path: str, subject: str) -> dict[str, Any]:
         return (await self._client.send(Request("GET", path), subject)).json()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from starlette.applications import Starlette
 
-from app.sandbox import catalogue
+from app.sandbox import catalogue, imports
 from app.sandbox.faults import ConnectionReset, Fault
 from app.sandbox.limits import Limits
 from app.sandbox.organization import (
@@ -41,6 +41,7 @@ def create_sandbox(
     latency: float = 0,
     row_latency: float = 0,
     solution_installed: bool = True,
+    solutions: Sequence[bytes] = (),
     tenant_id: str = DEFAULT_TENANT,
     client_id: str = DEFAULT_CLIENT,
     client_secret: str = DEFAULT_SECRET,
@@ -61,6 +62,7 @@ def create_sandbox(
         latency: seconds each request takes at least.
         row_latency: seconds more per row read or written.
         solution_installed: whether the tables of the NAV integration solution are there.
+        solutions: solution files that were imported besides.
         tenant_id: of the token endpoint `/<tenant>/oauth2/v2.0/token`.
         client_id: the app registration that the application user is bound to.
         client_secret: its secret.
@@ -79,6 +81,7 @@ def create_sandbox(
         token_lifetime=token_lifetime,
         base_currency=base_currency,
         solution_installed=solution_installed,
+        solutions=tuple(imports.read(content) for content in solutions),
         tracked=tuple(tracked),
         tracking_days=tracking_days,
         latency=latency,

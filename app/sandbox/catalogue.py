@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from app.sandbox.metadata import Attribute
 
-CUSTOM_PREFIXES = ("nav_", "bcbi_")
+CUSTOM_PREFIXES = ("nav_", "bcbi_", "navcrm_")
 
 TRACKED = (
     "account",
@@ -83,6 +83,8 @@ _TYPE_CODES = {
     "nav_accountstatistics": 10001,
     "nav_connection": 10002,
     "bcbi_company": 10003,
+    "navcrm_accountstatistics": 10004,
+    "navcrm_connection": 10005,
 }
 _PRIMARY_NAMES = {
     "transactioncurrency": "currencyname",
@@ -270,7 +272,7 @@ def system_tables() -> dict[str, list[dict[str, Any]]]:
             _column("description", "Memo"),
             _column("actualend", "DateTime", nav_type="DateTime"),
             _lookup(f"{parent}id", parent),
-            *_audit(),
+            *audit(),
         ]
 
     return {
@@ -285,18 +287,19 @@ def system_tables() -> dict[str, list[dict[str, Any]]]:
         "sdkmessage": [
             _column("sdkmessageid", "Uniqueidentifier") | key,
             _column("name", "String", max_length=256),
-            *_audit(),
+            *audit(),
         ],
         "sdkmessagefilter": [
             _column("sdkmessagefilterid", "Uniqueidentifier") | key,
             _lookup("sdkmessageid", "sdkmessage"),
             _column("primaryobjecttypecode", "String", max_length=64),
-            *_audit(),
+            *audit(),
         ],
     }
 
 
-def _audit() -> list[dict[str, Any]]:
+def audit() -> list[dict[str, Any]]:
+    """Who made a row and who changed it last, and when."""
     moments = [
         _column(name, "DateTime", write=False, nav_type="DateTime") for name in ("createdon", "modifiedon")
     ]

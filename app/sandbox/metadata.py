@@ -5,14 +5,14 @@ tables, behaviour on delete) is in `catalogue.py`.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from importlib.resources import files
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
-from app.sandbox import catalogue
+from app.sandbox import catalogue, imports
 
 LOOKUPS = frozenset({"Lookup", "Customer", "Owner"})
 OPTIONS = frozenset({"Picklist", "State", "Status"})
@@ -189,26 +189,36 @@ def metadata_id(*names: str) -> str:
     return str(uuid5(NAMESPACE_OID, "/".join(names)))
 
 
-def load(*, solution_installed: bool, tracked: Iterable[str]) -> Metadata:
+def load(
+    *, solution_installed: bool, tracked: Iterable[str], solutions: Sequence[imports.Solution] = ()
+) -> Metadata:
     """Read the tables.
 
     Args:
         solution_installed: whether the tables and columns of the NAV and Business Central solutions are there.
         tracked: logical names of the tables with change tracking.
+        solutions: imported solutions.
     """
     text = files("app.sandbox").joinpath("data/crm-entities.json").read_text(encoding="utf-8")
     source: dict[str, Any] = json.loads(text)["entities"]
     source |= {name: {"attributes": attributes} for name, attributes in catalogue.system_tables().items()}
+    if not solution_installed:
+        source = {n: e for n, e in source.items() if not n.startswith(catalogue.CUSTOM_PREFIXES)}
+        source = {n: _without_custom(e) for n, e in source.items()}
     tracked = frozenset(tracked)
-    tables = [
-        _table(name, entity, solution_installed, name in tracked)
-        for name, entity in source.items()
-        if solution_installed or not name.startswith(catalogue.CUSTOM_PREFIXES)
-    ]
+    for solution in solutions:
+        source = imports.add(source, solution)
+        tracked |= solution.tracked
+    tables = [_table(name, entity, name in tracked) for name, entity in source.items()]
     return Metadata(tables)
 
 
-def _table(name: str, entity: dict[str, Any], solution_installed: bool, tracked: bool) -> Table:
+def _without_custom(entity: dict[str, Any]) -> dict[str, Any]:
+    kept = [a for a in entity["attributes"] if not a["logical_name"].startswith(catalogue.CUSTOM_PREFIXES)]
+    return entity | {"attributes": kept}
+
+
+def _table(name: str, entity: dict[str, Any], tracked: bool) -> Table:
     raw = [a for a in entity["attributes"] if not a.get("derived_name_of_lookup")]
     raw += [
         a for a in catalogue.additional(name) if a["logical_name"] not in {r["logical_name"] for r in raw}
@@ -216,8 +226,7 @@ def _table(name: str, entity: dict[str, Any], solution_installed: bool, tracked:
     attributes = {}
     for item in raw:
         attribute = _attribute(name, item)
-        if solution_installed or not attribute.custom:
-            attributes[attribute.name] = attribute
+        attributes[attribute.name] = attribute
     for money in [a for a in attributes.values() if a.type == "Money"]:
         attributes[f"{money.name}_base"] = _base_of(money)
     key = entity.get("primary_key") or f"{name}id"
@@ -226,7 +235,7 @@ def _table(name: str, entity: dict[str, Any], solution_installed: bool, tracked:
         set_name=entity.get("entity_set_name") or catalogue.SET_NAMES.get(name) or f"{name}s",
         key=key,
         primary_name=catalogue.primary_name(name, attributes),
-        schema_name=catalogue.SCHEMA_NAMES.get(name, name.capitalize()),
+        schema_name=entity.get("schema_name") or catalogue.SCHEMA_NAMES.get(name, name.capitalize()),
         ownership=_ownership(name, attributes),
         type_code=catalogue.type_code(name),
         change_tracking=tracked,
@@ -257,7 +266,8 @@ def _attribute(table: str, raw: dict[str, Any]) -> Attribute:
     return Attribute(
         name=name,
         type=kind,
-        schema_name=catalogue.SCHEMA_NAMES_OF_COLUMNS.get(name, prefix + raw.get("nav_field", name)),
+        schema_name=raw.get("schema_name")
+        or catalogue.SCHEMA_NAMES_OF_COLUMNS.get(name, prefix + raw.get("nav_field", name)),
         label=raw.get("nav_field", name),
         targets=tuple(raw.get("lookup_targets", ())),
         max_length=raw.get("max_length") or {"String": 100, "Memo": 2000}.get(kind),

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
-from app.sandbox import catalogue, metadata
+from app.sandbox import catalogue, imports, metadata
 from app.sandbox.errors import DataverseError
 from app.sandbox.faults import Fault
 from app.sandbox.limits import Limits
@@ -55,6 +55,7 @@ class Settings:
     base_currency: str = "GBP"
     name: str = "contoso"
     solution_installed: bool = True
+    solutions: tuple[imports.Solution, ...] = ()
     tracked: tuple[str, ...] = catalogue.TRACKED
     tracking_days: int = 7
     latency: float = 0  # seconds per request
@@ -79,7 +80,9 @@ class Organization:
         """An organization as new: its own rows and nothing else; the request log is empty too."""
         settings = self.settings
         self.metadata = metadata.load(
-            solution_installed=settings.solution_installed, tracked=settings.tracked
+            solution_installed=settings.solution_installed,
+            tracked=settings.tracked,
+            solutions=settings.solutions,
         )
         self.storage = Storage(self.metadata)
         self.revoked: set[str] = set()
@@ -161,6 +164,17 @@ class Organization:
                 friendlyname="Microsoft Dynamics NAV Integration",
                 version="11.0.0.0",
                 ismanaged=True,
+                isvisible=True,
+            )
+        for solution in self.settings.solutions:
+            roles += solution.roles
+            self._insert(
+                "solution",
+                self._id(solution.unique_name),
+                uniquename=solution.unique_name,
+                friendlyname=solution.title,
+                version=solution.version,
+                ismanaged=False,
                 isvisible=True,
             )
         for name in roles:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
-from app.domain import statistics
+from app.domain import solution
 from app.domain.company import Company, ConnectionSetup
 from app.domain.connection import require_enabled
 from app.domain.coupling import Change, Coupling, CouplingStatus, Failure, Outcome, SynchAction
@@ -18,7 +18,8 @@ from app.domain.errors import (
 )
 from app.domain.job import Counts, JobStatus, SynchJob, SynchMode
 from app.domain.mapping import Direction, TableMapping
-from app.domain.records import FieldDefinition, Reference, Side, Snapshot, Value
+from app.domain.records import FieldDefinition, Reference, Side, Snapshot, TableDefinition, Value
+from app.domain.statistics import StatisticsTable
 from app.ports import Context, CrmSide, Insert, NavSide, Refused, Report, Transaction, Update, Write
 from app.use_cases.results import RecordResult
 from app.use_cases.subject import subject
@@ -39,6 +40,7 @@ class _Entry:
 
     coupling: Coupling
     customer_no: str
+    table: StatisticsTable
     account: Snapshot | None = None
     row_id: UUID | None = None
     write: Write | None = None
@@ -52,7 +54,7 @@ class _Entry:
 
     def points_elsewhere(self) -> bool:
         """Whether the account does not know its statistics row yet."""
-        link = self.account.values.get(statistics.LINK) if self.account else None
+        link = self.account.values.get(self.table.link) if self.account else None
         return not (isinstance(link, Reference) and link.id == self.row_id)
 
 
@@ -64,6 +66,7 @@ class _Desk:
     company: Company
     nav: NavSide
     crm: CrmSide
+    table: StatisticsTable
     fields: Mapping[str, FieldDefinition]
     currency: UUID
     as_of: datetime = field(init=False)
@@ -83,7 +86,7 @@ async def update_account_statistics(
     about = await subject(ctx, company, CUSTOMERS, customer_no, make_id=False)
     coupling = about.coupled
     desk = await _desk(ctx, company, about.setting.connection)
-    entry = _Entry(coupling, about.snapshot.key)
+    entry = _Entry(coupling, about.snapshot.key, desk.table)
     await _update(desk, [entry], preview=preview)
     job_id = None if preview else ctx.new_id()
     if job_id is not None:
@@ -137,13 +140,7 @@ def _serves(mapping: TableMapping) -> bool:
 
 async def _desk(ctx: Context, company: Company, connection: ConnectionSetup) -> _Desk:
     nav, crm = ctx.sides.nav(company), ctx.sides.crm(company, connection)
-    try:
-        fields = (await crm.definition(statistics.ENTITY)).fields
-    except TableNotFound as error:
-        raise SolutionNotInstalled(
-            "CRM has no account statistics: the integration solution is not installed there.",
-            fix="Import the integration solution into CRM, then POST …/crm-connection/test.",
-        ) from error
+    table, definition = await _statistics_table(crm)
     local = company.local_currency
     found = await crm.match("transactioncurrency", "isocurrencycode", [local])
     if not found.get(local):
@@ -151,14 +148,28 @@ async def _desk(ctx: Context, company: Company, connection: ConnectionSetup) -> 
             f"CRM has no currency with the ISO code {local}, the local currency of the company.",
             fix=f"Add the currency {local} in CRM.",
         )
-    return _Desk(ctx, company, nav, crm, fields, found[local][0].id)
+    return _Desk(ctx, company, nav, crm, table, definition.fields, found[local][0].id)
+
+
+async def _statistics_table(crm: CrmSide) -> tuple[StatisticsTable, TableDefinition]:
+    """The table of the solution that is installed. Raises SolutionNotInstalled."""
+    for prefix in solution.PREFIXES:
+        table = StatisticsTable(prefix)
+        try:
+            return table, await crm.definition(table.entity)
+        except TableNotFound:
+            continue
+    raise SolutionNotInstalled(
+        "CRM has no account statistics: the integration solution is not installed there.",
+        fix="Import the integration solution into CRM, then POST …/crm-connection/test.",
+    )
 
 
 async def _entries(desk: _Desk, couplings: Sequence[Coupling]) -> list[_Entry]:
     """The customers that still exist, under the numbers they have now."""
     coupled = {c.nav_id: c for c in couplings if c.status is CouplingStatus.COUPLED}
     customers = await desk.nav.get(CUSTOMERS, coupled, ()) if coupled else {}
-    return [_Entry(coupled[nav_id], customer.key) for nav_id, customer in customers.items()]
+    return [_Entry(coupled[nav_id], customer.key, desk.table) for nav_id, customer in customers.items()]
 
 
 async def _update(desk: _Desk, entries: Sequence[_Entry], *, preview: bool) -> None:
@@ -168,11 +179,10 @@ async def _update(desk: _Desk, entries: Sequence[_Entry], *, preview: bool) -> N
     await _find_accounts(desk, entries)
     there = [entry for entry in entries if entry.error is None]
     figures = await desk.nav.figures([entry.customer_no for entry in there])
-    rows = await desk.crm.get(statistics.ENTITY, _row_ids(there), statistics.READ)
+    rows = await desk.crm.get(desk.table.entity, _row_ids(there), desk.table.read)
     for entry in there:
-        wanted = statistics.statistics(
-            entry.customer_no, figures.get(entry.customer_no, {}), desk.as_of, desk.currency
-        )
+        known = figures.get(entry.customer_no, {})
+        wanted = desk.table.row(entry.customer_no, known, desk.as_of, desk.currency)
         _decide(desk, entry, wanted, rows)
     if preview:
         return
@@ -182,7 +192,7 @@ async def _update(desk: _Desk, entries: Sequence[_Entry], *, preview: bool) -> N
 
 async def _find_accounts(desk: _Desk, entries: Sequence[_Entry]) -> None:
     ids = [entry.coupling.crm_id for entry in entries]
-    accounts = await desk.crm.get(ACCOUNT, ids, ("name", statistics.LINK))
+    accounts = await desk.crm.get(ACCOUNT, ids, ("name", desk.table.link))
     for entry in entries:
         entry.account = accounts.get(entry.coupling.crm_id)
         if entry.account is None:
@@ -196,25 +206,25 @@ async def _find_accounts(desk: _Desk, entries: Sequence[_Entry]) -> None:
 
 def _row_ids(entries: Sequence[_Entry]) -> set[UUID]:
     """The rows that accounts point to, and those an earlier attempt may have made."""
-    links = (entry.account.values.get(statistics.LINK) for entry in entries if entry.account)
+    links = (entry.account.values.get(entry.table.link) for entry in entries if entry.account)
     linked = {link.id for link in links if isinstance(link, Reference)}
-    return linked | {statistics.statistics_id(entry.coupling.crm_id) for entry in entries}
+    return linked | {entry.table.row_id(entry.coupling.crm_id) for entry in entries}
 
 
 def _decide(desk: _Desk, entry: _Entry, wanted: dict[str, Value], rows: Mapping[UUID, Snapshot]) -> None:
     """What to write for one customer, as values."""
-    link = entry.account.values.get(statistics.LINK) if entry.account else None
+    link = entry.account.values.get(desk.table.link) if entry.account else None
     linked = rows.get(link.id) if isinstance(link, Reference) else None
-    own_id = statistics.statistics_id(entry.coupling.crm_id)
+    own_id = desk.table.row_id(entry.coupling.crm_id)
     row = linked or rows.get(own_id)
     if row is None:
         name = entry.account.values.get("name") if entry.account else None
         entry.row_id = own_id
-        entry.write = Insert(own_id, {**wanted, statistics.NAME: name})
+        entry.write = Insert(own_id, {**wanted, desk.table.name: name})
         entry.action, shown, written = SynchAction.INSERTED, {}, wanted
     else:
         entry.row_id, shown = row.id, dict(row.values)
-        written = statistics.changes(wanted, row.values, desk.fields)
+        written = desk.table.changes(wanted, row.values, desk.fields)
         if written:
             entry.write, entry.action = Update(row.id, written), SynchAction.MODIFIED
         elif entry.points_elsewhere():
@@ -224,7 +234,7 @@ def _decide(desk: _Desk, entry: _Entry, wanted: dict[str, Value], rows: Mapping[
 
 async def _write(desk: _Desk, entries: Sequence[_Entry]) -> None:
     writes = [entry.write for entry in entries if entry.write is not None]
-    for entry, answer in zip(entries, await desk.crm.write(statistics.ENTITY, writes), strict=True):
+    for entry, answer in zip(entries, await desk.crm.write(desk.table.entity, writes), strict=True):
         if isinstance(answer, Refused):
             entry.fail(answer.error)
 
@@ -232,7 +242,7 @@ async def _write(desk: _Desk, entries: Sequence[_Entry]) -> None:
 async def _point(desk: _Desk, entries: Sequence[_Entry]) -> None:
     """Lets accounts know their statistics rows. Their own synchronization need not take that for a change."""
     writes = [
-        Update(entry.coupling.crm_id, {statistics.LINK: Reference(entry.row_id, statistics.ENTITY)})
+        Update(entry.coupling.crm_id, {desk.table.link: Reference(entry.row_id, desk.table.entity)})
         for entry in entries
         if entry.row_id is not None
     ]

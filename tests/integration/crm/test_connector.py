@@ -19,6 +19,7 @@ from app.domain.errors import CrmUnavailable, InvalidServerUrl
 from app.ports import ConnectionReport
 from app.sandbox import DEFAULT_SECRET, Fault, Organization, create_sandbox
 from app.sandbox.server import self_signed
+from app.solution import build
 from tests.crm_sandbox import QUICK, Wire, served, setup_for
 
 pytestmark = pytest.mark.anyio
@@ -125,6 +126,14 @@ async def test_without_solution_or_change_tracking_it_works_and_says_what_is_mis
     assert "account" in steps["change_tracking"].detail
     assert steps["change_tracking"].fix
     assert steps["solution"].fix
+
+
+async def test_our_solution_is_found_as_well_as_microsofts() -> None:
+    ours = await tried(solution_installed=False, solutions=[build("1.0")])
+    for report, table in ((ours, "navcrm_accountstatistics"), (await tried(), "nav_accountstatistics")):
+        assert report.integration_solution_installed is True
+        step = next(step for step in report.steps if step.name == "solution")
+        assert (step.ok, table in step.detail) == (True, True)
 
 
 async def test_what_is_no_crm_is_told_apart() -> None:

@@ -12,6 +12,7 @@ from app.domain.errors import CrmRecordNotFound, NotCoupled, SolutionNotInstalle
 from app.domain.job import SynchJob, SynchMode
 from app.nav.store import EmbeddedNav
 from app.sandbox import Fault
+from app.solution import build
 from app.use_cases.couplings import couple
 from app.use_cases.statistics import run_account_statistics, update_account_statistics
 from tests.integration.use_cases.office import Office, Quiet, Ran, an_office
@@ -129,6 +130,20 @@ async def test_without_the_solution_there_are_no_statistics(engine: AsyncEngine)
             await update_account_statistics(office.ctx, office.company, "10000")
         with pytest.raises(SolutionNotInstalled):
             await run(office)
+
+
+async def test_the_statistics_table_of_our_own_solution_serves_as_well(engine: AsyncEngine) -> None:
+    async with an_office(engine, solution_installed=False, solutions=[build("1.0")]) as office:
+        account = await a_pair(office, "10000")
+        await figures(office, "10000", Balance_LCY=100)
+        done = await update_account_statistics(office.ctx, office.company, "10000")
+        assert done.action is SynchAction.INSERTED
+        (row,) = office.house.organization.rows("navcrm_accountstatistics").values()
+        assert (row["navcrm_customerno"], row["navcrm_totallcy"]) == ("10000", 100)
+        shown = office.house.organization.rows("account")[str(account)]
+        assert shown["navcrm_accountstatisticsid"] == row["navcrm_accountstatisticsid"]
+        again = await update_account_statistics(office.ctx, office.company, "10000")
+        assert again.action is SynchAction.UNMODIFIED
 
 
 async def test_a_job_goes_on_where_an_account_is_gone(office: Office) -> None:
