@@ -55,7 +55,14 @@ class Processes:
         inherited = {
             k: v for k, v in os.environ.items() if not k.startswith("NAVCRM_") or k == "NAVCRM_PG_BIN"
         }
-        command = [sys.executable, "-c", "from app.cli import main; main()", *arguments, "--with-parent"]
+        command = [
+            sys.executable,
+            "-P",
+            "-c",
+            "from app.cli import main; main()",
+            *arguments,
+            "--with-parent",
+        ]
         package_root = str(Path(__file__).resolve().parents[2])
         search = [package_root, *filter(None, [inherited.get("PYTHONPATH")])]
         with self._log(name).open("wb") as log:
