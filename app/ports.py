@@ -210,22 +210,38 @@ class NavSide(RecordStore, Protocol):
         """A page of records in key order, with or without an integration id, and the next cursor."""
         ...
 
-    async def create(self, table: str, key: str | None, values: Mapping[str, Any]) -> NavRecord:
-        """A new record from outside input. Raises InvalidValues, AlreadyExists."""
+    async def create(
+        self, table: str, key: str | None, values: Mapping[str, Any], *, preview: bool = False
+    ) -> NavRecord:
+        """A new record from outside input. Raises InvalidValues, AlreadyExists.
+
+        A preview, here and below, checks and answers in the same way and writes nothing: a number of the series
+        is shown and not used up, an integration id that would be new is missing.
+        """
         ...
 
     async def change(
-        self, table: str, key: str, values: Mapping[str, Any], version: str | None = None
+        self,
+        table: str,
+        key: str,
+        values: Mapping[str, Any],
+        version: str | None = None,
+        *,
+        preview: bool = False,
     ) -> NavRecord:
         """Changes fields from outside input; a new key renames, the integration id stays."""
         ...
 
-    async def remove(self, table: str, key: str) -> None:
+    async def remove(self, table: str, key: str, *, preview: bool = False) -> None:
         """Deletes the record and leaves a tombstone. Raises NavRecordNotFound."""
         ...
 
     async def bulk(
-        self, table: str, records: Sequence[tuple[str | None, Mapping[str, Any]]]
+        self,
+        table: str,
+        records: Sequence[tuple[str | None, Mapping[str, Any]]],
+        *,
+        preview: bool = False,
     ) -> list[NavRecord | IntegrationError]:
         """Creates or changes many; one bad record harms no other. Answers in order."""
         ...
@@ -481,6 +497,15 @@ class CompanyJob:
     job: SynchJob
 
 
+@dataclass(frozen=True, slots=True)
+class JobFigures:
+    """Jobs by status, the ended ones of the last hour; and by mapping how far it is behind in the company where that
+    is furthest."""
+
+    jobs: Mapping[JobStatus, int]
+    lag: Mapping[str, timedelta]
+
+
 class SynchJobs(Protocol):
     """The synch jobs. Whatever ends a job, or takes it from its worker, also lets the queue carry the
     tickets of those that waited for it: the next of its mapping, and its dependants."""
@@ -562,6 +587,10 @@ class SynchJobs(Protocol):
 
     async def send_missing_tickets(self, now: datetime, older_than: timedelta) -> int:
         """New tickets for queued jobs that could start and have not for so long; how many."""
+        ...
+
+    async def figures(self, now: datetime) -> JobFigures:
+        """How the jobs of all companies fare."""
         ...
 
     async def failed(self, company_id: int) -> tuple[int, datetime | None]:

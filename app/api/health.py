@@ -9,6 +9,8 @@ from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
 from app.api.dependencies import door_of
+from app.api.metrics import registry_of
+from app.domain.errors import DatabaseUnavailable
 
 router = APIRouter(tags=["Service"])
 
@@ -50,6 +52,16 @@ async def get_readiness(request: Request) -> Response:
 
 
 @router.get("/metrics", summary="Figures for Prometheus", response_class=PlainTextResponse)
-async def get_metrics() -> Response:
-    """The figures of this process in the text format of Prometheus."""
-    return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+async def get_metrics(request: Request) -> Response:
+    """The figures of this process, and of the synch jobs of all processes, in the text format of Prometheus.
+
+    While the database does not answer, those of the process alone.
+    """
+    text = generate_latest(REGISTRY)
+    ctx = door_of(request).context
+    try:
+        async with ctx.uow() as tx:
+            text += generate_latest(registry_of(await tx.jobs.figures(ctx.clock.now())))
+    except DatabaseUnavailable:
+        pass
+    return Response(text, media_type=CONTENT_TYPE_LATEST)

@@ -104,7 +104,8 @@ class SynchStatusOut(BaseModel):
     skipped_couplings: int
     couplings: int
     job_queue_entries_ready: int = Field(
-        description="Those that run by themselves: ready, in process, or waiting for a change."
+        description="Those that run by themselves: ready, in process, or waiting for a change; none while the "
+        "connection is disabled."
     )
     job_queue_entries_total: int
     last_run_at: datetime | None

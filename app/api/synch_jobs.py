@@ -241,13 +241,16 @@ async def _status(ctx: Context, company: Company) -> dict[str, object]:
         couplings = await tx.couplings.count(company.id)
         entries = await tx.job_queue.all(company.id)
         newest: Sequence[SynchJob] = await tx.jobs.page(company.id, JobFilter(), None, 1)
+    enabled = connection is not None and connection.is_enabled
     return {
         "connection_status": connection.status if connection else ConnectionStatus.DISABLED,
         "failed_synch_jobs": failed,
         "failed_since": since,
         "skipped_couplings": skipped,
         "couplings": couplings,
-        "job_queue_entries_ready": sum(entry.status in RUN_BY_THEMSELVES for entry in entries),
+        "job_queue_entries_ready": sum(entry.status in RUN_BY_THEMSELVES for entry in entries)
+        if enabled
+        else 0,
         "job_queue_entries_total": len(entries),
         "last_run_at": newest[0].started_at if newest else None,
     }

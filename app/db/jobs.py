@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.arrays import one_of_ids
 from app.db.job_ends import after_end, priority, send_next, send_tickets
+from app.db.job_figures import job_figures
 from app.db.job_rows import (
     NOT_ENDED,
     decode,
@@ -35,7 +36,7 @@ from app.domain.coupling import Failure
 from app.domain.errors import NotFound
 from app.domain.job import Counts, JobStatus, Standing, SynchJob, SynchMode
 from app.domain.mapping import Direction
-from app.ports import CompanyJob, JobFilter
+from app.ports import CompanyJob, JobFigures, JobFilter
 
 
 class SqlSynchJobs:
@@ -114,6 +115,10 @@ class SqlSynchJobs:
             .limit(limit)
         )
         return [CompanyJob(row.company_id, decode(row)) for row in await self._connection.execute(query)]
+
+    async def figures(self, now: datetime) -> JobFigures:
+        """How the jobs of all companies fare."""
+        return await job_figures(self._connection, now)
 
     async def failed(self, company_id: int) -> tuple[int, datetime | None]:
         """How many jobs failed since the count was last reset, and when that was."""

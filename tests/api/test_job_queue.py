@@ -174,6 +174,8 @@ async def test_entries_wait_while_the_connection_is_disabled_and_go_on_afterward
     ready: httpx.AsyncClient, entry: Entry
 ) -> None:
     await ready.patch(CONNECTION, json={"is_enabled": False})
+    status = (await ready.get(STATUS)).json()
+    assert (status["job_queue_entries_ready"], status["job_queue_entries_total"] > 0) == (0, True)
     await entry.change(earliest_start_at=None)
     refused = await ready.post(f"{entry.address}/run")
     assert (refused.status_code, refused.json()["code"]) == (409, "connection-disabled")
@@ -184,6 +186,20 @@ async def test_entries_wait_while_the_connection_is_disabled_and_go_on_afterward
     assert answer.status_code == 200, answer.text
     await entry.is_in("on_hold_inactivity")
     assert (await entry.now())["last_job_id"] is not None
+
+
+async def test_the_figures_tell_of_jobs_and_of_mappings_that_are_behind(
+    ready: httpx.AsyncClient, anyone: httpx.AsyncClient, entry: Entry
+) -> None:
+    await entry.change(inactivity_timeout_minutes=None)
+    run = await ready.post(f"{entry.address}/run")
+    await ready.get(f"{run.headers['Location']}/events")
+    await entry.is_in("ready")
+    lines = dict(line.rsplit(" ", 1) for line in (await anyone.get("/metrics")).text.splitlines())
+    assert float(lines['navcrm_synch_jobs{status="queued"}']) == 0
+    assert float(lines['navcrm_synch_jobs_ended_last_hour{status="succeeded"}']) == 1
+    assert 0 < float(lines['navcrm_mapping_lag_seconds{mapping="CUSTOMER"}']) < 60
+    assert "cronus" not in "".join(lines)
 
 
 async def test_a_job_says_how_much_there_is_to_do(ready: httpx.AsyncClient) -> None:
