@@ -22,6 +22,7 @@ from app.api.models import (
 )
 from app.api.operation import api_router, operation
 from app.api.pages import Page, PagingDep
+from app.api.previews import Previewable, PreviewQuery, previewed
 from app.api.results import coupled_record_out, error_failure_out
 from app.api.values import JsonValue, shown_fields
 from app.domain.access import Scope
@@ -56,23 +57,27 @@ class NavRecordOut(BaseModel):
     actions: list[ActionOut]
 
 
-class NavRecordIn(Input):
-    """A record to be created. Without `no` the number series of the table gives one."""
+class NavRowIn(Input):
+    """A record among several. Without `no` the number series of the table gives one."""
 
     no: str | None = Field(default=None, min_length=1, max_length=250)
     fields: dict[str, Any] = Field(default_factory=dict, examples=[FIELDS_EXAMPLE])
 
 
-class NavFieldsIn(Input):
+class NavRecordIn(Previewable, NavRowIn):
+    """A record to be created. Without `no` the number series of the table gives one."""
+
+
+class NavFieldsIn(Previewable):
     """Fields to be changed; a new value of the key renames the record."""
 
     fields: dict[str, Any] = Field(examples=[FIELDS_EXAMPLE])
 
 
-class NavBulkIn(Input):
+class NavBulkIn(Previewable):
     """Records to be created or changed."""
 
-    records: list[NavRecordIn] = Field(max_length=MAXIMUM_BULK)
+    records: list[NavRowIn] = Field(max_length=MAXIMUM_BULK)
 
 
 class NavBulkOutcomeOut(BaseModel):
@@ -150,16 +155,20 @@ async def list_nav_records(
     status_code=201,
     summary="Create a NAV record",
     response_model=NavRecordOut,
-    **operation(Scope.SYNC, 404, 409, 503),
+    **operation(Scope.SYNC, 404, 409, 503, preview=NavRecordOut),
 )
 async def create_nav_record(
     ctx: ContextDep, company: CompanyDep, table: TableName, body: NavRecordIn, response: Response
 ) -> dict[str, object]:
     """Creates a record; its values are checked against the definition of the table.
 
-    A new customer makes its company contact and business relation, as NAV does.
+    A new customer makes its company contact and business relation, as NAV does. A preview answers 200: the number
+    that it shows is not used up.
     """
-    item = await records.nav_create(ctx, company, table, body.no, body.fields)
+    item = await records.nav_create(ctx, company, table, body.no, body.fields, preview=body.preview)
+    if body.preview:
+        response.status_code = 200
+        return nav_item_out(item)
     response.headers["Location"] = f"{BASE}/companies/{company.name}/nav/{table}/{quote(item.no, safe='')}"
     return nav_item_out(item)
 
@@ -175,7 +184,7 @@ async def write_nav_records(
 ) -> dict[str, object]:
     """Creates the records that do not exist and changes the others; one bad record harms no other."""
     given = [(record.no, record.fields) for record in body.records]
-    found = await records.nav_bulk(ctx, company, table, given)
+    found = await records.nav_bulk(ctx, company, table, given, preview=body.preview)
     outcomes = [_bulk_out(no, outcome) for (no, _), outcome in zip(given, found, strict=True)]
     return {"outcomes": outcomes}
 
@@ -203,15 +212,26 @@ async def change_nav_record(
     ctx: ContextDep, company: CompanyDep, table: TableName, no: RecordNo, body: NavFieldsIn
 ) -> dict[str, object]:
     """Changes the fields that the body names. A new key renames the record; its integration id stays."""
-    return nav_item_out(await records.nav_change(ctx, company, table, no, body.fields))
+    item = await records.nav_change(ctx, company, table, no, body.fields, preview=body.preview)
+    return nav_item_out(item)
 
 
 @router.delete(
     "/{table:key}/{no:key}",
     status_code=204,
+    response_model=None,
     summary="Delete a NAV record",
-    **operation(Scope.SYNC, 404, 409, 503),
+    **operation(Scope.SYNC, 404, 409, 503, preview=NavRecordOut),
 )
-async def delete_nav_record(ctx: ContextDep, company: CompanyDep, table: TableName, no: RecordNo) -> None:
-    """Deletes the record. Its coupling stays until the deletion rule of its mapping deals with it."""
+async def delete_nav_record(
+    ctx: ContextDep, company: CompanyDep, table: TableName, no: RecordNo, preview: PreviewQuery = False
+) -> Response | None:
+    """Deletes the record. Its coupling stays until the deletion rule of its mapping deals with it.
+
+    A preview answers 200 with the record.
+    """
+    if preview:
+        item = await records.preview_nav_delete(ctx, company, table, no)
+        return previewed(NavRecordOut, nav_item_out(item))
     await records.nav_delete(ctx, company, table, no)
+    return None

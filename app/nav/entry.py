@@ -1,6 +1,7 @@
 """What a person or another program enters: by key, with every problem told."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from app.domain.errors import FieldProblem, IntegrationError, Invalid, NavRecordNotFound, StaleRecord
@@ -130,4 +131,15 @@ async def _outcomes(
     """The records as they now are, computed fields and all."""
     keys = [draft.key for draft in drafts if draft.error is None and draft.key is not None]
     records = await lookups.by_key(scope, Projection(table, None), keys) if keys else {}
+    if scope.preview:
+        records = _with_lasting_ids(records, drafts)
     return [draft.error or records.get(draft.key or "") or taken_key(table, draft.key) for draft in drafts]
+
+
+def _with_lasting_ids(records: Mapping[str, NavRecord], drafts: Sequence[Draft]) -> dict[str, NavRecord]:
+    """The records without the integration ids that they got just now: the next attempt makes others."""
+    lasting = {draft.before.integration_id for draft in drafts if draft.before is not None}
+    return {
+        key: record if record.integration_id in lasting else replace(record, integration_id=None)
+        for key, record in records.items()
+    }

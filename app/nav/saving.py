@@ -21,11 +21,12 @@ from app.nav.values import Unfit
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The records of one company inside one transaction."""
+    """The records of one company inside one transaction, which a preview takes back."""
 
     connection: AsyncConnection
     company: Company
     tables: Mapping[str, NavTable]
+    preview: bool = False
 
 
 def fine(drafts: Sequence[Draft]) -> list[Draft]:

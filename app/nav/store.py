@@ -183,37 +183,49 @@ class EmbeddedNav:
                 return [Refused(writes[0].id, error)]
             return [outcome for one in writes for outcome in await self.write(table, [one])]
 
-    async def create(self, table: str, key: str | None, values: Mapping[str, Any]) -> NavRecord:
+    async def create(
+        self, table: str, key: str | None, values: Mapping[str, Any], *, preview: bool = False
+    ) -> NavRecord:
         """A new record from outside input. Raises InvalidValues, AlreadyExists."""
         nav_table = self._table(table)
-        return await self._change(lambda scope: entry.create(scope, nav_table, key, values))
+        return await self._change(lambda scope: entry.create(scope, nav_table, key, values), preview)
 
     async def change(
-        self, table: str, key: str, values: Mapping[str, Any], version: str | None = None
+        self,
+        table: str,
+        key: str,
+        values: Mapping[str, Any],
+        version: str | None = None,
+        *,
+        preview: bool = False,
     ) -> NavRecord:
         """Changes fields from outside input; a new key renames, the integration id stays.
 
         Raises NavRecordNotFound, InvalidValues, AlreadyExists and, with a version, StaleRecord.
         """
         nav_table = self._table(table)
-        return await self._change(lambda scope: entry.change(scope, nav_table, key, values, version))
+        return await self._change(lambda scope: entry.change(scope, nav_table, key, values, version), preview)
 
-    async def remove(self, table: str, key: str) -> None:
+    async def remove(self, table: str, key: str, *, preview: bool = False) -> None:
         """Deletes the record and leaves a tombstone. Raises NavRecordNotFound."""
         nav_table = self._table(table)
-        await self._change(lambda scope: entry.remove(scope, nav_table, key))
+        await self._change(lambda scope: entry.remove(scope, nav_table, key), preview)
 
     async def bulk(
-        self, table: str, records: Sequence[tuple[str | None, Mapping[str, Any]]]
+        self,
+        table: str,
+        records: Sequence[tuple[str | None, Mapping[str, Any]]],
+        *,
+        preview: bool = False,
     ) -> list[NavRecord | IntegrationError]:
         """Creates or changes many; one bad record harms no other. Answers in order. Raises Invalid."""
         nav_table = self._table(table)
         try:
-            return await self._change(lambda scope: entry.bulk(scope, nav_table, records))
+            return await self._change(lambda scope: entry.bulk(scope, nav_table, records), preview)
         except NavRefused as error:
             if len(records) == 1:
                 return [error]
-            return [outcome for one in records for outcome in await self.bulk(table, [one])]
+            return [outcome for one in records for outcome in await self.bulk(table, [one], preview=preview)]
 
     async def put_figures(self, customers: Mapping[str, Mapping[str, Any]]) -> None:
         """Sets statistics figures of customers, by number; it changes no record's version."""
@@ -284,14 +296,18 @@ class EmbeddedNav:
         except UNREACHABLE as error:
             raise _translated(error) from error
 
-    async def _change(self, act: Callable[[Scope], Awaitable[Answer]]) -> Answer:
-        """One transaction. It begins with joining the writers, so that it waits for a reader of changes
-        before it holds any row, and is repeated when the server chose it to end a deadlock."""
+    async def _change(self, act: Callable[[Scope], Awaitable[Answer]], preview: bool = False) -> Answer:
+        """One transaction, taken back in the end for a preview. It begins with joining the writers, so that it
+        waits for a reader of changes before it holds any row, and is repeated when the server chose it to end
+        a deadlock."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                async with self._engine.begin() as connection:
+                async with self._engine.connect() as connection, connection.begin() as transaction:
                     await statements.share_lock(connection, self._company.id)
-                    return await act(Scope(connection, self._company, self._tables))
+                    answer = await act(Scope(connection, self._company, self._tables, preview))
+                    if preview:
+                        await transaction.rollback()
+                    return answer
             except DBAPIError as error:
                 if _sqlstate(error) not in REPEATABLE or attempt == ATTEMPTS:
                     raise _translated(error) from error

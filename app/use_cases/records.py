@@ -89,18 +89,30 @@ async def nav_get(
 
 
 async def nav_create(
-    ctx: Context, company: Company, table: str, key: str | None, values: Mapping[str, Any]
+    ctx: Context,
+    company: Company,
+    table: str,
+    key: str | None,
+    values: Mapping[str, Any],
+    *,
+    preview: bool = False,
 ) -> NavItem:
-    """A new NAV record. Raises InvalidValues, AlreadyExists."""
-    record = await ctx.sides.nav(company).create(table, key, values)
+    """A new NAV record; a preview shows it as it would be. Raises InvalidValues, AlreadyExists."""
+    record = await ctx.sides.nav(company).create(table, key, values, preview=preview)
     return await _shown(ctx, company, table, record, None)
 
 
 async def nav_change(
-    ctx: Context, company: Company, table: str, key: str, values: Mapping[str, Any]
+    ctx: Context,
+    company: Company,
+    table: str,
+    key: str,
+    values: Mapping[str, Any],
+    *,
+    preview: bool = False,
 ) -> NavItem:
     """Changes fields of a NAV record; a new key renames it. Raises InvalidValues, NavRecordNotFound."""
-    record = await ctx.sides.nav(company).change(table, key, values)
+    record = await ctx.sides.nav(company).change(table, key, values, preview=preview)
     return await _shown(ctx, company, table, record, None)
 
 
@@ -109,11 +121,23 @@ async def nav_delete(ctx: Context, company: Company, table: str, key: str) -> No
     await ctx.sides.nav(company).remove(table, key)
 
 
+async def preview_nav_delete(ctx: Context, company: Company, table: str, key: str) -> NavItem:
+    """The NAV record that `nav_delete` would delete. Raises what it raises."""
+    item = await nav_get(ctx, company, table, key)
+    await ctx.sides.nav(company).remove(table, key, preview=True)
+    return item
+
+
 async def nav_bulk(
-    ctx: Context, company: Company, table: str, records: Sequence[tuple[str | None, Mapping[str, Any]]]
+    ctx: Context,
+    company: Company,
+    table: str,
+    records: Sequence[tuple[str | None, Mapping[str, Any]]],
+    *,
+    preview: bool = False,
 ) -> list[NavRecord | IntegrationError]:
     """Creates or changes many NAV records; an answer per record, in order."""
-    return await ctx.sides.nav(company).bulk(table, records)
+    return await ctx.sides.nav(company).bulk(table, records, preview=preview)
 
 
 async def _shown(
