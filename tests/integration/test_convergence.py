@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -72,8 +73,11 @@ class Story:
 class Convergence(RuleBasedStateMachine):
     """The company, and what is known about it."""
 
-    def __init__(self, runner: asyncio.Runner, engine: AsyncEngine) -> None:
+    def __init__(
+        self, runner: asyncio.Runner, engine: AsyncEngine, resolution: DeletionConflictResolution
+    ) -> None:
         super().__init__()
+        self.resolution = resolution
         self.runner = runner
         self.stack = AsyncExitStack()
         self.stories: list[Story] = []
@@ -91,7 +95,7 @@ class Convergence(RuleBasedStateMachine):
         await office.open()
         await office.set_up(
             synch_only_coupled_records=False,
-            deletion_conflict_resolution=DeletionConflictResolution.PROPAGATE,
+            deletion_conflict_resolution=self.resolution,
             fields=[row for row in mapping.fields if row.nav_field in (*FIELDS, TAG[0])],
         )
         for _ in range(AT_FIRST):
@@ -273,7 +277,17 @@ def _value(record: Snapshot, side: str, name: str) -> str:
     return str(record.values.get(name if side == NAV else FIELDS[name]) or "")
 
 
-def test_both_sides_converge_whatever_happens(test_server: TestServer, template: str) -> None:
+@pytest.mark.parametrize(
+    "resolution",
+    [
+        DeletionConflictResolution.PROPAGATE,
+        DeletionConflictResolution.RESTORE,
+        DeletionConflictResolution.UNCOUPLE,
+    ],
+)
+def test_both_sides_converge_whatever_happens(
+    test_server: TestServer, template: str, resolution: DeletionConflictResolution
+) -> None:
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
 
@@ -286,13 +300,13 @@ def test_both_sides_converge_whatever_happens(test_server: TestServer, template:
 
         class Here(Convergence):
             def __init__(self) -> None:
-                super().__init__(runner, engine)
+                super().__init__(runner, engine, resolution)
 
         try:
             run_state_machine_as_test(
                 Here,
                 settings=settings(
-                    max_examples=int(os.environ.get("CONVERGENCE_EXAMPLES", "15")),
+                    max_examples=int(os.environ.get("CONVERGENCE_EXAMPLES", "6")),
                     stateful_step_count=14,
                     deadline=None,
                     derandomize="CI" in os.environ,
