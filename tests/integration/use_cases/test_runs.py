@@ -3,7 +3,6 @@
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
-from uuid import UUID
 
 import pytest
 
@@ -14,7 +13,6 @@ from app.domain.mapping import DeletionConflictResolution, Direction, FieldMappi
 from app.domain.records import Reference
 from app.sandbox import Fault
 from app.use_cases.couplings import couple, restore
-from app.use_cases.matching import Criterion, match
 from app.use_cases.synchronize import create_in_crm, create_in_nav
 from tests.integration.use_cases.office import Office, Quiet
 
@@ -304,8 +302,8 @@ async def test_after_the_same_failure_twice_it_is_skipped_until_somebody_restore
     await office.change_nav("customers", "C0", City="London")
     assert (await office.run()).told == [("to_crm", "C0", "skipped", "skipped")]
     assert await name_in_crm(office, coupling) == "Name 0"
-    assert await restore(office.ctx, office.company, error_code="something-else") == 0
-    assert await restore(office.ctx, office.company, mapping="CUSTOMER") == 1
+    assert (await restore(office.ctx, office.company, error_code="something-else")).number == 0
+    assert (await restore(office.ctx, office.company, mapping="CUSTOMER")).number == 1
     await office.run()
     assert await name_in_crm(office, coupling) == "New"
 
@@ -421,54 +419,7 @@ async def test_an_expired_watermark_is_read_anew_and_everything_comes_over(offic
     assert (await office.run()).wrote_nothing
 
 
-# --- match-based coupling ------------------------------------------------------------------------------------------
-
-
-async def test_a_unique_match_is_coupled_an_ambiguous_one_reported_and_left_alone(office: Office) -> None:
-    for no, name in (("C0", "Adatum"), ("C1", "Twin"), ("C2", "Nobody"), ("C3", "Pair"), ("C4", "Pair")):
-        await office.customer(no, Name=name)
-    one = await office.account(name=" ADATUM")
-    twins = {await office.account(name="Twin") for _ in range(2)}
-    shared = await office.account(name="pair")
-    criteria = [Criterion("Name", "name")]
-    shown = await match(office.ctx, office.company, "CUSTOMER", criteria, preview=True)
-    assert await office.couplings() == []
-    report = await match(office.ctx, office.company, "CUSTOMER", criteria)
-    assert report.coupled == shown.coupled
-    assert [(pair.nav_no, pair.crm_ids) for pair in report.coupled] == [("C0", (one,))]
-    ambiguous: dict[str, set[UUID]] = {pair.nav_no: set(pair.crm_ids) for pair in report.ambiguous}
-    assert ambiguous == {"C1": twins, "C3": {shared}, "C4": {shared}}
-    assert report.unmatched == 1
-    again = await match(office.ctx, office.company, "CUSTOMER", criteria)
-    assert again.coupled == []
-    assert len(await office.couplings()) == 1
-
-
-async def test_a_second_priority_tells_twins_apart(office: Office) -> None:
-    await office.customer("C0", Name="Twin", Post_Code="1")
-    await office.customer("C1", Name="Twin", Post_Code="2")
-    ids = [await office.account(name="Twin", address1_postalcode=code) for code in ("1", "2")]
-    criteria = [
-        Criterion("Name", "name", priority=1),
-        Criterion("Post_Code", "address1_postalcode", priority=2),
-    ]
-    report = await match(office.ctx, office.company, "CUSTOMER", criteria)
-    assert {pair.nav_no: pair.crm_ids[0] for pair in report.coupled} == dict(
-        zip(["C0", "C1"], ids, strict=True)
-    )
-    assert report.ambiguous == []
-
-
-async def test_unmatched_records_are_created_by_a_full_run_when_asked(office: Office) -> None:
-    await office.customer("C0", Name="Adatum")
-    report = await match(
-        office.ctx, office.company, "CUSTOMER", [Criterion("Name", "name")], create_unmatched=True
-    )
-    assert report.synch_job_id is not None
-    async with office.ctx.uow() as tx:
-        job = await tx.jobs.get(office.company.id, report.synch_job_id)
-    await office.run(job=job)
-    assert [row["name"] for row in office.accounts()] == ["Adatum"]
+# --- a selection, and the end of all couplings ---------------------------------------------------
 
 
 async def test_a_selection_is_synchronized_record_by_record(office: Office) -> None:

@@ -1,0 +1,57 @@
+"""Match-based coupling: records that are the same thing by their data."""
+
+from uuid import UUID
+
+import pytest
+
+from app.use_cases.matching import Criterion, match
+from tests.integration.use_cases.office import Office
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_unique_match_is_coupled_an_ambiguous_one_reported_and_left_alone(office: Office) -> None:
+    for no, name in (("C0", "Adatum"), ("C1", "Twin"), ("C2", "Nobody"), ("C3", "Pair"), ("C4", "Pair")):
+        await office.customer(no, Name=name)
+    one = await office.account(name=" ADATUM")
+    twins = {await office.account(name="Twin") for _ in range(2)}
+    shared = await office.account(name="pair")
+    criteria = [Criterion("Name", "name")]
+    shown = await match(office.ctx, office.company, "CUSTOMER", criteria, preview=True)
+    assert await office.couplings() == []
+    report = await match(office.ctx, office.company, "CUSTOMER", criteria)
+    assert report.coupled == shown.coupled
+    assert [(pair.nav_no, pair.crm_ids) for pair in report.coupled] == [("C0", (one,))]
+    ambiguous: dict[str, set[UUID]] = {pair.nav_no: set(pair.crm_ids) for pair in report.ambiguous}
+    assert ambiguous == {"C1": twins, "C3": {shared}, "C4": {shared}}
+    assert report.unmatched == 1
+    again = await match(office.ctx, office.company, "CUSTOMER", criteria)
+    assert again.coupled == []
+    assert len(await office.couplings()) == 1
+
+
+async def test_a_second_priority_tells_twins_apart(office: Office) -> None:
+    await office.customer("C0", Name="Twin", Post_Code="1")
+    await office.customer("C1", Name="Twin", Post_Code="2")
+    ids = [await office.account(name="Twin", address1_postalcode=code) for code in ("1", "2")]
+    criteria = [
+        Criterion("Name", "name", priority=1),
+        Criterion("Post_Code", "address1_postalcode", priority=2),
+    ]
+    report = await match(office.ctx, office.company, "CUSTOMER", criteria)
+    assert {pair.nav_no: pair.crm_ids[0] for pair in report.coupled} == dict(
+        zip(["C0", "C1"], ids, strict=True)
+    )
+    assert report.ambiguous == []
+
+
+async def test_unmatched_records_are_created_by_a_full_run_when_asked(office: Office) -> None:
+    await office.customer("C0", Name="Adatum")
+    report = await match(
+        office.ctx, office.company, "CUSTOMER", [Criterion("Name", "name")], create_unmatched=True
+    )
+    assert report.synch_job_id is not None
+    async with office.ctx.uow() as tx:
+        job = await tx.jobs.get(office.company.id, report.synch_job_id)
+    await office.run(job=job)
+    assert [row["name"] for row in office.accounts()] == ["Adatum"]
