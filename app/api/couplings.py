@@ -4,13 +4,14 @@ from datetime import datetime
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from fastapi import Path, Query
+from fastapi import Path, Query, Response
 from pydantic import BaseModel, Field, model_validator
 
 from app.api.dependencies import BASE, CompanyDep, ContextDep
 from app.api.models import CouplingOut, Flag, Input, coupling_out
 from app.api.operation import CRM, api_router, operation
 from app.api.pages import Page, PagingDep
+from app.api.previews import DO_IT, Previewable, PreviewIn, PreviewQuery, previewed
 from app.api.results import PairOutcomeOut, pair_out
 from app.api.values import JsonValue, shown
 from app.domain.access import Scope
@@ -23,6 +24,7 @@ MAXIMUM_PAIRS = 1000
 CouplingId = Annotated[UUID, Path(alias="id", description="Id of the coupling.")]
 Then = Literal["no", "nav_data", "crm_data"]
 """Which side's data, if any, goes to the other right after coupling."""
+OUTSIDE = "Whether the CRM record may lie outside the filter of the mapping."
 
 
 class PairIn(Input):
@@ -33,7 +35,7 @@ class PairIn(Input):
     crm_id: UUID
 
 
-class PairsIn(Input):
+class PairsIn(Previewable):
     """Several pairs to be coupled."""
 
     pairs: list[PairIn] = Field(min_length=1, max_length=MAXIMUM_PAIRS)
@@ -41,9 +43,10 @@ class PairsIn(Input):
     replace_existing: Flag = Field(
         default=False, description="Whether records may leave the partner they have."
     )
+    outside_filter: Flag = Field(default=False, description=OUTSIDE)
 
 
-class RestoreIn(Input):
+class RestoreIn(Previewable):
     """Which skipped couplings are taken back: by id, all of a mapping, or all with an error code."""
 
     ids: list[UUID] | None = Field(default=None, min_length=1, max_length=MAXIMUM_PAIRS)
@@ -61,6 +64,7 @@ class RestoredOut(BaseModel):
     """How many couplings were taken back into synchronization."""
 
     restored: int
+    coupling_ids: list[UUID] = Field(description="Which they are; the first thousand of them.")
 
 
 class HistoryOut(BaseModel):
@@ -118,10 +122,21 @@ async def get_coupling(ctx: ContextDep, company: CompanyDep, coupling_id: Coupli
     return coupling_out(coupling, company, connection)
 
 
-@router.delete("/{id}", status_code=204, summary="Delete a coupling", **operation(Scope.SYNC, 404))
-async def delete_coupling(ctx: ContextDep, company: CompanyDep, coupling_id: CouplingId) -> None:
-    """Uncouples; both records stay as they are."""
+@router.delete(
+    "/{id}",
+    status_code=204,
+    response_model=None,
+    summary="Delete a coupling",
+    **operation(Scope.SYNC, 404, preview=CouplingOut),
+)
+async def delete_coupling(
+    ctx: ContextDep, company: CompanyDep, coupling_id: CouplingId, preview: PreviewQuery = False
+) -> Response | None:
+    """Uncouples; both records stay as they are. A preview answers 200 with the coupling."""
+    if preview:
+        return previewed(CouplingOut, await get_coupling(ctx, company, coupling_id))
     await couplings.delete_coupling(ctx, company, coupling_id)
+    return None
 
 
 @router.get(
@@ -166,7 +181,12 @@ async def couple_records(ctx: ContextDep, company: CompanyDep, body: PairsIn) ->
     """Couples pair by pair; one that cannot be coupled harms no other and says why."""
     pairs = [couplings.Pair(pair.nav_table, pair.nav_no, pair.crm_id) for pair in body.pairs]
     found = await couplings.couple_many(
-        ctx, company, pairs, then=body.synchronize_after_coupling, replace_existing=body.replace_existing
+        ctx,
+        company,
+        pairs,
+        then=body.synchronize_after_coupling,
+        replace_existing=body.replace_existing,
+        preview=body.preview,
     )
     return {"outcomes": [pair_out(outcome) for outcome in found]}
 
@@ -178,13 +198,14 @@ async def couple_records(ctx: ContextDep, company: CompanyDep, body: PairsIn) ->
     **operation(Scope.SYNC, 404),
 )
 async def restore_coupling(
-    ctx: ContextDep, company: CompanyDep, coupling_id: CouplingId
+    ctx: ContextDep, company: CompanyDep, coupling_id: CouplingId, body: PreviewIn = DO_IT
 ) -> dict[str, object]:
     """Takes the coupling back into synchronization; its last failure stays visible until it succeeds."""
     async with ctx.uow() as tx:
-        await tx.couplings.get(company.id, coupling_id)
-    await couplings.restore(ctx, company, ids=[coupling_id])
-    return await get_coupling(ctx, company, coupling_id)
+        connection = await tx.connections.find(company.id)
+        coupling = await tx.couplings.get(company.id, coupling_id)
+    restored = await couplings.restore(ctx, company, ids=[coupling_id], preview=body.preview)
+    return coupling_out(next(iter(restored.first), coupling), company, connection)
 
 
 @router.post(
@@ -196,6 +217,11 @@ async def restore_coupling(
 async def restore_couplings(ctx: ContextDep, company: CompanyDep, body: RestoreIn) -> dict[str, object]:
     """Takes skipped couplings back into synchronization: those named, of a mapping, or with an error code."""
     restored = await couplings.restore(
-        ctx, company, ids=body.ids, mapping=body.mapping, error_code=body.error_code
+        ctx,
+        company,
+        ids=body.ids,
+        mapping=body.mapping,
+        error_code=body.error_code,
+        preview=body.preview,
     )
-    return {"restored": restored}
+    return {"restored": restored.number, "coupling_ids": [coupling.id for coupling in restored.first]}

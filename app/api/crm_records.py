@@ -11,7 +11,6 @@ from app.api.models import (
     CoupledQuery,
     FilterQuery,
     Flag,
-    Input,
     MappingQuery,
     RecordResultOut,
     SearchQuery,
@@ -20,6 +19,7 @@ from app.api.nav_couplings import CREATE, CreateIn
 from app.api.nav_records import NavRecordOut, nav_item_out
 from app.api.operation import CRM, api_router, operation
 from app.api.pages import Page, PagingDep
+from app.api.previews import Previewable
 from app.api.results import PairOutcomeOut, pair_out, result_out
 from app.api.values import JsonValue, shown_fields
 from app.domain.access import Scope
@@ -56,7 +56,7 @@ class CreatedInNavOut(BaseModel):
     synchronization: RecordResultOut
 
 
-class IdsIn(Input):
+class IdsIn(Previewable):
     """Several CRM records."""
 
     ids: list[UUID] = Field(min_length=1, max_length=MAXIMUM_IDS)
@@ -133,7 +133,7 @@ async def get_crm_record(
     status_code=201,
     summary="Create a record in NAV",
     response_model=CreatedInNavOut,
-    **operation(Scope.SYNC, 404, *CRM),
+    **operation(Scope.SYNC, 404, *CRM, preview=CreatedInNavOut),
 )
 async def create_in_nav(
     ctx: ContextDep,
@@ -177,6 +177,12 @@ async def create_many_in_nav(
 ) -> dict[str, object]:
     """Creates a NAV record from each CRM record; one that cannot be created harms no other and says why."""
     found = await synchronize.create_in_nav_many(
-        ctx, company, entity_set, body.ids, replace_existing=body.replace_existing, mapping=mapping
+        ctx,
+        company,
+        entity_set,
+        body.ids,
+        replace_existing=body.replace_existing,
+        preview=body.preview,
+        mapping=mapping,
     )
     return {"outcomes": [pair_out(outcome) for outcome in found]}

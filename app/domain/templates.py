@@ -64,3 +64,9 @@ def _inline(text: str) -> dict[str, Value]:
     if not isinstance(values, dict) or not all(isinstance(value, plain) for value in values.values()):
         raise InvalidMapping("A template holds texts, whole numbers, true, false and null by field name.")
     return values
+
+
+def completed(values: Values, template: str | None, side: Side) -> dict[str, Value]:
+    """A new record with its template on top: what the template fills, wins (seed-checklist E-19)."""
+    filled = template_values(template, side)
+    return {**values, **{name: value for name, value in filled.items() if value not in (None, "")}}

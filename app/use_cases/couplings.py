@@ -12,6 +12,7 @@ from app.domain.eligibility import require_creation
 from app.domain.errors import (
     DirectionNotAllowed,
     FieldProblem,
+    Filtered,
     IntegrationError,
     Invalid,
     NoCoupling,
@@ -22,6 +23,7 @@ from app.domain.transfer import needs, translate
 from app.ports import Context
 from app.use_cases import deleted, synchronize
 from app.use_cases.lookups import Resolver
+from app.use_cases.rehearsal import rehearsal
 from app.use_cases.results import (
     ComparedField,
     Comparison,
@@ -30,7 +32,7 @@ from app.use_cases.results import (
     PairOutcome,
     RecordResult,
 )
-from app.use_cases.setting import Setting
+from app.use_cases.setting import Setting, passes
 from app.use_cases.subject import Subject, crm_snapshot, held_partner, linked, nav_record, subject
 
 RUN_OF = {"nav_data": Direction.TO_CRM, "crm_data": Direction.FROM_CRM, "no": None}
@@ -56,6 +58,7 @@ async def couple(
     create_new: bool = False,
     then: str | None = None,
     replace_existing: bool = False,
+    outside_filter: bool = False,
     preview: bool = False,
     mapping: str | None = None,
 ) -> CoupleResult:
@@ -64,8 +67,11 @@ async def couple(
     Args:
         then: Synchronize After Coupling, `no` (the default), `nav_data` or `crm_data`; `create_new` implies
             `nav_data`.
+        outside_filter: the CRM row may be one that NAV would not list, because the filter of the mapping leaves
+            it out (nav-behaviour 5.1).
     Raises:
         AlreadyCoupled: either record has another partner, and `replace_existing` is off.
+        Filtered: the CRM row lies outside the filter of the mapping, and `outside_filter` is off.
         CrmRecordNotFound, NavRecordNotFound, NotEligible, DirectionNotAllowed, CreateNotSupported, Invalid.
     """
     run = _checked(crm_id, create_new, then)
@@ -82,11 +88,14 @@ async def couple(
     if crm_id is None:
         raise Invalid("Say which CRM record: crm_id or create_new.")
     target = await crm_snapshot(about.setting, crm_id)
+    if not outside_filter:
+        _require_inside(about.setting, target)
     await _check_references(ctx, about)
     coupling, news = await _couple(ctx, about, target, replace_existing, preview)
-    synchronization = await _synchronize_after(ctx, about, run, preview, coupling if news else None)
     if preview:
-        return CoupleResult(None, synchronization)
+        foreseen = await _foresee(ctx, about, run, coupling, target)
+        return CoupleResult(None, foreseen, coupling)
+    synchronization = await _synchronize_after(ctx, about, run, coupling if news else None)
     return CoupleResult(await _current(ctx, about.setting, coupling), synchronization)
 
 
@@ -101,6 +110,17 @@ def _checked(crm_id: UUID | None, create_new: bool, then: str | None) -> Directi
         problem = FieldProblem("/synchronize_after_coupling", "A new record takes the NAV data.", "nav_data")
         raise Invalid("create_new implies nav_data and allows nothing else.", errors=[problem])
     return RUN_OF[then or "no"]
+
+
+def _require_inside(setting: Setting, target: Snapshot) -> None:
+    mapping = setting.mapping
+    if passes(mapping.crm_filter, target.values):
+        return
+    raise Filtered(
+        f"{setting.shape.crm.label} {target.id} lies outside the filter of mapping {mapping.name}: "
+        f"{mapping.crm_filter}",
+        fix="Choose another CRM record, or repeat the call with outside_filter: background runs will leave the pair out.",
+    )
 
 
 def _wrong_way(setting: Setting, run: Direction) -> DirectionNotAllowed:
@@ -180,11 +200,20 @@ async def _living(ctx: Context, about: Subject) -> Coupling | None:
     return replace(coupling, status=CouplingStatus.COUPLED) if coupling.crm_id in created else coupling
 
 
+async def _foresee(
+    ctx: Context, about: Subject, run: Direction | None, coupling: Coupling, target: Snapshot
+) -> RecordResult | None:
+    if run is None:
+        return None
+    records = {Side.NAV: about.snapshot, Side.CRM: target}
+    return await synchronize.preview_pair(ctx, about.setting, run, coupling, records)
+
+
 async def _synchronize_after(
-    ctx: Context, about: Subject, run: Direction | None, preview: bool, new: Coupling | None
+    ctx: Context, about: Subject, run: Direction | None, new: Coupling | None
 ) -> RecordResult | None:
     """The synchronization that was asked for. When it fails the answer says that the coupling stands."""
-    if run is None or preview:
+    if run is None:
         return None
     mapping = about.setting.mapping
     try:
@@ -215,13 +244,15 @@ async def couple_many(
     *,
     then: str | None = None,
     replace_existing: bool = False,
+    preview: bool = False,
 ) -> list[PairOutcome]:
     """Couples several pairs; an outcome per pair, one bad pair harms no other. Raises ConnectionDisabled."""
     async with ctx.uow() as tx:
         require_enabled(await tx.connections.find(company.id))
     outcomes = []
+    foreseen: list[Coupling] = []
     for pair in pairs:
-        coupled, result, error = None, None, None
+        done, error = CoupleResult(None), None
         try:
             done = await couple(
                 ctx,
@@ -231,13 +262,38 @@ async def couple_many(
                 crm_id=pair.crm_id,
                 then=then,
                 replace_existing=replace_existing,
+                preview=preview,
             )
-            coupled, result = done.coupling, done.synchronization
+            if done.foreseen is not None:
+                foreseen = _with(foreseen, done.foreseen, replace_existing)
         except IntegrationError as problem:
-            error = problem
-        entity = coupled.coupling.crm_entity if coupled else None
-        outcomes.append(PairOutcome(pair.nav_table, pair.nav_no, entity, pair.crm_id, coupled, result, error))
+            done, error = CoupleResult(None), problem
+        made = done.coupling.coupling if done.coupling else done.foreseen
+        entity = made.crm_entity if made else None
+        outcomes.append(
+            PairOutcome(
+                pair.nav_table, pair.nav_no, entity, pair.crm_id, done.coupling, done.synchronization, error
+            )
+        )
     return outcomes
+
+
+def _with(foreseen: Sequence[Coupling], new: Coupling, replace_existing: bool) -> list[Coupling]:
+    """The couplings that a preview of several pairs would make, one after the other. Raises AlreadyCoupled for a
+    pair that an earlier one would be in the way of."""
+
+    def clashes(other: Coupling) -> bool:
+        same_nav, same_crm = other.nav_key == new.nav_key, other.crm_id == new.crm_id
+        return other.nav_table == new.nav_table and (same_nav or same_crm)
+
+    for other in filter(clashes, foreseen):
+        if (other.nav_key, other.crm_id) == (new.nav_key, new.crm_id):
+            return list(foreseen)
+        if not replace_existing:
+            side = Side.NAV if other.nav_key == new.nav_key else Side.CRM
+            named = f"{new.nav_table} {new.nav_key}" if side is Side.NAV else f"{new.crm_entity} {new.crm_id}"
+            raise synchronize.already_coupled(named, other, side)
+    return [*(other for other in foreseen if not clashes(other)), new]
 
 
 # --- the coupling of a record ------------------------------------------------------------------------
@@ -336,6 +392,18 @@ def _newer(nav: Snapshot, crm: Snapshot) -> Side | None:
 # --- skipped couplings ------------------------------------------------------------------------------
 
 
+RESTORED_SHOWN = 1000
+"""So many restored couplings are told one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """How many couplings were taken back into synchronization, and the first of them as they are now."""
+
+    number: int
+    first: Sequence[Coupling]
+
+
 async def restore(
     ctx: Context,
     company: Company,
@@ -343,10 +411,12 @@ async def restore(
     ids: Collection[UUID] | None = None,
     mapping: str | None = None,
     error_code: str | None = None,
-) -> int:
+    preview: bool = False,
+) -> Restored:
     """Takes skipped couplings back into synchronization: these, those of a mapping, those with an error
-    code, or all. Returns how many."""
-    restored, after = 0, None
+    code, or all."""
+    ctx = rehearsal(ctx, preview)
+    number, first, after = 0, list[Coupling](), None
     while True:
         async with ctx.uow() as tx:
             page = await tx.couplings.page(company.id, mapping=mapping, skipped=True, after=after, limit=1000)
@@ -356,7 +426,9 @@ async def restore(
                 if (ids is None or c.id in ids)
                 and (error_code is None or (c.last_error is not None and c.last_error.code == error_code))
             ]
-            restored += len(await tx.couplings.save(company.id, chosen)) if chosen else 0
+            saved = await tx.couplings.save(company.id, chosen) if chosen else set()
+        number += len(saved)
+        first += [c for c in chosen if c.id in saved][: RESTORED_SHOWN - len(first)]
         if len(page) < 1000:
-            return restored
+            return Restored(number, first)
         after = page[-1].id

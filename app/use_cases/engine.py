@@ -38,7 +38,7 @@ from app.domain.plan import (
     decide,
 )
 from app.domain.records import Side, Snapshot, Value, Values
-from app.domain.templates import template_values
+from app.domain.templates import completed
 from app.domain.transfer import needs, translate
 from app.ports import Context, Insert, Refused, Transaction, Update, Write, Written
 from app.use_cases import deletions, partners, remembering, reserving
@@ -83,10 +83,7 @@ class Exchange:
                 break
             await self._look(todo)
             await partners.find(self.ctx, self.setting, self.run, todo)
-            await self._translate(todo)
-            for item in todo:
-                if not item.settled:
-                    self._plan(item)
+            await self._decide(todo)
             if self.options.preview:
                 await partners.keep(self.ctx, self.setting, self.run, todo)
                 todo = foresee(todo)
@@ -94,16 +91,18 @@ class Exchange:
             await self._reserve(todo)
             todo = await self._act(todo)
         for item in todo:
-            item.fail(
-                StaleRecord(
-                    f"{self._named(item)} was changed by somebody else {ROUNDS} times meanwhile.",
-                    fix="Try again.",
-                )
-            )
+            said = f"{self._named(item)} was changed by somebody else {ROUNDS} times meanwhile."
+            item.fail(StaleRecord(said, fix="Try again."))
         await self._spare(items)
         if not self.options.preview:
             await self._companions.follow(items)
         return items
+
+    async def foresee(self, item: Item) -> Item:
+        """What would become of a record whose partner was read."""
+        await self._decide([item])
+        foresee([item])
+        return item
 
     async def remember(self, tx: Transaction, items: Sequence[Item], at: datetime) -> list[Item]:
         """Saves what both sides agree on now, with the log of it. Call it in one short transaction.
@@ -240,6 +239,12 @@ class Exchange:
             )
             item.uncouple = True
 
+    async def _decide(self, todo: Sequence[Item]) -> None:
+        await self._translate(todo)
+        for item in todo:
+            if not item.settled:
+                self._plan(item)
+
     async def _translate(self, todo: Sequence[Item]) -> None:
         shape, run = self.setting.shape, self.run
         open_items = [item for item in todo if not item.settled]
@@ -288,25 +293,20 @@ class Exchange:
                 assert_never(item.plan)
 
     def _plan_create(self, item: Item, values: Values) -> None:
-        complete = self._completed(values)
-        there = self.run.destination
-        if not passes(self.setting.mapping.filter_on(there), complete):
+        mapping, there = self.setting.mapping, self.run.destination
+        complete = completed(
+            values, mapping.nav_template if there is Side.NAV else mapping.crm_template, there
+        )
+        if not passes(mapping.filter_on(there), complete):
             outside = Filtered(
                 f"{self._named(item)} would be created outside the mapping's own filter for {there.value}.",
-                fix=f"Change the filter or the template of mapping {self.setting.mapping.name}.",
+                fix=f"Change the filter or the template of mapping {mapping.name}.",
             )
             item.skip(outside)
             item.release = item.reserved
             return
         item.plan = Create(complete)
         item.changes = self._changes({k: v for k, v in complete.items() if v not in (None, "")}, {})
-
-    def _completed(self, values: Values) -> dict[str, Value]:
-        """A new record with its template on top: what the template fills, wins (seed-checklist E-19)."""
-        mapping = self.setting.mapping
-        template = mapping.nav_template if self.run.destination is Side.NAV else mapping.crm_template
-        filled = template_values(template, self.run.destination)
-        return {**values, **{name: value for name, value in filled.items() if value not in (None, "")}}
 
     def _changes(self, written: Values, shown: Values) -> tuple[Change, ...]:
         side = self.run.destination

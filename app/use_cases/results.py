@@ -36,10 +36,12 @@ class CoupledRecord:
 
 @dataclass(frozen=True, slots=True)
 class CoupleResult:
-    """What coupling did. `synchronization` is there when one was asked for; a preview has no coupling yet."""
+    """What coupling did. `synchronization` is there when one was asked for; a preview has no coupling yet, and
+    `foreseen` is the one that would be made."""
 
     coupling: CoupledRecord | None
     synchronization: RecordResult | None = None
+    foreseen: Coupling | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Synchronize Now: one record, in the direction the user chose, or merged by field. Create in CRM, create in NAV."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
@@ -128,6 +128,18 @@ def _job(
     )
 
 
+async def preview_pair(
+    ctx: Context, setting: Setting, run: Direction, coupling: Coupling, records: Mapping[Side, Snapshot]
+) -> RecordResult:
+    """What Synchronize Now would do to two records once they are coupled. Raises what would keep it from that."""
+    options = Options(force=True, look=True, background=False, preview=True)
+    item = Item(records[run.source], coupling, records[run.destination], looked=True)
+    item = await Exchange(ctx, setting, run, options).foresee(item)
+    if item.error is not None:
+        raise item.error
+    return _result([item], False, preview=True)
+
+
 def _result(items: Sequence[Item], id_generated: bool, preview: bool) -> RecordResult:
     changes = tuple(change for item in items for change in item.changes)
     notes = "; ".join(filter(None, (remembering.told(item) for item in items))) or None
@@ -205,6 +217,7 @@ async def create_in_nav_many(
     ids: Sequence[UUID],
     *,
     replace_existing: bool = False,
+    preview: bool = False,
     mapping: str | None = None,
 ) -> list[PairOutcome]:
     """Creates the NAV records of several CRM rows; an outcome per id, one bad row harms no other."""
@@ -213,7 +226,7 @@ async def create_in_nav_many(
     for crm_id in dict.fromkeys(ids):
         coupled, result, error = None, None, None
         try:
-            coupled, result = await _create_in_nav(ctx, setting, crm_id, replace_existing, preview=False)
+            coupled, result = await _create_in_nav(ctx, setting, crm_id, replace_existing, preview)
         except IntegrationError as problem:
             error = problem
         key = coupled.coupling.nav_key if coupled else None
