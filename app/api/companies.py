@@ -11,10 +11,12 @@ from app.api.etags import PreconditionsDep, of_revision
 from app.api.models import Input
 from app.api.operation import api_router, operation
 from app.api.pages import Page, PagingDep
+from app.api.previews import Previewable, PreviewQuery, previewed
 from app.domain.access import Scope
 from app.domain.company import Company, Generation
 from app.domain.errors import Forbidden
 from app.use_cases import companies
+from app.use_cases.rehearsal import rehearsal
 
 router = api_router(f"{BASE}/companies", "Companies")
 
@@ -32,7 +34,7 @@ class EmbeddedNav(Input):
     kind: Literal["embedded"] = "embedded"
 
 
-class CompanyPatch(Input):
+class CompanyPatch(Previewable):
     """What is to change about a company; its name stays, being its address."""
 
     display_name: str | None = Field(default=None, max_length=200, description="null: the name.")
@@ -95,7 +97,11 @@ async def list_companies(ctx: ContextDep, caller: CallerDep, paging: PagingDep) 
 
 
 @router.post(
-    "", status_code=201, summary="Create a company", response_model=CompanyOut, **operation(Scope.ADMIN, 409)
+    "",
+    status_code=201,
+    summary="Create a company",
+    response_model=CompanyOut,
+    **operation(Scope.ADMIN, 409, preview=CompanyOut),
 )
 async def create_company(
     ctx: ContextDep, caller: CallerDep, body: CompanyIn, response: Response
@@ -104,7 +110,10 @@ async def create_company(
     if caller.companies is not None:
         raise Forbidden("A key that is bound to companies cannot add one.")
     given = body.model_dump(exclude_unset=True)
-    company = await companies.create_company(ctx, **given)
+    company = await companies.create_company(rehearsal(ctx, body.preview), **given)
+    if body.preview:
+        response.status_code = 200
+        return _out(company)
     response.headers["Location"] = f"{BASE}/companies/{company.name}"
     response.headers["ETag"] = of_revision(company.revision)
     return _out(company)
@@ -127,15 +136,27 @@ async def change_company(
 ) -> Any:
     """Changes what the body names."""
     revision = preconditions.revision(of_revision(company.revision), company.revision)
+    ctx = rehearsal(ctx, body.preview)
     saved = await companies.change_company(ctx, company.name, body.model_dump(exclude_unset=True), revision)
     return preconditions.answer(_out(saved), of_revision(saved.revision))
 
 
-@router.delete("/{company}", status_code=204, summary="Delete a company", **operation(Scope.ADMIN, 404, 412))
-async def delete_company(ctx: ContextDep, company: CompanyDep, preconditions: PreconditionsDep) -> None:
-    """Deletes the company with everything below it. Nothing changes in CRM."""
+@router.delete(
+    "/{company}",
+    status_code=204,
+    response_model=None,
+    summary="Delete a company",
+    **operation(Scope.ADMIN, 404, 412, preview=CompanyOut),
+)
+async def delete_company(
+    ctx: ContextDep, company: CompanyDep, preconditions: PreconditionsDep, preview: PreviewQuery = False
+) -> Response | None:
+    """Deletes the company with everything below it. Nothing changes in CRM. A preview answers 200 with the company."""
     revision = preconditions.revision(of_revision(company.revision), company.revision)
+    if preview:
+        return previewed(CompanyOut, _out(company))
     await companies.delete_company(ctx, company.name, revision)
+    return None
 
 
 @router.post(

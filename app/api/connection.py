@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import Depends
+from fastapi import Depends, Response
 from pydantic import BaseModel, Field
 
 from app.api.connection_models import (
@@ -22,11 +22,13 @@ from app.api.dependencies import BASE, CompanyDep, ContextDep
 from app.api.etags import Preconditions, PreconditionsDep, of_revision
 from app.api.models import Flag, Input
 from app.api.operation import CRM, api_router, operation
+from app.api.previews import PreviewQuery, previewed
 from app.domain.access import Scope
 from app.domain.company import Company, ConnectionSetup
 from app.domain.errors import NotFound
 from app.ports import Context
 from app.use_cases import companies, connection, default_setup, integration_ids
+from app.use_cases.rehearsal import rehearsal
 
 router = api_router(f"{BASE}/companies/{{company}}/crm-connection", "CRM connection")
 
@@ -88,9 +90,10 @@ async def replace_crm_connection(
     """Saves the whole setup; never enables. While the connection is enabled, a new address is tried first."""
     revision = _revision(preconditions, present)
     address, given = _parted(company, body.changes())
+    ctx = rehearsal(ctx, body.preview)
     saved = await connection.save_connection(ctx, company, given, whole=True, revision=revision)
     if body.is_enabled is False and saved.is_enabled:
-        saved = await connection.disable_connection(ctx, company, revision=saved.revision)
+        saved = await _disabled(ctx, company, saved, body.preview)
     company = await _with_address(ctx, company, address)
     return preconditions.answer(connection_out(company, saved), of_revision(saved.revision))
 
@@ -117,6 +120,7 @@ async def change_crm_connection(
     """
     revision = _revision(preconditions, present)
     address, given = _parted(company, body.changes())
+    ctx = rehearsal(ctx, body.preview)
     extra: Mapping[str, object] = {}
     if body.is_enabled is True:
         enabled = await connection.enable_connection(ctx, company, revision, given)
@@ -126,9 +130,15 @@ async def change_crm_connection(
     else:
         saved = await connection.save_connection(ctx, company, given, revision=revision)
         if body.is_enabled is False:
-            saved = await connection.disable_connection(ctx, company, revision=saved.revision)
+            saved = await _disabled(ctx, company, saved, body.preview)
     company = await _with_address(ctx, company, address)
     return preconditions.answer(connection_out(company, saved) | dict(extra), of_revision(saved.revision))
+
+
+async def _disabled(ctx: Context, company: Company, saved: ConnectionSetup, preview: bool) -> ConnectionSetup:
+    if preview:
+        return connection.turned_off(saved)
+    return await connection.disable_connection(ctx, company, revision=saved.revision)
 
 
 def _parted(company: Company, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -161,12 +171,27 @@ def _next_steps(company: Company, enabled: connection.Enabled) -> dict[str, obje
     }
 
 
-@router.delete("", status_code=204, summary="Delete the CRM connection", **operation(Scope.ADMIN, 404, 412))
+@router.delete(
+    "",
+    status_code=204,
+    response_model=None,
+    summary="Delete the CRM connection",
+    **operation(Scope.ADMIN, 404, 412, preview=ConnectionOut),
+)
 async def delete_crm_connection(
-    ctx: ContextDep, company: CompanyDep, present: MaybeConnection, preconditions: PreconditionsDep
-) -> None:
-    """Removes the setup with its secrets. Mappings, couplings and jobs are kept."""
-    await connection.delete_connection(ctx, company, _revision(preconditions, present))
+    ctx: ContextDep,
+    company: CompanyDep,
+    present: MaybeConnection,
+    preconditions: PreconditionsDep,
+    preview: PreviewQuery = False,
+) -> Response | None:
+    """Removes the setup with its secrets. Mappings, couplings and jobs are kept.
+
+    A preview answers 200 with the connection.
+    """
+    revision = _revision(preconditions, present)
+    await connection.delete_connection(rehearsal(ctx, preview), company, revision)
+    return previewed(ConnectionOut, connection_out(company, present)) if preview and present else None
 
 
 @router.post(

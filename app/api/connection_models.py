@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from app.api.models import Flag, Input
+from app.api.previews import Previewable
 from app.domain.company import Company, ConnectionSetup, ConnectionStatus
 from app.ports import ConnectionReport
 
@@ -50,7 +51,7 @@ class AuthenticationPatch(Input):
     private_key_password: Secret = None
 
 
-class _Writable(Input):
+class _Writable(Previewable):
     def changes(self) -> dict[str, Any]:
         """What the body names, besides `is_enabled`."""
         return self.model_dump(exclude_unset=True, exclude={"is_enabled"})

@@ -9,9 +9,10 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from app.api.dependencies import BASE, CompanyDep, ContextDep
 from app.api.etags import PreconditionsDep, of_revision
-from app.api.models import Input, Whole
+from app.api.models import Whole
 from app.api.operation import api_router, operation
 from app.api.pages import Page, PagingDep
+from app.api.previews import Previewable, PreviewQuery, previewed
 from app.api.synch_job_models import SynchJobOut, job_out
 from app.api.synch_jobs import accepted
 from app.domain.access import Scope
@@ -19,6 +20,7 @@ from app.domain.job import EntryStatus, JobQueueEntry
 from app.ports import JobFilter
 from app.use_cases import job_queue
 from app.use_cases.job_queue import LONGEST_MINUTES, MOST_ATTEMPTS
+from app.use_cases.rehearsal import rehearsal
 
 router = api_router(f"{BASE}/companies/{{company}}/job-queue-entries", "Job queue")
 
@@ -26,7 +28,7 @@ EntryId = Annotated[UUID, Path(alias="id", description="Id of the job queue entr
 EXAMPLE = "CUSTOMER every half hour"
 
 
-class EntryPatch(Input):
+class EntryPatch(Previewable):
     """What is to change about an entry."""
 
     description: str = Field(default="", max_length=250, examples=[EXAMPLE])
@@ -109,13 +111,17 @@ async def list_job_queue_entries(
     status_code=201,
     summary="Create a job queue entry",
     response_model=EntryOut,
-    **operation(Scope.ADMIN, 404),
+    **operation(Scope.ADMIN, 404, preview=EntryOut),
 )
 async def create_job_queue_entry(
     ctx: ContextDep, company: CompanyDep, body: EntryIn, response: Response
 ) -> dict[str, object]:
     """Adds a recurring job for a mapping."""
+    ctx = rehearsal(ctx, body.preview)
     entry = await job_queue.create_entry(ctx, company, **_given(body, unset=True))
+    if body.preview:
+        response.status_code = 200
+        return _out(entry)
     response.headers["Location"] = f"{BASE}/companies/{company.name}/job-queue-entries/{entry.id}"
     response.headers["ETag"] = of_revision(entry.revision)
     return _out(entry)
@@ -138,19 +144,29 @@ async def change_job_queue_entry(
 ) -> Any:
     """Changes what the body names: when it runs next, how often, how patiently."""
     revision = preconditions.revision(of_revision(entry.revision), entry.revision)
+    ctx = rehearsal(ctx, body.preview)
     saved = await job_queue.change_entry(ctx, company, entry.id, _given(body, unset=False), revision)
     return preconditions.answer(_out(saved), of_revision(saved.revision))
 
 
 @router.delete(
-    "/{id}", status_code=204, summary="Delete a job queue entry", **operation(Scope.ADMIN, 404, 412)
+    "/{id}",
+    status_code=204,
+    response_model=None,
+    summary="Delete a job queue entry",
+    **operation(Scope.ADMIN, 404, 412, preview=EntryOut),
 )
 async def delete_job_queue_entry(
-    ctx: ContextDep, company: CompanyDep, entry: EntryDep, preconditions: PreconditionsDep
-) -> None:
-    """Deletes the entry. A job of it that is queued or running goes on."""
+    ctx: ContextDep,
+    company: CompanyDep,
+    entry: EntryDep,
+    preconditions: PreconditionsDep,
+    preview: PreviewQuery = False,
+) -> Response | None:
+    """Deletes the entry. A job of it that is queued or running goes on. A preview answers 200 with the entry."""
     revision = preconditions.revision(of_revision(entry.revision), entry.revision)
-    await job_queue.delete_entry(ctx, company, entry.id, revision)
+    await job_queue.delete_entry(rehearsal(ctx, preview), company, entry.id, revision)
+    return previewed(EntryOut, _out(entry)) if preview else None
 
 
 @router.post(

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from app.api.models import Flag, Input
+from app.api.previews import Previewable
 from app.domain.mapping import (
     DeletionConflictResolution,
     Direction,
@@ -30,8 +31,8 @@ FILTER = "An OData `$filter` expression; null: every record."
 TEMPLATE = "The template that new records get their other values from; null: none."
 
 
-class FieldMappingPatch(Input):
-    """What is to change about a field row."""
+class _Row(Input):
+    """What a field row says."""
 
     nav_field: str | None = Field(
         default=None, description="null: a constant goes to CRM.", examples=["Name"]
@@ -49,13 +50,21 @@ class FieldMappingPatch(Input):
     validate_: Flag = Field(default=True, alias="validate", description="Whether NAV checks the value.")
     status: FieldStatus = FieldStatus.ENABLED
 
-
-class FieldMappingIn(FieldMappingPatch):
-    """A field row to be created."""
-
     def row(self) -> FieldMapping:
         """The row, without an id."""
         return FieldMapping(**self.model_dump(by_alias=True))
+
+
+class FieldMappingRow(_Row):
+    """A field row of a mapping that is to be created."""
+
+
+class FieldMappingPatch(Previewable, _Row):
+    """What is to change about a field row."""
+
+
+class FieldMappingIn(Previewable, _Row):
+    """A field row to be created."""
 
 
 class FieldMappingOut(BaseModel):
@@ -75,7 +84,7 @@ class FieldMappingOut(BaseModel):
     status: FieldStatus
 
 
-class MappingPatch(Input):
+class MappingPatch(Previewable):
     """What is to change about a mapping; name, table and entity stay."""
 
     direction: Direction = Direction.BIDIRECTIONAL
@@ -100,7 +109,7 @@ class MappingIn(MappingPatch):
     name: str = Field(min_length=1, max_length=50, examples=["CUSTOMER"])
     nav_table: str = Field(examples=["customers"])
     crm_entity: str = Field(description="Logical name of the entity.", examples=["account"])
-    fields: list[FieldMappingIn] = Field(default_factory=list)
+    fields: list[FieldMappingRow] = Field(default_factory=list)
 
     def mapping(self) -> TableMapping:
         """The mapping as a value."""

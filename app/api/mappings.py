@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 from uuid import UUID
 
-from fastapi import Depends, Path, Query, Response
+from fastapi import Depends, Path, Response
 
 from app.api.dependencies import BASE, CompanyDep, ContextDep
 from app.api.etags import PreconditionsDep, of_content, of_revision
@@ -23,11 +23,13 @@ from app.api.mapping_models import (
 )
 from app.api.operation import api_router, operation
 from app.api.pages import Page, PagingDep
+from app.api.previews import PreviewQuery, previewed
 from app.domain.access import Scope
 from app.domain.errors import NotFound
 from app.domain.mapping import FieldMapping
 from app.ports import StoredMapping
 from app.use_cases import mappings
+from app.use_cases.rehearsal import rehearsal
 
 router = api_router(f"{BASE}/companies/{{company}}/integration-table-mappings", "Integration table mappings")
 
@@ -80,13 +82,16 @@ async def list_integration_table_mappings(
     status_code=201,
     summary="Create an integration table mapping",
     response_model=MappingOut,
-    **operation(Scope.ADMIN, *NEEDS_CRM),
+    **operation(Scope.ADMIN, *NEEDS_CRM, preview=MappingOut),
 )
 async def create_integration_table_mapping(
     ctx: ContextDep, company: CompanyDep, body: MappingIn, response: Response
 ) -> dict[str, object]:
     """Adds a mapping. Tables, entities, fields and attributes are checked against both sides."""
-    stored = await mappings.create_mapping(ctx, company, body.mapping())
+    stored = await mappings.create_mapping(rehearsal(ctx, body.preview), company, body.mapping())
+    if body.preview:
+        response.status_code = 200
+        return mapping_out(stored)
     name = quote(stored.mapping.name, safe="")
     response.headers["Location"] = f"{BASE}/companies/{company.name}/integration-table-mappings/{name}"
     response.headers["ETag"] = of_revision(stored.revision)
@@ -114,7 +119,7 @@ async def import_integration_table_mappings(
     ctx: ContextDep,
     company: CompanyDep,
     body: MappingDocument,
-    preview: Annotated[bool, Query(description="Say what would change, and change nothing.")] = False,
+    preview: PreviewQuery = False,
 ) -> dict[str, object]:
     """Makes the mappings of the company those of the document. Couplings stay."""
     return asdict(await mappings.import_mappings(ctx, company, body.model_dump(), preview=preview))
@@ -147,6 +152,7 @@ async def change_integration_table_mapping(
     """Changes what the body names; null clears a filter or a template."""
     revision = preconditions.revision(of_revision(stored.revision), stored.revision)
     changes = body.model_dump(exclude_unset=True)
+    ctx = rehearsal(ctx, body.preview)
     saved = await mappings.change_mapping(ctx, company, stored.mapping.name, changes, revision)
     return preconditions.answer(mapping_out(saved), of_revision(saved.revision))
 
@@ -154,15 +160,24 @@ async def change_integration_table_mapping(
 @router.delete(
     "/{mapping:key}",
     status_code=204,
+    response_model=None,
     summary="Delete an integration table mapping",
-    **operation(Scope.ADMIN, 404, 412),
+    **operation(Scope.ADMIN, 404, 412, preview=MappingOut),
 )
 async def delete_integration_table_mapping(
-    ctx: ContextDep, company: CompanyDep, stored: MappingDep, preconditions: PreconditionsDep
-) -> None:
-    """Deletes the mapping with its field rows and job queue entries. Its couplings stay."""
+    ctx: ContextDep,
+    company: CompanyDep,
+    stored: MappingDep,
+    preconditions: PreconditionsDep,
+    preview: PreviewQuery = False,
+) -> Response | None:
+    """Deletes the mapping with its field rows and job queue entries. Its couplings stay.
+
+    A preview answers 200 with the mapping.
+    """
     revision = preconditions.revision(of_revision(stored.revision), stored.revision)
-    await mappings.delete_mapping(ctx, company, stored.mapping.name, revision)
+    await mappings.delete_mapping(rehearsal(ctx, preview), company, stored.mapping.name, revision)
+    return previewed(MappingOut, mapping_out(stored)) if preview else None
 
 
 @router.get(
@@ -185,13 +200,16 @@ async def list_integration_field_mappings(stored: MappingDep, paging: PagingDep)
     status_code=201,
     summary="Add a field to a mapping",
     response_model=FieldMappingOut,
-    **operation(Scope.ADMIN, *NEEDS_CRM),
+    **operation(Scope.ADMIN, *NEEDS_CRM, preview=FieldMappingOut),
 )
 async def create_integration_field_mapping(
     ctx: ContextDep, company: CompanyDep, stored: MappingDep, body: FieldMappingIn, response: Response
 ) -> dict[str, object]:
     """Adds a field row at the end. Types that cannot be converted into each other are refused."""
-    row = await mappings.add_field(ctx, company, stored.mapping.name, body.row())
+    row = await mappings.add_field(rehearsal(ctx, body.preview), company, stored.mapping.name, body.row())
+    if body.preview:
+        response.status_code = 200
+        return field_out(row) | {"id": None}
     response.headers["ETag"] = _tag(row)
     return field_out(row)
 
@@ -214,6 +232,7 @@ async def change_integration_field_mapping(
     """Changes what the body names."""
     revision = preconditions.revision(_tag(row), stored.revision)
     changes = body.model_dump(exclude_unset=True, by_alias=True)
+    ctx = rehearsal(ctx, body.preview)
     saved = await mappings.change_field(ctx, company, stored.mapping.name, field_id, changes, revision)
     return preconditions.answer(field_out(saved), _tag(saved))
 
@@ -221,8 +240,9 @@ async def change_integration_field_mapping(
 @router.delete(
     "/{mapping:key}/fields/{id}",
     status_code=204,
+    response_model=None,
     summary="Delete a field of a mapping",
-    **operation(Scope.ADMIN, 404, 412),
+    **operation(Scope.ADMIN, 404, 412, preview=FieldMappingOut),
 )
 async def delete_integration_field_mapping(
     ctx: ContextDep,
@@ -231,7 +251,9 @@ async def delete_integration_field_mapping(
     row: RowDep,
     field_id: FieldId,
     preconditions: PreconditionsDep,
-) -> None:
-    """Removes the field row; neither side's values change."""
+    preview: PreviewQuery = False,
+) -> Response | None:
+    """Removes the field row; neither side's values change. A preview answers 200 with the row."""
     revision = preconditions.revision(_tag(row), stored.revision)
-    await mappings.delete_field(ctx, company, stored.mapping.name, field_id, revision)
+    await mappings.delete_field(rehearsal(ctx, preview), company, stored.mapping.name, field_id, revision)
+    return previewed(FieldMappingOut, field_out(row)) if preview else None

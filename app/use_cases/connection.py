@@ -107,11 +107,12 @@ async def enable_connection(
         setup = _changed(setup, changes, whole=False)
     report = await _tested(ctx, company, setup)
     enabled = replace(_with_facts(ctx, setup, report), is_enabled=True)
+    # Before it is saved: afterwards jobs begin at once, and would lose what they have just opened.
+    await ctx.sides.forget(company)
     async with ctx.uow() as tx:
         saved = await tx.connections.save(company.id, enabled)
         mappings = [stored.mapping for stored in await tx.mappings.all(company.id)]
         await tx.job_queue.wake(company.id, [mapping.name for mapping in mappings], ctx.clock.now())
-    await ctx.sides.forget(company)
     tables = mapped_tables(company.defaults_generation, mappings)
     return Enabled(saved, report, not mappings, await _without_ids(ctx, company, tables))
 
@@ -125,10 +126,14 @@ async def disable_connection(
         if setup is None:
             raise _no_connection(company)
         _require_revision(setup, revision)
-        disabled = replace(setup, is_enabled=False, status=ConnectionStatus.DISABLED, disabled_reason=reason)
-        saved = await tx.connections.save(company.id, disabled)
+        saved = await tx.connections.save(company.id, turned_off(setup, reason))
     await ctx.sides.forget(company)
     return saved
+
+
+def turned_off(setup: ConnectionSetup, reason: str | None = None) -> ConnectionSetup:
+    """The setup once it is disabled."""
+    return replace(setup, is_enabled=False, status=ConnectionStatus.DISABLED, disabled_reason=reason)
 
 
 async def delete_connection(ctx: Context, company: Company, revision: int | None = None) -> None:
