@@ -34,6 +34,15 @@ ENTITIES = (
 )
 """The entities whose records a link may name."""
 
+WORDS = {
+    "systemuser": "user",
+    "transactioncurrency": "currency",
+    "uom": "unit",
+    "uomschedule": "unit group",
+    "pricelevel": "price list",
+}
+"""What people call an entity, where it is not its logical name."""
+
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
@@ -45,14 +54,30 @@ PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
-<style>body {{ font: 16px/1.5 "Segoe UI", sans-serif; margin: 15vh auto 0; max-width: 34rem; padding: 0 1rem }}</style>
+<style>
+:root {{ color-scheme: light dark }}
+body {{ font: 16px/1.5 "Segoe UI", system-ui, sans-serif; margin: 0; padding: 12vh 1.25rem 2rem }}
+main {{ margin: 0 auto; max-width: 34rem; overflow-wrap: anywhere }}
+h1 {{ font-size: 1.6rem; font-weight: 600; line-height: 1.2; margin: 0 0 .75rem }}
+p {{ margin: 0 0 1rem }}
+dl {{ border-top: 1px solid #8886; display: grid; font-size: .875rem; gap: .25rem 1rem;
+     grid-template-columns: max-content 1fr; margin: 1.5rem 0 0; padding-top: 1rem }}
+dt {{ opacity: .75 }}
+dd {{ margin: 0 }}
+</style>
 </head>
 <body>
+<main>
 <h1>{title}</h1>
 <p>{text}</p>
+<p>{advice}</p>
+{link}</main>
 </body>
 </html>
 """
+
+SHOWN = 100
+"""Characters of a value out of the link that the page repeats."""
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
     302: {"description": "The record, in the client that shows it.", "content": {}},
@@ -70,16 +95,32 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 class _NoWay(Exception):
     """The link leads nowhere; the person reads why."""
 
-    def __init__(self, status: int, title: str, text: str) -> None:
+    def __init__(self, status: int, title: str, text: str, advice: str) -> None:
         super().__init__(title)
         self.status = status
         self.title = title
         self.text = text
+        self.advice = advice
 
 
-def _explained(found: _NoWay) -> Response:
-    page = PAGE.format(title=escape(found.title), text=escape(found.text))
+def _explained(found: _NoWay, **link: str) -> Response:
+    """The page for a person: what is wrong, what to do, and what the link said, to pass on to an administrator."""
+    said = "".join(
+        f"<dt>{escape(name.capitalize())}</dt><dd>{escape(_short(value))}</dd>\n"
+        for name, value in link.items()
+        if value
+    )
+    page = PAGE.format(
+        title=escape(found.title),
+        text=escape(found.text),
+        advice=escape(found.advice),
+        link=f"<dl>\n{said}</dl>\n" if said else "",
+    )
     return HTMLResponse(page, found.status, headers=HEADERS)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def _to(address: str) -> Response:
@@ -106,15 +147,17 @@ async def open_nav(
     try:
         return _to(await _nav_address(ctx, company, entity.strip().lower(), id))
     except _NoWay as found:
-        return _explained(found)
+        return _explained(found, company=company, entity=entity, id=id)
     except Invalid:
-        return _explained(_incomplete("company, entity and id"))
+        return _explained(
+            _incomplete("a company, an entity and an id"), company=company, entity=entity, id=id
+        )
 
 
 async def _nav_address(ctx: Context, name: str, entity: str, id: str) -> str:
     record = guid_of(id)
     if not name or entity not in ENTITIES or record is None:
-        raise _incomplete("company, entity and id")
+        raise _incomplete("a company, an entity and an id")
     company, _ = await _enabled(ctx, name)
     async with ctx.uow() as tx:
         found = (await tx.couplings.of_entity(company.id, entity, [record])).get(record, [])
@@ -123,14 +166,16 @@ async def _nav_address(ctx: Context, name: str, entity: str, id: str) -> str:
         raise _NoWay(
             404,
             "Not coupled",
-            f"This {entity} is not coupled with a record in NAV. Couple it there, or create it in NAV from here.",
+            f"This {WORDS.get(entity, entity)} is not coupled with a record in Dynamics NAV: there is nothing to open.",
+            "Ask whoever looks after the integration to couple it, or to create it in NAV.",
         )
     address = nav_url(company, coupling.nav_table, await _present_key(ctx, company, coupling))
     if address is None:
         raise _NoWay(
             409,
             "No address of NAV",
-            f"The company {company.display_name} has no address of its NAV client. An administrator can set it.",
+            f"The integration does not know where the NAV client of {_called(company)} is.",
+            "An administrator can set it: the NAV web client URL of the company.",
         )
     return address
 
@@ -142,7 +187,12 @@ async def _present_key(ctx: Context, company: Company, coupling: Coupling) -> st
     except (SideUnavailable, SideRefused):
         return coupling.nav_key
     if coupling.nav_id not in found:
-        raise _NoWay(404, "Deleted in NAV", f"The coupled record {coupling.nav_key} no longer exists in NAV.")
+        raise _NoWay(
+            404,
+            "Deleted in NAV",
+            f"The coupled record {coupling.nav_key} no longer exists in Dynamics NAV.",
+            "Ask whoever looks after the integration to couple this record with another one.",
+        )
     return found[coupling.nav_id].key
 
 
@@ -163,21 +213,26 @@ async def open_crm(
     try:
         return _to(await _crm_address(ctx, company, table.strip().lower(), no))
     except _NoWay as found:
-        return _explained(found)
+        return _explained(found, company=company, table=table, no=no)
     except Invalid:
-        return _explained(_incomplete("company, table and no"))
+        return _explained(_incomplete("a company, a table and a number"), company=company, table=table, no=no)
 
 
 async def _crm_address(ctx: Context, name: str, table: str, no: str) -> str:
     if not name or table not in CARD_PAGES or not no:
-        raise _incomplete("company, table and no")
+        raise _incomplete("a company, a table and a number")
     company, connection = await _enabled(ctx, name)
     integration_id = await _integration_id(ctx, company, table, no)
     async with ctx.uow() as tx:
         found = await tx.couplings.of_nav(company.id, table, [integration_id] if integration_id else [])
     coupling = found.get(integration_id) if integration_id else None
     if coupling is None or coupling.status is not CouplingStatus.COUPLED:
-        raise _NoWay(404, "Not coupled", f"The record {no} of {table} is not coupled with a record in CRM.")
+        raise _NoWay(
+            404,
+            "Not coupled",
+            "This record is not coupled with a record in Dynamics CRM: there is nothing to open.",
+            "Ask whoever looks after the integration to couple it, or to create it in CRM.",
+        )
     return crm_url(connection, coupling.crm_entity, coupling.crm_id)
 
 
@@ -186,10 +241,18 @@ async def _integration_id(ctx: Context, company: Company, table: str, no: str) -
         found = (await ctx.sides.nav(company).by_key(table, [no], [])).get(no)
     except (SideUnavailable, SideRefused) as error:
         raise _NoWay(
-            409, "NAV does not answer", "The record cannot be looked up now. Try again later."
+            409,
+            "NAV does not answer",
+            "Dynamics NAV cannot be reached, so the record cannot be looked up now.",
+            "Try again in a few minutes.",
         ) from error
     if found is None:
-        raise _NoWay(404, "No such record", f"There is no record {no} of {table} in NAV.")
+        raise _NoWay(
+            404,
+            "No such record",
+            "Dynamics NAV has no record with this number.",
+            "It may have been renamed or deleted: look it up in NAV and follow the link from there.",
+        )
     return found.integration_id
 
 
@@ -198,16 +261,31 @@ async def _enabled(ctx: Context, name: str) -> tuple[Company, ConnectionSetup]:
         try:
             company = await tx.companies.get(name)
         except CompanyNotFound as error:
-            raise _NoWay(404, "Unknown company", f"There is no company {name}.") from error
+            raise _NoWay(
+                404,
+                "Unknown company",
+                "The integration has no company of this name.",
+                "An administrator can correct the company that the link or the NAV Connection in CRM names.",
+            ) from error
         connection = await tx.connections.find(company.id)
     if connection is None or not connection.is_enabled:
         raise _NoWay(
             409,
             "Not enabled",
-            f"The connection of {company.display_name} to CRM is not enabled. An administrator can enable it.",
+            f"The connection between {_called(company)} and Dynamics CRM is not enabled.",
+            "Try again later, or ask an administrator to enable it.",
         )
     return company, connection
 
 
 def _incomplete(what: str) -> _NoWay:
-    return _NoWay(400, "This link does not work", f"A link names {what} of a record, and this one does not.")
+    return _NoWay(
+        400,
+        "This link does not work",
+        f"A link to a record names {what}. In this one something is missing or cannot be read.",
+        "Open the record again and use its button. If that does not help, show this page to an administrator.",
+    )
+
+
+def _called(company: Company) -> str:
+    return company.display_name or company.name
