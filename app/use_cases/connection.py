@@ -22,6 +22,7 @@ from app.domain.errors import (
     SideUnavailable,
 )
 from app.ports import ConnectionReport, Context, TestStep
+from app.use_cases.button import add_to_button
 from app.use_cases.integration_ids import mapped_tables, tracked
 
 WRITABLE: Final = ("server_url", "api_version", "app_id", "authentication")
@@ -113,6 +114,7 @@ async def enable_connection(
         saved = await tx.connections.save(company.id, enabled)
         mappings = [stored.mapping for stored in await tx.mappings.all(company.id)]
         await tx.job_queue.wake(company.id, [mapping.name for mapping in mappings], ctx.clock.now())
+    await add_to_button(ctx, company, saved)
     tables = mapped_tables(company.defaults_generation, mappings)
     return Enabled(saved, report, not mappings, await _without_ids(ctx, company, tables))
 
@@ -133,7 +135,9 @@ async def disable_connection(
 
 def turned_off(setup: ConnectionSetup, reason: str | None = None) -> ConnectionSetup:
     """The setup once it is disabled."""
-    return replace(setup, is_enabled=False, status=ConnectionStatus.DISABLED, disabled_reason=reason)
+    return replace(
+        setup, is_enabled=False, status=ConnectionStatus.DISABLED, disabled_reason=reason, last_error=None
+    )
 
 
 async def delete_connection(ctx: Context, company: Company, revision: int | None = None) -> None:
@@ -237,6 +241,7 @@ def _with_facts(ctx: Context, setup: ConnectionSetup, report: ConnectionReport) 
         base_currency=report.base_currency,
         status=ConnectionStatus.CONNECTED,
         disabled_reason=None,
+        last_error=None,
         last_checked_at=ctx.clock.now(),
     )
 
