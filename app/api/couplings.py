@@ -186,6 +186,7 @@ async def couple_records(ctx: ContextDep, company: CompanyDep, body: PairsIn) ->
         pairs,
         then=body.synchronize_after_coupling,
         replace_existing=body.replace_existing,
+        outside_filter=body.outside_filter,
         preview=body.preview,
     )
     return {"outcomes": [pair_out(outcome) for outcome in found]}

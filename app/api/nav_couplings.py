@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import Query, Response
 from pydantic import BaseModel, Field
 
-from app.api.couplings import Then
+from app.api.couplings import OUTSIDE, Then
 from app.api.dependencies import BASE, CompanyDep, ContextDep
 from app.api.models import (
     CouplingOut,
@@ -51,6 +51,7 @@ class CouplingIn(Previewable):
     replace_existing: Flag = Field(
         default=False, description="Whether records may leave the partner they have."
     )
+    outside_filter: Flag = Field(default=False, description=OUTSIDE)
 
 
 class CoupledOut(BaseModel):
@@ -181,6 +182,7 @@ async def couple_record(
         create_new=body.create_new,
         then=body.synchronize_after_coupling,
         replace_existing=body.replace_existing,
+        outside_filter=body.outside_filter,
         preview=body.preview,
         mapping=mapping,
     )

@@ -119,7 +119,8 @@ def _require_inside(setting: Setting, target: Snapshot) -> None:
     raise Filtered(
         f"{setting.shape.crm.label} {target.id} lies outside the filter of mapping {mapping.name}: "
         f"{mapping.crm_filter}",
-        fix="Choose another CRM record, or repeat the call with outside_filter: background runs will leave the pair out.",
+        fix="Choose another CRM record, or repeat the call with outside_filter: background runs will leave "
+        "the pair out.",
     )
 
 
@@ -244,6 +245,7 @@ async def couple_many(
     *,
     then: str | None = None,
     replace_existing: bool = False,
+    outside_filter: bool = False,
     preview: bool = False,
 ) -> list[PairOutcome]:
     """Couples several pairs; an outcome per pair, one bad pair harms no other. Raises ConnectionDisabled."""
@@ -262,6 +264,7 @@ async def couple_many(
                 crm_id=pair.crm_id,
                 then=then,
                 replace_existing=replace_existing,
+                outside_filter=outside_filter,
                 preview=preview,
             )
             if done.foreseen is not None:
