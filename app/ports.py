@@ -368,6 +368,11 @@ class Connections(Protocol):
         """Inserts or updates, guarded by revision: raises PreconditionFailed."""
         ...
 
+    async def contacted(self, company_id: int, error: str | None, at: datetime) -> None:
+        """Records what the latest contact with CRM showed, if the connection is enabled and nothing newer is
+        known; not a change of the setup, so its revision stays."""
+        ...
+
     async def delete(self, company_id: int) -> None: ...
 
 

@@ -13,6 +13,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.crm.client import Contact, Patience
 from app.crm.connector import Connector
 from app.db import crm_shares
 from app.db.embedded import embedded_unless_named
@@ -21,7 +22,7 @@ from app.db.migrate import upgrade
 from app.db.secrets import Vault
 from app.db.unit_of_work import SqlUnitOfWork
 from app.domain.company import Company, ConnectionSetup, NavKind
-from app.domain.errors import NavUnavailable
+from app.domain.errors import IntegrationError, NavUnavailable
 from app.jobs.handlers import ACCOUNT_STATISTICS, SYNCHRONIZE, registry
 from app.jobs.worker import Worker, WorkerOptions
 from app.nav.store import EmbeddedNav
@@ -31,7 +32,8 @@ from app.use_cases.run import run_job
 from app.use_cases.statistics import run_account_statistics
 
 log = structlog.get_logger(__name__)
-SHARED_EVERY = timedelta(seconds=5)
+UPKEEP_EVERY = timedelta(seconds=5)
+TOLD_AGAIN_AFTER = 30.0  # seconds, with the news that nothing changed
 
 
 class SystemClock:
@@ -81,28 +83,60 @@ class Sides:
         await self._connector.forget(company.id)
 
 
-async def share_lanes(engine: AsyncEngine, connector: Connector, clock: SystemClock) -> None:
-    """Keeps the requests to each organization within its limit, however many processes there are: each takes
-    an equal share, and learns within seconds that others came or went. Runs until it is cancelled."""
-    process_id = time_ordered_id()
-    try:
-        while True:
-            organizations = connector.organizations()
-            try:
-                async with engine.begin() as connection:
-                    processes = await crm_shares.register(
-                        connection, process_id, organizations, clock.now(), 3 * SHARED_EVERY
-                    )
-            except (OSError, SQLAlchemyError) as error:
-                log.warning("the shares of CRM requests could not be renewed", error=str(error))
-            else:
-                for name, number in processes.items():
-                    organizations[name].resize(max(1, connector.lanes // number))
-            await asyncio.sleep(SHARED_EVERY.total_seconds())
-    finally:
-        with suppress(OSError, SQLAlchemyError):
-            async with engine.begin() as connection:
-                await crm_shares.leave(connection, process_id)
+class Upkeep:
+    """What this process tells the others every few seconds, and learns from them: how many share the requests
+    that an organization takes at a time, and what the latest contact with each CRM showed."""
+
+    def __init__(self, engine: AsyncEngine, connector: Connector, context: Context) -> None:
+        self._engine = engine
+        self._connector = connector
+        self._context = context
+        self._process_id = context.new_id()
+        self._told: dict[int, Contact] = {}
+
+    async def run(self) -> None:
+        """Until it is cancelled; a database that is away for a while is no reason to stop."""
+        try:
+            while True:
+                try:
+                    await self.share()
+                    await self.tell()
+                except (OSError, SQLAlchemyError, IntegrationError) as error:
+                    log.warning("the upkeep of the CRM connections failed", error=str(error))
+                await asyncio.sleep(UPKEEP_EVERY.total_seconds())
+        finally:
+            with suppress(OSError, SQLAlchemyError):
+                async with self._engine.begin() as connection:
+                    await crm_shares.leave(connection, self._process_id)
+
+    async def share(self) -> None:
+        """Takes our share of the requests that each organization takes at a time."""
+        organizations = self._connector.organizations()
+        if not organizations:
+            return
+        now = self._context.clock.now()
+        async with self._engine.begin() as connection:
+            processes = await crm_shares.register(
+                connection, self._process_id, organizations, now, 3 * UPKEEP_EVERY
+            )
+        for name, number in processes.items():
+            organizations[name].resize(max(1, self._connector.lanes // number))
+
+    async def tell(self) -> None:
+        """Writes down what the latest contacts showed, where that is news."""
+        news = {c: contact for c, contact in self._connector.contacts().items() if self._is_news(c, contact)}
+        if not news:
+            return
+        now, ticks = self._context.clock.now(), time.monotonic()
+        async with self._context.uow() as tx:
+            for company_id, contact in news.items():
+                at = now - timedelta(seconds=ticks - contact.at)
+                await tx.connections.contacted(company_id, contact.error, at)
+        self._told |= news
+
+    def _is_news(self, company_id: int, contact: Contact) -> bool:
+        told = self._told.get(company_id)
+        return told is None or contact.error != told.error or contact.at - told.at >= TOLD_AGAIN_AFTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,16 +180,20 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         address = named or (embedded.url if embedded else "")
         await upgrade(address)
         engine = create_engine(address, pool_size=settings.database_pool_size)
-        connector = Connector(lanes=settings.crm_concurrency, allowed_hosts=settings.allowed_outbound_hosts)
+        connector = Connector(
+            lanes=settings.crm_concurrency,
+            allowed_hosts=settings.allowed_outbound_hosts,
+            patience=Patience(read=settings.crm_timeout_seconds),
+        )
         context = Context(
             SqlUnitOfWork(engine, vault), Sides(engine, connector), SystemClock(), time_ordered_id
         )
-        sharing = asyncio.create_task(share_lanes(engine, connector, SystemClock()))
+        upkeep = asyncio.create_task(Upkeep(engine, connector, context).run())
         try:
             yield Parts(settings, address, engine, connector, context)
         finally:
-            sharing.cancel()
-            await asyncio.gather(sharing, return_exceptions=True)
+            upkeep.cancel()
+            await asyncio.gather(upkeep, return_exceptions=True)
             await connector.aclose()
             await engine.dispose()
     finally:

@@ -110,6 +110,7 @@ class ConnectionOut(BaseModel):
     base_currency: str | None
     status: ConnectionStatus
     disabled_reason: str | None
+    last_error: str | None = Field(description="Why the last contact with CRM failed.")
     last_checked_at: datetime | None
     nav_web_client_url: str | None
 
@@ -206,6 +207,7 @@ def connection_out(company: Company, setup: ConnectionSetup) -> dict[str, Any]:
         "base_currency": setup.base_currency,
         "status": setup.status,
         "disabled_reason": setup.disabled_reason,
+        "last_error": setup.last_error,
         "last_checked_at": setup.last_checked_at,
         "nav_web_client_url": company.nav_web_client_url,
     }

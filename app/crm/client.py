@@ -7,6 +7,7 @@ lost connection, a 502, 503 or 504 is tried again a few times, and a 429 after t
 import asyncio
 import random
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from uuid import uuid4
 
 import httpx
 
-from app.crm.failures import DEFAULT_WAIT, error_of, retry_after
+from app.crm.failures import DEFAULT_WAIT, error_of, retry_after, shut_out
 from app.crm.lanes import Lanes
 from app.crm.wire import Answer, Request, batch_answers, batch_body
 from app.domain.errors import CrmRefused, CrmUnavailable, IntegrationError, LoginRefused, Throttled
@@ -72,6 +73,15 @@ class Stats:
     bytes_received: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """What the latest contact showed; `at` is the monotonic clock's time, `error` why CRM could not be worked
+    with."""
+
+    at: float
+    error: str | None = None
+
+
 class DataverseClient:
     """A connection to one organization.
 
@@ -99,6 +109,7 @@ class DataverseClient:
         self.root_path = root.path
         self.lanes = lanes or Lanes()
         self.stats = Stats()
+        self.contact: Contact | None = None
         self._root = str(root)
         self._auth = auth
         self._patience = patience
@@ -191,6 +202,24 @@ class DataverseClient:
         return await self._persistently(Request("POST", "$batch", headers, body), subject, seconds, parts)
 
     async def _persistently(
+        self, request: Request, subject: str, seconds: float, read: Callable[[Answer], T]
+    ) -> T:
+        """As `_patiently`, and notes whether CRM can be worked with at all."""
+
+        def noted(answer: Answer) -> T:
+            found = read(answer)
+            self.contact = Contact(time.monotonic(), shut_out(answer))
+            return found
+
+        try:
+            return await self._patiently(request, subject, seconds, noted)
+        except Throttled:
+            raise
+        except CrmUnavailable as error:
+            self.contact = Contact(time.monotonic(), error.detail)
+            raise
+
+    async def _patiently(
         self, request: Request, subject: str, seconds: float, read: Callable[[Answer], T]
     ) -> T:
         """Sends the request until CRM has an opinion about it or our patience ends."""

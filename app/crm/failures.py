@@ -29,6 +29,7 @@ VERSION_MISMATCH = "0x80060882"
 QUERY_ERROR = "0x80060888"
 EXPIRED_VERSION_STAMP = "0x80044352"
 NOT_A_MEMBER = "0x80072560"
+USER_DISABLED = frozenset({"0x80040225", "0x8004d24b"})
 
 DEFAULT_WAIT = timedelta(seconds=10)  # when a 429 does not say how long
 ADD_APPLICATION_USER = (
@@ -63,6 +64,14 @@ def error_of(answer: Answer, subject: str = "the request") -> IntegrationError:
         case "0x80072560" if answer.status == 403:
             return PermissionMissing(f"CRM refused {said}", fix=ADD_APPLICATION_USER, extra=extra)
     return _by_status(answer, code, said, extra)
+
+
+def shut_out(answer: Answer) -> str | None:
+    """Why CRM lets our user do nothing at all, if it says so; a missing privilege is not meant."""
+    code, message = code_and_message(answer) if answer.status in (401, 403) else ("", "")
+    if answer.status == 401 or code == NOT_A_MEMBER or code in USER_DISABLED:
+        return f"CRM does not let our user in: {message}"
+    return None
 
 
 def _by_status(answer: Answer, code: str, said: str, extra: dict[str, Any]) -> IntegrationError:

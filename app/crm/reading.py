@@ -59,7 +59,7 @@ async def by_values(
     givers = _Givers(wanted)
     for row in await _rows(client, columns, filters):
         snapshot = columns.snapshot(row)
-        for value in givers.of(_text(snapshot.values[field])):
+        for value in givers.of(_text(snapshot.values.get(field))):
             found.setdefault(value, []).append(snapshot)
     return found
 

@@ -10,12 +10,14 @@ from app.crm.client import DataverseClient
 from app.crm.metadata import CrmTable
 from app.crm.odata import TARGET, Read, query, reader
 from app.crm.wire import Answer, Request
-from app.domain.errors import CrmUnavailable, FieldProblem, InvalidMapping
-from app.domain.records import FieldDefinition, FieldType, Snapshot
+from app.domain.errors import CrmRefused, CrmUnavailable, FieldProblem, InvalidMapping
+from app.domain.records import FieldDefinition, FieldType, Snapshot, Value
 
 ETAG = "@odata.etag"
 NEXT = "@odata.nextLink"
 MODIFIED = "modifiedon"
+MISFITS = (ValueError, TypeError, AttributeError, ArithmeticError)
+"""What readers raise when a value is not of the type that the metadata says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +39,61 @@ class Columns:
         return {"Prefer": self.preferring(f"odata.maxpagesize={size}")}
 
     def snapshot(self, row: Mapping[str, Any]) -> Snapshot:
-        """The record that a row shows."""
-        record_id = row[self.table.key]
-        changed = row.get(MODIFIED)
+        """The record that a row shows.
+
+        A value that does not fit its attribute makes the record unreadable, not the page. Raises CrmRefused
+        for a row without an id of its own.
+        """
+        record_id = row.get(self.table.key)
+        try:
+            found = UUID(record_id)
+        except MISFITS as error:
+            raise self._misfit(record_id, self.table.key, record_id) from error
+        unreadable = None
+        try:
+            values = {name: read(row) for name, read in self.readers}
+        except MISFITS:
+            values, unreadable = self._without_misfits(row, found)
         return Snapshot(
-            id=UUID(record_id),
-            key=record_id,
+            id=found,
+            key=str(record_id),
             version=row.get(ETAG, ""),
-            values={name: read(row) for name, read in self.readers},
-            modified_at=datetime.fromisoformat(changed) if changed else None,
+            values=values,
+            modified_at=_moment(row.get(MODIFIED)),
+            unreadable=unreadable,
         )
+
+    def _without_misfits(
+        self, row: Mapping[str, Any], record_id: UUID
+    ) -> tuple[dict[str, Value], CrmRefused | None]:
+        """The values that can be read, and what is wrong with the first that cannot."""
+        values: dict[str, Value] = {}
+        unreadable = None
+        for name, read in self.readers:
+            try:
+                values[name] = read(row)
+            except MISFITS:
+                found = row.get(name, row.get(f"_{name}_value"))
+                unreadable = unreadable or self._misfit(record_id, name, found)
+        return values, unreadable
+
+    def _misfit(self, record_id: object, name: str, found: object) -> CrmRefused:
+        entity, field = self.table.name, self.table.field(name)
+        kind = field.type.value if field is not None else FieldType.GUID.value
+        return CrmRefused(
+            f"CRM shows {found!r} in {name} of {entity} {record_id}, which is no {kind}.",
+            fix=f"Correct {name} of that {entity} in CRM.",
+            errors=[FieldProblem(f"/{name}", f"{found!r} is no {kind}.")],
+            extra={"entity": entity, "crm_id": str(record_id), "attribute": name},
+        )
+
+
+def _moment(text: object) -> datetime | None:
+    """When the row says it was changed; None where it says nothing that can be read."""
+    try:
+        return datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
 
 
 def columns_of(table: CrmTable, fields: Collection[str] | None) -> Columns:

@@ -1,8 +1,9 @@
 """The connection of a company to CRM; its secrets are kept encrypted."""
 
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.secrets import Vault, join, split
@@ -13,7 +14,8 @@ from app.domain.errors import AlreadyExists, PreconditionFailed
 
 _AS_IS = (
     "server_url", "api_version", "is_enabled", "app_id", "crm_version", "organization_id", "user_id",
-    "integration_solution_installed", "base_currency", "disabled_reason", "last_checked_at",
+    "integration_solution_installed", "base_currency", "disabled_reason", "last_error",
+    "last_checked_at",
 )  # fmt: skip
 
 
@@ -49,6 +51,17 @@ class SqlConnections:
         """Removes the connection, if there is one."""
         await self._connection.execute(
             delete(crm_connection).where(crm_connection.c.company_id == company_id)
+        )
+
+    async def contacted(self, company_id: int, error: str | None, at: datetime) -> None:
+        """Records what the latest contact with CRM showed; not a change of the setup, so its revision stays."""
+        status = ConnectionStatus.CONNECTED if error is None else ConnectionStatus.FAILED
+        contact = crm_connection.c
+        await self._connection.execute(
+            update(crm_connection)
+            .where(contact.company_id == company_id, contact.is_enabled)
+            .where(or_(contact.last_checked_at.is_(None), contact.last_checked_at < at))
+            .values(status=status, last_error=error, last_checked_at=at)
         )
 
     async def _insert(self, company_id: int, connection: ConnectionSetup) -> Row[Any]:

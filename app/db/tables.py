@@ -84,6 +84,7 @@ crm_connection = Table(
     Column("base_currency", Text),
     Column("status", Text, nullable=False),
     Column("disabled_reason", Text),
+    Column("last_error", Text),  # why the last contact failed
     Column("last_checked_at", TIMESTAMP),
     Column("watched_at", TIMESTAMP),  # when a worker last began to look for changes
     Column("revision", Integer, nullable=False, server_default="0"),

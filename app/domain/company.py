@@ -81,5 +81,6 @@ class ConnectionSetup:
     base_currency: str | None = None
     status: ConnectionStatus = ConnectionStatus.DISABLED
     disabled_reason: str | None = None
+    last_error: str | None = None  # why the last contact failed
     last_checked_at: datetime | None = None
     revision: int = 0

@@ -70,6 +70,7 @@ class House:
     clock: SetClock
     sandbox: Starlette
     company: Company
+    connector: Connector
 
     @property
     def organization(self) -> Organization:
@@ -115,6 +116,6 @@ async def a_house(engine: AsyncEngine, company: dict[str, Any], **sandbox: Any) 
     ctx = Context(a_memory(engine), Sides(engine, connector), clock, uuid4)
     try:
         created = await create_company(ctx, **{"name": "cronus", "display_name": "CRONUS"} | company)
-        yield House(ctx, clock, crm, created)
+        yield House(ctx, clock, crm, created, connector)
     finally:
         await connector.aclose()
