@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from uuid import UUID
 
 import typer
 
@@ -146,6 +147,11 @@ def crm_sandbox(
     for path in (certificate, key):
         if path is not None and not path.is_file():
             _fail(f"There is no file {path}.")
+    for name, given in (("--tenant-id", tenant_id), ("--client-id", client_id)):
+        if given is not None and not _is_guid(given):
+            _fail(
+                f"{name} is a GUID in Microsoft Entra; {given!r} is none. Left out, the sandbox has its own."
+            )
     listening = _listen(host, port)
     with _plain_troubles():
         from app import sandbox
@@ -358,6 +364,14 @@ def _address(listening: "socket.socket", scheme: str = "http") -> str:
 
 def _say(text: str) -> None:
     print(text, flush=True)
+
+
+def _is_guid(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _fail(sentence: str) -> NoReturn:

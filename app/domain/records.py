@@ -7,6 +7,8 @@ from decimal import Decimal
 from enum import StrEnum
 from uuid import UUID
 
+from app.domain.errors import IntegrationError
+
 
 class Side(StrEnum):
     """The two systems that are kept in step."""
@@ -38,6 +40,8 @@ class Snapshot:
     `id` is the integration id on the NAV side and the primary key in CRM. `key` is what a person
     calls the record: its primary key in NAV (parts joined by a comma), the id again in CRM.
     `version` changes whenever the record does: the NAV row version, the CRM etag.
+    `unreadable` is set when the side gave a value that does not fit its field: that value is missing in
+    `values`, and the record cannot be transferred until it is corrected.
     """
 
     id: UUID
@@ -45,6 +49,13 @@ class Snapshot:
     version: str
     values: Values
     modified_at: datetime | None = None
+    unreadable: IntegrationError | None = None
+
+    def readable(self) -> "Snapshot":
+        """The record itself. Raises what is wrong with a value of it."""
+        if self.unreadable is not None:
+            raise self.unreadable
+        return self
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ from uuid import UUID
 from app.domain.cell import Lookups
 from app.domain.coupling import Change, Coupling, CouplingStatus, SynchAction
 from app.domain.errors import (
-    CouplingSkipped,
     CrmRecordNotFound,
     Filtered,
     IntegrationError,
@@ -47,6 +46,7 @@ from app.use_cases.items import Item, Options, foresee
 from app.use_cases.lookups import Resolver
 from app.use_cases.rehearsal import rehearsal
 from app.use_cases.setting import Setting, passes
+from app.use_cases.waiting import Waiting
 
 ROUNDS = 4
 """How often a record is looked at again when somebody else changes it at the same time."""
@@ -63,6 +63,7 @@ class Exchange:
         self.run = run
         self.options = options
         self.job_id = job_id
+        self.waiting = Waiting(setting, run)
         self._resolver = Resolver(self.ctx, setting)
         self._companions = Companions(setting, run)
         self._source = setting.side(run.source)
@@ -125,6 +126,7 @@ class Exchange:
         gone = [item.held.id for item in items if item.release or item.uncouple]
         if gone:
             await tx.couplings.delete(company, gone)
+        await self.waiting.note(tx, items)
         lost = [item for key, item in saves.items() if key not in saved]
         kept = [item for item in items if item not in lost] if lost else list(items)
         logged = [remembering.outcome(self.setting, self.run, item) for item in kept if self._is_logged(item)]
@@ -160,13 +162,10 @@ class Exchange:
             return inside or self._left_out(item)
         if not inside and coupling.status is CouplingStatus.COUPLED:
             return self._left_out(item)
+        if self.waiting.ends_skipping(source.id, coupling):
+            item.coupling = coupling = coupling.restored()
         if coupling.skipped and self.options.background:
-            item.skip(
-                CouplingSkipped(
-                    f"{self._named(item)} is skipped: it failed twice in the same way.",
-                    fix=f"POST …/couplings/{coupling.id}/restore takes it back.",
-                )
-            )
+            item.skip(remembering.skipped(self._named(item), coupling))
         elif self._unchanged(coupling, source):
             item.action = SynchAction.UNMODIFIED
         return True
@@ -257,7 +256,7 @@ class Exchange:
         lookups: Lookups = await self._resolver.resolve(wanted)
         for item in open_items:
             found = item.found.values if item.found else None
-            item.translation = translate(shape, run, item.source.values, found, lookups)
+            item.translation = item.unreadable or translate(shape, run, item.source.values, found, lookups)
 
     def _plan(self, item: Item) -> None:
         base = item.coupling.base if item.coupling else None

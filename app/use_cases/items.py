@@ -60,6 +60,12 @@ class Item:
         self.action, self.error = SynchAction.SKIPPED, error
 
     @property
+    def unreadable(self) -> Translation | None:
+        """The translation of a record that one of the sides shows with a value that cannot be read."""
+        error = self.source.unreadable or (self.found.unreadable if self.found else None)
+        return Translation({}, error=error) if error is not None else None
+
+    @property
     def held(self) -> Coupling:
         """The coupling, for records that have one by now."""
         if self.coupling is None:

@@ -230,7 +230,8 @@ async def crm_list(
         page = await crm.listing(
             definition.name, None, filter=filter, search=search, limit=limit - len(found), cursor=cursor
         )
-        items = await _crm_items(ctx, company, connection, definition, page.records)
+        rows = [row.readable() for row in page.records]
+        items = await _crm_items(ctx, company, connection, definition, rows)
         found += [item for item in items if coupled is None or item.coupled is coupled]
         cursor = page.cursor
         if cursor is None or len(found) >= limit:
@@ -238,7 +239,7 @@ async def crm_list(
 
 
 async def crm_get(ctx: Context, company: Company, entity_set: str, crm_id: UUID) -> CrmItem:
-    """One CRM row. Raises TableNotFound, CrmRecordNotFound."""
+    """One CRM row. Raises TableNotFound, CrmRecordNotFound, CrmRefused for a value that cannot be read."""
     connection, crm = await _crm(ctx, company)
     definition = await crm.definition_of_set(entity_set)
     found = await crm.get(definition.name, [crm_id], definition.fields.keys())
@@ -247,7 +248,7 @@ async def crm_get(ctx: Context, company: Company, entity_set: str, crm_id: UUID)
             f"There is no {definition.name} {crm_id} in CRM.",
             fix=f"GET …/crm/{entity_set} lists the records.",
         )
-    return (await _crm_items(ctx, company, connection, definition, [found[crm_id]]))[0]
+    return (await _crm_items(ctx, company, connection, definition, [found[crm_id].readable()]))[0]
 
 
 async def _crm(ctx: Context, company: Company) -> tuple[ConnectionSetup, CrmSide]:

@@ -73,7 +73,7 @@ async def subject(
 
 
 async def crm_snapshot(setting: Setting, crm_id: UUID) -> Snapshot:
-    """The CRM row. Raises CrmRecordNotFound."""
+    """The CRM row. Raises CrmRecordNotFound, CrmRefused for a value that does not fit its attribute."""
     entity = setting.mapping.crm_entity
     found = await setting.crm.get(entity, [crm_id], setting.fields(Side.CRM))
     if crm_id not in found:
@@ -81,7 +81,7 @@ async def crm_snapshot(setting: Setting, crm_id: UUID) -> Snapshot:
             f"There is no {entity} {crm_id} in CRM.",
             fix=f"GET …/crm/{setting.shape.crm.entity_set} lists the records.",
         )
-    return found[crm_id]
+    return found[crm_id].readable()
 
 
 def linked(company: Company, connection: ConnectionSetup, coupling: Coupling) -> CoupledRecord:

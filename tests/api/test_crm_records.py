@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from tests.api.conftest import COMPANY, CONNECTION
+from tests.api.conftest import COMPANY, CONNECTION, Sandbox
 
 pytestmark = pytest.mark.anyio
 ACCOUNTS = f"{COMPANY}/crm/accounts"
@@ -81,3 +81,14 @@ async def test_what_cannot_be_read_says_why(ready: httpx.AsyncClient) -> None:
     await ready.patch(CONNECTION, json={"is_enabled": False})
     answer = await ready.get(ACCOUNTS)
     assert (answer.status_code, answer.json()["code"]) == (409, "connection-disabled")
+
+
+async def test_a_value_that_does_not_fit_is_told_as_a_fault_of_the_row(
+    connected: httpx.AsyncClient, crm: Sandbox
+) -> None:
+    user = next(row for row in crm.organization.rows("systemuser").values() if row.get("applicationid"))
+    user["applicationid"] = "navcrm"
+    for address in ("systemusers", f"systemusers/{user['systemuserid']}"):
+        answer = await connected.get(f"{COMPANY}/crm/{address}")
+        assert (answer.status_code, answer.json()["code"]) == (502, "crm-refused"), answer.text
+        assert f"'navcrm' in applicationid of systemuser {user['systemuserid']}" in answer.json()["detail"]

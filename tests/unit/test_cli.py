@@ -48,6 +48,8 @@ def test_help_needs_none_of_the_heavy_libraries() -> None:
         (["serve"], {"NAVCRM_PORT": "hunter2"}, "NAVCRM_PORT"),
         (["api-key", "create", "--name", "n", "--scope", "all"], {}, "read, sync or admin"),
         (["api-key", "revoke", "x"], {}, "navcrm api-key list"),
+        (["crm-sandbox", "--client-id", "navcrm"], {}, "--client-id is a GUID"),
+        (["crm-sandbox", "--tenant-id", "contoso"], {}, "--tenant-id is a GUID"),
         (["crm-sandbox", "--certificate", "c.pem"], {}, "--key"),
         (["crm-sandbox", "--certificate", "c.pem", "--key", "k.pem"], {}, "There is no file"),
     ],

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from app.crm import odata
 from app.crm.rows import columns_of
-from app.domain.errors import InvalidMapping, InvalidValues
+from app.domain.errors import CrmRefused, InvalidMapping, InvalidValues
 from app.domain.records import Reference, Value, Values
 from tests.unit.crm.tables import CONTACT
 
@@ -158,6 +158,24 @@ def test_a_row_is_read_by_type() -> None:
     level = shown.values["new_levelid"]
     assert isinstance(level, Reference)
     assert level.entity == "new_level"
+
+
+def test_a_value_that_does_not_fit_leaves_the_rest_of_the_row_and_is_named() -> None:
+    row = {
+        "contactid": str(ID),
+        "lastname": "Doyle",
+        "birthdate": "yesterday",
+        "_ownerid_value": "navcrm",
+        "creditlimit": "much",
+        "lastusedon": 7,
+    }
+    shown = columns_of(CONTACT, [*row.keys() - {"_ownerid_value"}, "ownerid"]).snapshot(row)
+    assert shown.values == {"contactid": ID, "lastname": "Doyle"}
+    with pytest.raises(CrmRefused) as refused:
+        columns_of(CONTACT, ["lastname", "ownerid"]).snapshot(row).readable()
+    assert refused.value.detail == f"CRM shows 'navcrm' in ownerid of contact {ID}, which is no lookup."
+    with pytest.raises(CrmRefused, match="contactid of contact"):
+        columns_of(CONTACT, ["lastname"]).snapshot({"contactid": "navcrm", "lastname": "Doyle"})
 
 
 def test_unknown_attributes_are_all_named() -> None:
