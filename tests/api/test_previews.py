@@ -117,7 +117,7 @@ def requests(world: World) -> dict[str, tuple[str, dict[str, Any]]]:
         ),
         "uncouple_record": (f"{customer}/coupling", {}),
         "create_in_crm": (f"{row}/create-in-crm", {}),
-        "synchronize_record": (f"{customer}/synchronize", {"synch_only_coupled_records": False}),
+        "synchronize_record": (f"{customer}/synchronize", {"direction": "to_crm"}),
         "synchronize_records": (
             f"{COMPANY}/nav/customers/synchronize",
             {"nos": ["C1", "C2"], "direction": "to_crm"},
