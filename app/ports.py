@@ -10,12 +10,13 @@ BASE       the values both sides agreed on when we last synchronized them.
 WATERMARK  up to where the changes of one side have been read and safely recorded. Opaque text.
 RUN        one synchronization in one direction; a synch job holds one or two.
 RESERVED   a coupling whose partner may not exist yet: its id is chosen and saved before it is written.
+WAITING    a record that cannot be transferred until one it refers to is coupled; RELEASED once that is.
 COMPANION  a CRM row that goes along with a record: the price of a product, the unit of a unit group.
 """
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
@@ -23,7 +24,7 @@ from uuid import UUID
 from app.domain.access import ApiKey
 from app.domain.company import Company, ConnectionSetup
 from app.domain.coupling import Coupling, Failure, Outcome
-from app.domain.errors import IntegrationError
+from app.domain.errors import Awaited, IntegrationError
 from app.domain.job import Counts, JobQueueEntry, JobStatus, Standing, SynchJob, SynchMode
 from app.domain.mapping import Direction, TableMapping
 from app.domain.records import Side, Snapshot, TableDefinition, Values
@@ -96,11 +97,15 @@ class Refused:
 @dataclass(frozen=True, slots=True)
 class Page:
     """Some changed and deleted records. `watermark` is where to continue once they are recorded;
-    it is missing on pages after which one cannot continue (the middle of a first read)."""
+    it is missing on pages after which one cannot continue (the middle of a first read).
+
+    `released` are those records that had waited, each with the coupling it had waited for.
+    """
 
     records: Sequence[Snapshot]
     deleted: Sequence[UUID] = ()
     watermark: str | None = None
+    released: Mapping[UUID, UUID] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -481,6 +486,46 @@ class Couplings(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """A record that waits, and what for. The coupling in `despite` is there and did not help: its NAV record was
+    deleted, or renamed since; another one has to come."""
+
+    record_id: UUID
+    awaited: Awaited
+    despite: UUID | None = None
+
+
+class WaitingRecords(Protocol):
+    """Records of a mapping that wait, by the side they come from."""
+
+    async def note(self, company_id: int, mapping: str, side: Side, waits: Sequence[Wait]) -> None:
+        """Notes what records wait for now, in one statement; a record waits for one thing at a time."""
+        ...
+
+    async def forget(self, company_id: int, mapping: str, side: Side, ids: Collection[UUID]) -> None:
+        """These records wait no longer."""
+        ...
+
+    async def released(
+        self,
+        company_id: int,
+        mapping: str,
+        side: Side,
+        *,
+        uncoupled: bool,
+        after: UUID | None = None,
+        limit: int = 1000,
+    ) -> dict[UUID, UUID]:
+        """The records whose wait is over, each with the coupling it had waited for, in the order of their ids.
+        Without `uncoupled` only those that have a coupling themselves."""
+        ...
+
+    async def mappings(self, company_id: int) -> set[str]:
+        """The mappings whose next run, as they are set up, would find a record whose wait is over."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class JobFilter:
     """Which synch jobs a list shows."""
 
@@ -821,6 +866,7 @@ class Transaction(Protocol):
     mappings: Mappings
     option_mappings: OptionMappings
     couplings: Couplings
+    waiting: WaitingRecords
     jobs: SynchJobs
     synch_log: SynchLog
     job_queue: JobQueue

@@ -118,6 +118,7 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("last_synch_result = 'failure' and not skipped"),
     )
+    op.create_index("coupling_nav_key_idx", "coupling", ["company_id", "nav_table", "nav_key"], unique=False)
     op.create_index("coupling_mapping_idx", "coupling", ["company_id", "mapping", "id"], unique=False)
     op.create_index(
         "coupling_skipped_idx",
@@ -372,12 +373,40 @@ def upgrade() -> None:
         ["company_id", "mapping"],
         unique=False,
     )
+    op.create_table(
+        "waiting_record",
+        sa.Column("company_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("mapping", sa.Text(), nullable=False),
+        sa.Column("side", sa.Text(), nullable=False),
+        sa.Column("record_id", sa.Uuid(), nullable=False),
+        sa.Column("needs_table", sa.Text(), nullable=False),
+        sa.Column("needs_key", sa.Text(), nullable=True),
+        sa.Column("needs_crm_id", sa.Uuid(), nullable=True),
+        sa.Column("despite_id", sa.Uuid(), nullable=True),
+        sa.CheckConstraint(
+            "(needs_key is null) <> (needs_crm_id is null)", name=op.f("waiting_record_needs_one_check")
+        ),
+        sa.ForeignKeyConstraint(
+            ["company_id"], ["company.id"], name=op.f("waiting_record_company_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["company_id", "mapping"],
+            ["integration_table_mapping.company_id", "integration_table_mapping.name"],
+            name=op.f("waiting_record_company_id_mapping_fkey"),
+            onupdate="CASCADE",
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint(
+            "company_id", "mapping", "side", "record_id", name=op.f("waiting_record_pkey")
+        ),
+    )
     _execute_script(QueryBuilderEnvironment().build_install_query())
 
 
 def downgrade() -> None:
     """Drop them, with everything in them."""
     _execute_script(QueryBuilderEnvironment().build_uninstall_query())
+    op.drop_table("waiting_record")
     op.drop_table("integration_field_mapping")
     op.drop_table("synch_outcome")
     op.drop_table("synch_job")

@@ -179,6 +179,7 @@ coupling = Table(
     UniqueConstraint("company_id", "nav_table", "nav_id"),
     UniqueConstraint("company_id", "nav_table", "crm_id"),
     Index("coupling_crm_id_idx", "company_id", "crm_id"),
+    Index("coupling_nav_key_idx", "company_id", "nav_table", "nav_key"),
     Index("coupling_mapping_idx", "company_id", "mapping", "id"),
     Index("coupling_skipped_idx", "company_id", "mapping", postgresql_where=text("skipped")),
     Index(
@@ -189,6 +190,26 @@ coupling = Table(
     ),
     # A coupling is written back after every change of its records: room beside it makes that cheap.
     postgresql_with={"fillfactor": "70"},
+)
+
+waiting_record = Table(
+    "waiting_record",
+    metadata,
+    _company(primary_key=True),
+    Column("mapping", Text, primary_key=True),
+    Column("side", Text, primary_key=True),
+    Column("record_id", Uuid, primary_key=True),
+    Column("needs_table", Text, nullable=False),
+    Column("needs_key", Text),
+    Column("needs_crm_id", Uuid),
+    Column("despite_id", Uuid),  # a coupling that did not help; it may be gone
+    ForeignKeyConstraint(
+        ["company_id", "mapping"],
+        ["integration_table_mapping.company_id", "integration_table_mapping.name"],
+        ondelete="CASCADE",
+        onupdate="CASCADE",
+    ),
+    CheckConstraint("(needs_key is null) <> (needs_crm_id is null)", name="needs_one"),
 )
 
 synch_job = Table(

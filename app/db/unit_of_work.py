@@ -18,6 +18,7 @@ from app.db.mappings import SqlMappings, SqlOptionMappings
 from app.db.secrets import Vault
 from app.db.synch_log import SqlSynchLog
 from app.db.violations import UNREACHABLE, of_transaction
+from app.db.waiting import SqlWaitingRecords
 from app.db.watches import SqlWatches
 from app.db.workers import SqlWorkers
 from app.domain.errors import DatabaseUnavailable
@@ -33,6 +34,7 @@ from app.ports import (
     SynchJobs,
     SynchLog,
     Transaction,
+    WaitingRecords,
     Watches,
     Workers,
 )
@@ -47,6 +49,7 @@ class SqlTransaction:
         self.mappings: Mappings = SqlMappings(connection)
         self.option_mappings: OptionMappings = SqlOptionMappings(connection)
         self.couplings: Couplings = SqlCouplings(connection)
+        self.waiting: WaitingRecords = SqlWaitingRecords(connection)
         self.jobs: SynchJobs = SqlSynchJobs(connection)
         self.synch_log: SynchLog = SqlSynchLog(connection)
         self.job_queue: JobQueue = SqlJobQueue(connection)

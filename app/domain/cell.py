@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from app.domain.conversion import unit_group_name
-from app.domain.errors import IntegrationError, InvalidMapping
+from app.domain.errors import Awaited, IntegrationError, InvalidMapping
 from app.domain.mapping import Direction, FieldMapping, TableMapping
 from app.domain.records import FieldDefinition, FieldType, Side, TableDefinition, Value, Values
 
@@ -110,12 +110,14 @@ class Cell:
         """The field it goes to."""
         return self.shape.required(self.row, self.run.destination)
 
-    def missing(self, kind: type[IntegrationError], detail: str, fix: str) -> Value | Keep:
+    def missing(
+        self, kind: type[IntegrationError], detail: str, fix: str, waits_for: Awaited | None
+    ) -> Value | Keep:
         """What an unresolved lookup becomes: blank where the row says so, else an error."""
         if self.row.clear_value_on_failed_synch:
             self.notes.append(f"{self.target.name} was cleared: {detail}")
             return blank(self.target)
-        raise kind(detail, fix=fix)
+        raise kind(detail, fix=fix, waits_for=waits_for)
 
 
 def blank(definition: FieldDefinition) -> Value:

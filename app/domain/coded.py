@@ -20,6 +20,7 @@ from app.domain.cell import (
     uncoupled,
 )
 from app.domain.errors import (
+    Awaited,
     BaseUnitMissing,
     ContactWithoutAccount,
     ContactWithoutCompany,
@@ -53,6 +54,7 @@ def _owner(cell: Cell) -> Value | Keep:
         raise SalespersonNotCoupled(
             f"Salesperson {code} must be coupled to a CRM user first.",
             fix=f"PUT …/nav/salespeople/{code}/coupling couples the salesperson.",
+            waits_for=Awaited("salespeople", nav_key=code),
         )
     return Reference(user, "systemuser")
 
@@ -71,6 +73,7 @@ def _parent_account(cell: Cell) -> Value | Keep:
             raise ContactWithoutAccount(
                 f"The account {parent.id} of the CRM contact is not coupled to a customer.",
                 fix=f"PUT …/nav/customers/{{no}}/coupling with crm_id {parent.id} couples it.",
+                waits_for=Awaited("customers", crm_id=parent.id),
             )
         return customer
     customer_no = str(cell.source.get(cell.nav.name) or "")
@@ -84,6 +87,7 @@ def _parent_account(cell: Cell) -> Value | Keep:
         raise LookupNotCoupled(
             f"Customer {customer_no}, the contact's company, must be coupled to an account first.",
             fix=f"PUT …/nav/customers/{customer_no}/coupling couples it.",
+            waits_for=Awaited("customers", nav_key=customer_no),
         )
     return Reference(account, "account")
 
@@ -174,6 +178,7 @@ def _base_unit(cell: Cell) -> Value | Keep:
         raise LookupNotCoupled(
             uncoupled(cell, UNITS, code),
             fix=f"POST …/nav/{UNITS}/{code}/create-in-crm creates the unit group.",
+            waits_for=Awaited(UNITS, nav_key=code),
         )
     return Reference(unit, "uom")
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar
+from uuid import UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,20 @@ class FieldProblem:
     pointer: str  # RFC 6901, or the name of a query parameter
     message: str
     suggestion: Any | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """A record that has to be coupled before another can be transferred, by its key in NAV or its id in CRM."""
+
+    nav_table: str
+    nav_key: str | None = None
+    crm_id: UUID | None = None
+
+    def shown(self) -> dict[str, str]:
+        """As problem details show it."""
+        half = {"crm_id": str(self.crm_id)} if self.nav_key is None else {"nav_key": self.nav_key}
+        return {"nav_table": self.nav_table} | half
 
 
 class IntegrationError(Exception):
@@ -32,12 +47,16 @@ class IntegrationError(Exception):
         fix: str | None = None,
         errors: Sequence[FieldProblem] = (),
         extra: Mapping[str, Any] | None = None,
+        waits_for: Awaited | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.fix = fix
         self.errors = tuple(errors)
         self.extra = dict(extra or {})
+        self.waits_for = waits_for
+        if waits_for is not None:
+            self.extra["waits_for"] = waits_for.shown()
 
     @classmethod
     def title(cls) -> str:

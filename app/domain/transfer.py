@@ -13,7 +13,7 @@ from uuid import UUID
 from app.domain import conversion
 from app.domain.cell import CURRENCIES, KEEP, LOCAL_CURRENCY, Cell, Keep, Lookups, Shape, uncoupled
 from app.domain.coded import RULES
-from app.domain.errors import IntegrationError, InvalidMapping, LookupNotCoupled
+from app.domain.errors import Awaited, IntegrationError, InvalidMapping, LookupNotCoupled
 from app.domain.mapping import Direction
 from app.domain.records import FieldType, Reference, Side, Value, Values
 
@@ -146,6 +146,8 @@ def _reference(cell: Cell, table: str) -> Value | Keep:
             LookupNotCoupled,
             uncoupled(cell, table, shown),
             f"PUT …/nav/{table}/{shown}/coupling couples it.",
+            # The local currency is found by its ISO code; it is never coupled.
+            Awaited(table, nav_key=key) if key else None,
         )
     return Reference(crm_id, cell.lookups.entities[table])
 
@@ -160,6 +162,7 @@ def _nav_key(cell: Cell, table: str) -> Value | Keep:
             LookupNotCoupled,
             f"The {cell.crm.label} {value.id} in CRM must be coupled to a record of {table} first.",
             f"PUT …/nav/{table}/{{no}}/coupling with crm_id {value.id} couples it.",
+            Awaited(table, crm_id=value.id),
         )
     return key
 

@@ -57,9 +57,11 @@ async def _wake_changed(ctx: Context, company_id: int) -> int:
             return 0
         company = await tx.companies.by_id(company_id)
         connection = await tx.connections.find(company_id)
+        released = await tx.waiting.mappings(company_id)
     if connection is None:
         return 0
     changed = await _changed(ctx, company, connection, watches)
+    changed |= {watched.mapping for watched in watches} & released
     if not changed:
         return 0
     async with ctx.uow() as tx:

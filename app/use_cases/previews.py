@@ -158,7 +158,7 @@ async def _mapping(
             continue
         tally = Tally()
         exchange = Exchange(ctx, setting, run, options)
-        pages = Reading(ctx, setting).pages(run, full=mode is SynchMode.FULL)
+        pages = Reading(ctx, setting).pages(run, full=mode is SynchMode.FULL, create=options.create)
         try:
             await _pages(exchange, tally, report, pages, allow_deletions)
         except TooManyDeletions as error:
@@ -173,6 +173,7 @@ async def _pages(
 ) -> None:
     ctx, setting, run = exchange.ctx, exchange.setting, exchange.run
     async for page in pages:
+        exchange.waiting.release(page.released)
         for chunk in chunks(page.records):
             _count(exchange, tally, report, await exchange.synchronize(chunk))
         if page.deleted:

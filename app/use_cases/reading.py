@@ -27,13 +27,16 @@ class Reading:
 
     # --- a whole mapping ------------------------------------------------------------------------------
 
-    async def pages(self, run: Direction, *, full: bool) -> AsyncIterator[Page]:
-        """Everything that changed, after what failed last; or everything there is.
+    async def pages(self, run: Direction, *, full: bool, create: bool) -> AsyncIterator[Page]:
+        """Everything that changed, after what waited for something and what failed last; or everything there is.
 
+        `create` says that uncoupled records get a partner, so that their waiting ends too.
         Reading everything shows only at the end which coupled records are no longer there, so only its last
         page has a watermark.
         """
         since = await self._watermark(run)
+        async for page in self._released(run, uncoupled=create):
+            yield page
         if not full:
             async for page in self._failed(run):
                 yield page
@@ -46,6 +49,22 @@ class Reading:
                 pass  # the side no longer knows what changed since: everything has to be looked at
         async for page in self._everything(run):
             yield page
+
+    async def _released(self, run: Direction, *, uncoupled: bool) -> AsyncIterator[Page]:
+        """Records that waited for another, which is coupled by now; those that are gone come as released only."""
+        company, name, side = self._setting.company.id, self._setting.mapping.name, run.source
+        table, after = self._setting.mapping.table_on(side), None
+        while True:
+            async with self._ctx.uow() as tx:
+                released = await tx.waiting.released(
+                    company, name, side, uncoupled=uncoupled, after=after, limit=SET
+                )
+            if released:
+                found = await self._setting.side(side).get(table, released, self._setting.fields(side))
+                yield Page(list(found.values()), released=released)
+            if len(released) < SET:
+                return
+            after = max(released)
 
     async def _failed(self, run: Direction) -> AsyncIterator[Page]:
         """Records whose last synchronization failed are tried again although they did not change

@@ -6,7 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from app.domain.coupling import Coupling, Failure, Outcome, SynchAction
-from app.domain.errors import UpdateConflict
+from app.domain.errors import CouplingSkipped, UpdateConflict
 from app.domain.mapping import Direction
 from app.domain.plan import Clash, rebase
 from app.domain.records import Reference, Side, Value
@@ -79,6 +79,14 @@ def named(setting: Setting, run: Direction, item: Item) -> str:
         return here
     there = item.coupling.crm_id if run.source is Side.NAV else item.coupling.nav_key
     return f"{here} (coupled with {setting.mapping.table_on(run.destination)} {there})"
+
+
+def skipped(named: str, coupling: Coupling) -> CouplingSkipped:
+    """The reason why background runs leave a record alone."""
+    return CouplingSkipped(
+        f"{named} is skipped: it failed twice in the same way.",
+        fix=f"POST …/couplings/{coupling.id}/restore takes it back.",
+    )
 
 
 def conflict(named: str, clashes: Sequence[Clash]) -> UpdateConflict:

@@ -59,10 +59,11 @@ class Run:
         """Everything that changed, or everything there is, in one direction."""
         full = self._job.mode is SynchMode.FULL
         started = self._ctx.clock.now()
-        exchange = Exchange(self._ctx, self._setting, run, self._options(), self._job.id)
+        options = self._options()
+        exchange = Exchange(self._ctx, self._setting, run, options, self._job.id)
         # A full run that was interrupted reads everything again, so it counts again.
         tally = Tally(None if full else self._job.counts.get(run.value))
-        async for page in self._reading.pages(run, full=full):
+        async for page in self._reading.pages(run, full=full, create=options.create):
             await self._page(exchange, tally, page, started)
 
     def _options(self) -> Options:
@@ -70,6 +71,7 @@ class Run:
 
     async def _page(self, exchange: Exchange, tally: Tally, page: Page, started: datetime) -> None:
         self._report.go_on()
+        exchange.waiting.release(page.released)
         for chunk in chunks(page.records):
             await self._take(exchange, tally, chunk)
         aftermath = deleted.Aftermath()
@@ -84,6 +86,7 @@ class Run:
             )
         async with self._ctx.uow() as tx:
             await deleted.remember(self._ctx, self._setting, exchange.run, tx, aftermath, tally, self._job.id)
+            await exchange.waiting.settle(tx, page.deleted)
             if page.watermark is not None:
                 name, side = self._setting.mapping.name, exchange.run.source
                 await tx.mappings.set_watermark(self._setting.company.id, name, side, page.watermark, started)
