@@ -104,6 +104,8 @@ async def list_couplings(
             after=paging.after(UUID),
             limit=paging.limit + 1,
         )
+        if not found and mapping is not None:
+            await tx.mappings.get(company.id, mapping)  # a mistyped name is no empty list
     page, next_cursor = paging.cut(found, lambda coupling: coupling.id)
     # A reservation is no coupling yet: its partner may never come to be.
     coupled = [each for each in page if each.status is CouplingStatus.COUPLED]

@@ -73,6 +73,8 @@ async def list_synch_jobs(
     after = paging.after(tuple[datetime, UUID])
     async with ctx.uow() as tx:
         found = await tx.jobs.page(company.id, JobFilter(mapping, status), after, paging.limit + 1)
+        if not found and mapping is not None:
+            await tx.mappings.get(company.id, mapping)  # a mistyped name is no empty list
         jobs, next_cursor = paging.cut(found, lambda job: (job.created_at, job.id))
         items = [await _with_children(tx, job) for job in jobs]
     return {"items": items, "next_cursor": next_cursor}
@@ -205,6 +207,8 @@ async def list_synch_errors(
         found = await tx.synch_log.errors(
             company.id, mapping=mapping, code=code, after=paging.after(int), limit=paging.limit + 1
         )
+        if not found and mapping is not None:
+            await tx.mappings.get(company.id, mapping)  # a mistyped name is no empty list
     errors, next_cursor = paging.cut(found, lambda logged: logged.position)
     return {"items": [error_out(logged) for logged in errors], "next_cursor": next_cursor}
 

@@ -92,6 +92,46 @@ def is_default_for(mappings: Collection[StoredMapping], nav_table: str) -> Store
     return serving[0] if serving else None
 
 
+def entities_of(stored: Collection[StoredMapping]) -> tuple[dict[str, str], dict[str, str]]:
+    """By NAV table, the CRM entity it is mapped to and the name of its default mapping."""
+    records = sorted(
+        (m.mapping for m in stored if m.mapping.option_attribute is None),
+        key=lambda m: (m.is_default, -m.position),  # the default mapping of a table is written last and wins
+    )
+    return {m.nav_table: m.crm_entity for m in records}, {m.nav_table: m.name for m in records}
+
+
+def require_fitting(
+    mappings: Collection[StoredMapping],
+    name: str,
+    *,
+    nav_table: str | None = None,
+    crm_entity: str | None = None,
+) -> StoredMapping:
+    """The record mapping of that name, provided that it serves the table and the entity. Raises MappingNotFound."""
+    found = next((stored for stored in mappings if stored.mapping.name == name), None)
+    if found is None:
+        raise MappingNotFound(
+            f"There is no integration table mapping {name}.",
+            fix="GET …/integration-table-mappings lists those there are.",
+        )
+    mapping = found.mapping
+    if mapping.option_attribute is not None:
+        raise MappingNotFound(
+            f"The integration table mapping {name} couples the options of {mapping.option_attribute}, no records.",
+            fix="Leave mapping out, or name one of records: GET …/integration-table-mappings lists them.",
+        )
+    asked = [(nav_table, mapping.nav_table), (crm_entity, mapping.crm_entity)]
+    other = [wanted for wanted, served in asked if wanted not in (None, served)]
+    if other:
+        raise MappingNotFound(
+            f"The integration table mapping {name} couples {mapping.nav_table} with {mapping.crm_entity}; "
+            f"it does not serve {' and '.join(filter(None, other))}.",
+            fix="Leave mapping out, or name one that does: GET …/integration-table-mappings lists them.",
+        )
+    return found
+
+
 async def choose(
     tx: Transaction, company: Company, *, name: str | None, nav_table: str | None, crm_entity: str | None
 ) -> tuple[StoredMapping, list[StoredMapping]]:
@@ -100,17 +140,18 @@ async def choose(
     Raises MappingNotFound with the call that makes one.
     """
     stored = await tx.mappings.all(company.id)
+    if name is not None:
+        return require_fitting(stored, name, nav_table=nav_table, crm_entity=crm_entity), stored
     candidates = [
         m
         for m in stored
         if m.mapping.option_attribute is None
-        and (name is None or m.mapping.name == name)
         and (nav_table is None or m.mapping.nav_table == nav_table)
         and (crm_entity is None or m.mapping.crm_entity == crm_entity)
     ]
     candidates.sort(key=lambda m: (not m.mapping.is_default, m.mapping.position, m.mapping.name))
     if not candidates:
-        asked = name or " and ".join(filter(None, (nav_table, crm_entity)))
+        asked = " and ".join(filter(None, (nav_table, crm_entity))) or "any records"
         raise MappingNotFound(
             f"There is no integration table mapping for {asked}.",
             fix=f"POST /api/v1/companies/{company.name}/crm-connection/use-default-synchronization-setup "
@@ -145,10 +186,7 @@ async def setting_of(
 ) -> Setting:
     """The setting of a mapping that was read already; asks both sides for their definitions."""
     nav, crm = ctx.sides.nav(company), ctx.sides.crm(company, connection)
-    records = sorted(
-        (m.mapping for m in stored if m.mapping.option_attribute is None),
-        key=lambda m: (m.is_default, -m.position),  # the default mapping of a table is written last and wins
-    )
+    entities, mapping_of = entities_of(stored)
     complete = mapping.with_fields((*mapping.fields, *implied_fields(mapping)))
     shape = Shape(complete, await nav.definition(mapping.nav_table), await crm.definition(mapping.crm_entity))
     return Setting(
@@ -157,7 +195,7 @@ async def setting_of(
         nav=nav,
         crm=crm,
         shape=shape,
-        entities={m.nav_table: m.crm_entity for m in records},
-        mapping_of={m.nav_table: m.name for m in records},
+        entities=entities,
+        mapping_of=mapping_of,
         options=options,
     )
