@@ -46,6 +46,10 @@ class GeneratedIdsOut(BaseModel):
     total: int
 
 
+WHOLE_SETUP = DefaultSetupIn()
+EVERY_ID = GenerateIdsIn()
+
+
 async def _connection(ctx: ContextDep, company: CompanyDep) -> ConnectionSetup | None:
     async with ctx.uow() as tx:
         return await tx.connections.find(company.id)
@@ -212,19 +216,18 @@ async def check_crm_connection(ctx: ContextDep, company: CompanyDep) -> dict[str
     **operation(Scope.ADMIN, 404, *CRM),
 )
 async def use_default_synchronization_setup(
-    ctx: ContextDep, company: CompanyDep, body: DefaultSetupIn | None = None
+    ctx: ContextDep, company: CompanyDep, body: DefaultSetupIn = WHOLE_SETUP
 ) -> dict[str, object]:
     """Creates the default mappings, their fields, job queue entries, and integration ids for their records.
 
     What exists already is replaced only with `replace_existing: true`; couplings survive. Twice has the same outcome.
     """
-    asked = body or DefaultSetupIn()
     found = await default_setup.use_default_setup(
         ctx,
         company,
-        replace_existing=asked.replace_existing,
-        mappings=asked.mappings,
-        preview=asked.preview,
+        replace_existing=body.replace_existing,
+        mappings=body.mappings,
+        preview=body.preview,
     )
     return asdict(found)
 
@@ -236,9 +239,8 @@ async def use_default_synchronization_setup(
     **operation(Scope.ADMIN, 404, 503),
 )
 async def generate_integration_ids(
-    ctx: ContextDep, company: CompanyDep, body: GenerateIdsIn | None = None
+    ctx: ContextDep, company: CompanyDep, body: GenerateIdsIn = EVERY_ID
 ) -> dict[str, object]:
     """Gives every record of the mapped tables that has none an integration id. Existing ids never change."""
-    preview = body is not None and body.preview
-    found = await integration_ids.generate_integration_ids(ctx, company, preview=preview)
+    found = await integration_ids.generate_integration_ids(ctx, company, preview=body.preview)
     return {"generated": dict(found.generated), "total": found.total}
