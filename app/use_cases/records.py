@@ -1,7 +1,7 @@
 """The lists a person works from: NAV records with their coupling and what can be done now, CRM rows with theirs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -9,35 +9,15 @@ from app.domain import links
 from app.domain.company import Company, ConnectionSetup
 from app.domain.connection import require_enabled
 from app.domain.coupling import Coupling, CouplingStatus
-from app.domain.eligibility import obstacle
 from app.domain.errors import CrmRecordNotFound, IntegrationError
-from app.domain.mapping import Direction, TableMapping
 from app.domain.records import Snapshot, TableDefinition
 from app.ports import Context, CrmSide, NavRecord
-from app.use_cases.results import ActionState, CrmItem, NavItem
-from app.use_cases.setting import is_default_for
+from app.use_cases.actions import Surroundings, actions, missing_partners, surroundings
+from app.use_cases.results import CrmItem, NavItem
 from app.use_cases.subject import linked, nav_record
 
 READ_AHEAD = 1000
 """Records read at a time while a list is narrowed to coupled or uncoupled ones."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Surroundings:
-    """What a list of NAV records needs to know besides the records."""
-
-    company: Company
-    connection: ConnectionSetup | None
-    mapping: TableMapping | None
-
-
-async def _surroundings(ctx: Context, company: Company, table: str, mapping: str | None) -> _Surroundings:
-    async with ctx.uow() as tx:
-        connection = await tx.connections.find(company.id)
-        stored = await tx.mappings.all(company.id)
-    named = [s for s in stored if s.mapping.name == mapping and s.mapping.nav_table == table]
-    chosen = is_default_for(named if mapping else stored, table)
-    return _Surroundings(company, connection, chosen.mapping if chosen else None)
 
 
 # --- NAV ----------------------------------------------------------------------------------------------
@@ -57,7 +37,7 @@ async def nav_list(
 ) -> tuple[list[NavItem], str | None]:
     """A page of NAV records in key order, and the cursor of the next one. Raises TableNotFound, InvalidFilter."""
     nav = ctx.sides.nav(company)
-    around = await _surroundings(ctx, company, table, mapping)
+    around = await surroundings(ctx, company, table, mapping)
     found: list[tuple[NavRecord, Coupling | None]] = []
     while True:
         size = limit if coupled is None else max(limit, READ_AHEAD)
@@ -74,9 +54,9 @@ async def nav_list(
                     _, following = await nav.records(
                         table, filter=filter, search=search, limit=position, cursor=cursor
                     )
-                return [_nav_item(around, table, *pair) for pair in found], following
+                return await _nav_items(ctx, around, table, found), following
         if following is None:
-            return [_nav_item(around, table, *pair) for pair in found], None
+            return await _nav_items(ctx, around, table, found), None
         cursor = following
 
 
@@ -143,9 +123,10 @@ async def nav_bulk(
 async def _shown(
     ctx: Context, company: Company, table: str, record: NavRecord, mapping: str | None
 ) -> NavItem:
-    around = await _surroundings(ctx, company, table, mapping)
+    around = await surroundings(ctx, company, table, mapping)
     couplings = await _couplings(ctx, company, table, [record])
-    return _nav_item(around, table, record, couplings.get(record.integration_id or UUID(int=0)))
+    coupling = couplings.get(record.integration_id) if record.integration_id else None
+    return (await _nav_items(ctx, around, table, [(record, coupling)]))[0]
 
 
 async def _couplings(
@@ -159,7 +140,20 @@ async def _couplings(
     return {key: c for key, c in found.items() if c.status is CouplingStatus.COUPLED}
 
 
-def _nav_item(around: _Surroundings, table: str, record: NavRecord, coupling: Coupling | None) -> NavItem:
+async def _nav_items(
+    ctx: Context, around: Surroundings, table: str, pairs: Sequence[tuple[NavRecord, Coupling | None]]
+) -> list[NavItem]:
+    missing = await missing_partners(ctx, around, table, [record for record, _ in pairs])
+    return [_nav_item(around, table, record, coupling, missing) for record, coupling in pairs]
+
+
+def _nav_item(
+    around: Surroundings,
+    table: str,
+    record: NavRecord,
+    coupling: Coupling | None,
+    missing: Mapping[str, str],
+) -> NavItem:
     shown = None
     if coupling is not None and around.connection is not None:
         shown = linked(around.company, around.connection, replace(coupling, nav_key=record.key))
@@ -171,41 +165,8 @@ def _nav_item(around: _Surroundings, table: str, record: NavRecord, coupling: Co
         fields=record.values,
         modified_at=record.modified_at,
         coupling=shown,
-        actions=_actions(around, table, record, coupling),
+        actions=actions(around, table, record, coupling, missing),
     )
-
-
-def _actions(
-    around: _Surroundings, table: str, record: NavRecord, coupling: Coupling | None
-) -> list[ActionState]:
-    """What can be done with the record now, and why not (seed-checklist D3-40)."""
-    connected = around.connection is not None and around.connection.is_enabled
-    closed = None if connected else "The connection to CRM is not enabled."
-    mapping = around.mapping
-    if mapping is None:
-        closed = closed or f"There is no integration table mapping for {table}."
-    problem = obstacle(table, record.key, record.values)
-    unfit = closed or (problem.detail if problem else None)
-    uncoupled = unfit or (None if coupling else "The record is not coupled.")
-    is_coupled = "The record is coupled already." if coupling else None
-    return [
-        _action("set_up_coupling", unfit),
-        _action("create_in_crm", unfit or is_coupled or _wrong_way(mapping, Direction.TO_CRM)),
-        _action("synchronize_to_crm", uncoupled or _wrong_way(mapping, Direction.TO_CRM)),
-        _action("synchronize_from_crm", uncoupled or _wrong_way(mapping, Direction.FROM_CRM)),
-        _action("delete_coupling", None if coupling else "The record is not coupled."),
-        _action("open_in_crm", None if coupling else "The record is not coupled."),
-    ]
-
-
-def _action(name: str, reason: str | None) -> ActionState:
-    return ActionState(name, reason is None, reason)
-
-
-def _wrong_way(mapping: TableMapping | None, run: Direction) -> str | None:
-    if mapping is None or mapping.direction.allows(run):
-        return None
-    return f"Mapping {mapping.name} only goes {mapping.direction.value}."
 
 
 # --- CRM ----------------------------------------------------------------------------------------------
