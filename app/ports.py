@@ -520,10 +520,6 @@ class WaitingRecords(Protocol):
         Without `uncoupled` only those that have a coupling themselves."""
         ...
 
-    async def mappings(self, company_id: int) -> set[str]:
-        """The mappings whose next run, as they are set up, would find a record whose wait is over."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
@@ -754,6 +750,7 @@ class Watch:
     nav_watermark: str | None
     crm_watermark: str | None
     is_coupled: bool  # whether it has couplings
+    has_released: bool  # whether its next run would find a record whose wait is over
 
     def watermark(self, side: Side) -> str | None:
         """Up to where the changes of that side are recorded; None before its first run."""

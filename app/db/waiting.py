@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from uuid import UUID
 
-from sqlalchemy import Uuid, bindparam, delete, text
+from sqlalchemy import Boolean, ColumnElement, Uuid, bindparam, delete, literal_column, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.arrays import json_text, one_of_ids
@@ -27,10 +27,8 @@ _NOTE = text("""
     """)  # a mapping that was deleted meanwhile has nobody who waits
 
 # Both halves of the union are found by an index; an "or" between them would read every coupling of the table.
-_OVER = """
+_HELPED = """
     FROM waiting_record AS waiting
-    JOIN integration_table_mapping AS known
-      ON known.company_id = waiting.company_id AND known.name = waiting.mapping
     CROSS JOIN LATERAL (
         SELECT id FROM coupling
         WHERE company_id = waiting.company_id AND nav_table = waiting.needs_table
@@ -43,25 +41,32 @@ _OVER = """
           AND status = 'coupled' AND id IS DISTINCT FROM waiting.despite_id
         LIMIT 1
     ) AS helpful
-    WHERE waiting.company_id = :company_id
+    """
+_OF_MAPPING = """
+    waiting.company_id = integration_table_mapping.company_id
+    AND waiting.mapping = integration_table_mapping.name
     """
 _COUPLED = """EXISTS (
     SELECT FROM coupling AS own
-    WHERE own.company_id = waiting.company_id AND own.nav_table = known.nav_table
+    WHERE own.company_id = waiting.company_id AND own.nav_table = integration_table_mapping.nav_table
       AND (waiting.side = 'nav' AND own.nav_id = waiting.record_id
            OR waiting.side = 'crm' AND own.crm_id = waiting.record_id))"""
 _RELEASED = text(f"""
-    SELECT waiting.record_id, helpful.id {_OVER}
-      AND waiting.mapping = :mapping AND waiting.side = :side
+    SELECT waiting.record_id, helpful.id {_HELPED} JOIN integration_table_mapping ON {_OF_MAPPING}
+    WHERE waiting.company_id = :company_id AND waiting.mapping = :mapping AND waiting.side = :side
       AND (CAST(:after AS uuid) IS NULL OR waiting.record_id > :after)
       AND (:uncoupled OR {_COUPLED})
     ORDER BY waiting.record_id LIMIT :limit
     """)
-_MAPPINGS = text(f"""
-    SELECT DISTINCT known.name {_OVER}
-      AND known.direction <> CASE waiting.side WHEN 'nav' THEN 'from_crm' ELSE 'to_crm' END
-      AND (NOT known.synch_only_coupled_records OR {_COUPLED})
-    """)
+HAS_RELEASED: ColumnElement[bool] = literal_column(
+    f"""EXISTS (
+    SELECT {_HELPED} WHERE {_OF_MAPPING}
+      AND integration_table_mapping.direction <>
+          CASE waiting.side WHEN 'nav' THEN 'from_crm' ELSE 'to_crm' END
+      AND (NOT integration_table_mapping.synch_only_coupled_records OR {_COUPLED}))""",
+    Boolean,
+)
+"""Whether the next run of an integration table mapping, as it is set up, would find a record whose wait is over."""
 
 
 class SqlWaitingRecords:
@@ -119,8 +124,3 @@ class SqlWaitingRecords:
             },
         )
         return {row.record_id: row.id for row in found}
-
-    async def mappings(self, company_id: int) -> set[str]:
-        """The mappings whose next run, as they are set up, would find a record whose wait is over."""
-        found = await self._connection.execute(_MAPPINGS, {"company_id": company_id})
-        return set(found.scalars())

@@ -10,6 +10,7 @@ from app.db.job_queue import starts_on_change
 from app.db.job_rows import NOT_ENDED
 from app.db.tables import coupling, crm_connection, job_queue_entry, synch_job
 from app.db.tables import integration_table_mapping as mapping
+from app.db.waiting import HAS_RELEASED
 from app.domain.mapping import Direction
 from app.ports import Watch
 
@@ -71,6 +72,7 @@ class SqlWatches:
             mapping.c.nav_watermark,
             mapping.c.crm_watermark,
             coupled.label("is_coupled"),
+            HAS_RELEASED.label("has_released"),
         ).where(
             mapping.c.company_id == company_id,
             mapping.c.option_attribute.is_(None),
@@ -87,6 +89,7 @@ class SqlWatches:
                 nav_watermark=row.nav_watermark,
                 crm_watermark=row.crm_watermark,
                 is_coupled=row.is_coupled,
+                has_released=row.has_released,
             )
             for row in await self._connection.execute(query)
         ]

@@ -57,11 +57,9 @@ async def _wake_changed(ctx: Context, company_id: int) -> int:
             return 0
         company = await tx.companies.by_id(company_id)
         connection = await tx.connections.find(company_id)
-        released = await tx.waiting.mappings(company_id)
     if connection is None:
         return 0
     changed = await _changed(ctx, company, connection, watches)
-    changed |= {watched.mapping for watched in watches} & released
     if not changed:
         return 0
     async with ctx.uow() as tx:
@@ -71,10 +69,12 @@ async def _wake_changed(ctx: Context, company_id: int) -> int:
 async def _changed(
     ctx: Context, company: Company, connection: ConnectionSetup, watches: Collection[Watch]
 ) -> set[str]:
-    """The mappings with something to do: changes on a side they read from, or couplings before a first run."""
+    """The mappings with something to do: changes on a side they read from, records that were released,
+    or couplings before a first run."""
     nav, crm = ctx.sides.nav(company), ctx.sides.crm(company, connection)
     from_nav, from_crm = await asyncio.gather(_after(nav, watches), _after(crm, watches))
-    return from_nav | from_crm | {w.mapping for w in watches if w.is_coupled and _has_side_unread(w)}
+    others = {w.mapping for w in watches if w.has_released or (w.is_coupled and _has_side_unread(w))}
+    return from_nav | from_crm | others
 
 
 async def _after(store: RecordStore, watches: Iterable[Watch]) -> set[str]:

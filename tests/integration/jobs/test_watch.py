@@ -102,6 +102,34 @@ async def test_entries_sleep_after_a_run_without_anything_to_do(queue: Queue) ->
     )
 
 
+async def test_a_record_that_waited_is_taken_along_when_what_it_needed_is_coupled(queue: Queue) -> None:
+    office = queue.office
+    account = await coupled(office)
+    user = await office.salesperson("JO")
+    await office.change_nav("customers", "C1", Phone_No="0123", Salesperson_Code="JO")
+    await queue.run_all()
+    assert (await office.in_crm("account", account))["telephone1"] is None
+    await couple(office.ctx, office.company, "salespeople", "JO", crm_id=user)
+    assert "CUSTOMER" in await queue.look(seconds=60)
+    assert (await office.in_crm("account", account))["telephone1"] == "0123"
+    await queue.run_all()
+
+
+async def test_an_uncoupled_record_that_waited_wakes_only_a_mapping_that_creates(queue: Queue) -> None:
+    office = queue.office
+    user = await office.salesperson("JO")
+    await office.customer("C1", Salesperson_Code="JO")
+    await office.run(create_uncoupled=True)
+    await queue.run_all()
+    await couple(office.ctx, office.company, "salespeople", "JO", crm_id=user)
+    await queue.run_all()
+    assert await queue.look(seconds=60) == []
+    await office.set_up(synch_only_coupled_records=False)
+    assert await queue.look(seconds=60) == ["CUSTOMER"]
+    assert await office.coupling("C1") is not None
+    await queue.run_all()
+
+
 async def test_a_change_in_nav_arrives_in_crm_and_does_not_echo_for_ever(queue: Queue) -> None:
     office = queue.office
     account = await coupled(office)

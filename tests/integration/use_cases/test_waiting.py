@@ -223,23 +223,3 @@ async def test_waiting_records_are_read_page_by_page(office: Office) -> None:
         assert await tx.waiting.released(company, "CUSTOMER", Side.NAV, uncoupled=False) == {}
         assert await tx.waiting.released(company, "CUSTOMER", Side.CRM, uncoupled=True) == {}
         assert await tx.waiting.released(company, "GONE", Side.NAV, uncoupled=True) == {}
-
-
-async def test_the_watch_learns_which_mappings_have_somebody_released(office: Office) -> None:
-    async def released() -> set[str]:
-        async with office.ctx.uow() as tx:
-            return await tx.waiting.mappings(office.company.id)
-
-    user = await office.salesperson("JO")
-    await office.customer("10000", Salesperson_Code="JO")
-    await office.run(direction=TO, create_uncoupled=True)
-    assert await released() == set()
-    await couple(office.ctx, office.company, "salespeople", "JO", crm_id=user)
-    assert await released() == set()  # its runs leave uncoupled customers alone
-    await office.set_up(synch_only_coupled_records=False)
-    assert await released() == {"CUSTOMER"}
-    await office.set_up(direction=FROM)
-    assert await released() == set()
-    await office.set_up(direction=Direction.BIDIRECTIONAL)
-    await office.run()
-    assert await released() == set()
