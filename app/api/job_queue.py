@@ -179,8 +179,14 @@ async def delete_job_queue_entry(
 async def run_job_queue_entry(
     ctx: ContextDep, company: CompanyDep, entry_id: EntryId, response: Response
 ) -> dict[str, Any]:
-    """Starts a synch job; while the last one has not ended, that is the answer. A held entry stays held."""
-    return await accepted(ctx, company, await job_queue.run_entry(ctx, company, entry_id), response)
+    """Starts a synch job; while the last one has not ended, that is the answer. A held entry stays held.
+
+    The ETag is that of the entry, which remembers its last job.
+    """
+    job = await job_queue.run_entry(ctx, company, entry_id)
+    async with ctx.uow() as tx:
+        response.headers["ETag"] = of_revision((await tx.job_queue.get(company.id, entry_id)).revision)
+    return await accepted(ctx, company, job, response)
 
 
 @router.post(
@@ -189,9 +195,13 @@ async def run_job_queue_entry(
     response_model=EntryOut,
     **operation(Scope.SYNC, 404),
 )
-async def hold_job_queue_entry(ctx: ContextDep, company: CompanyDep, entry_id: EntryId) -> dict[str, Any]:
+async def hold_job_queue_entry(
+    ctx: ContextDep, company: CompanyDep, entry_id: EntryId, response: Response
+) -> dict[str, Any]:
     """It runs no more by itself until it is set ready. A job at work goes on."""
-    return _out(await job_queue.hold_entry(ctx, company, entry_id))
+    entry = await job_queue.hold_entry(ctx, company, entry_id)
+    response.headers["ETag"] = of_revision(entry.revision)
+    return _out(entry)
 
 
 @router.post(
@@ -200,9 +210,13 @@ async def hold_job_queue_entry(ctx: ContextDep, company: CompanyDep, entry_id: E
     response_model=EntryOut,
     **operation(Scope.SYNC, 404),
 )
-async def ready_job_queue_entry(ctx: ContextDep, company: CompanyDep, entry_id: EntryId) -> dict[str, Any]:
+async def ready_job_queue_entry(
+    ctx: ContextDep, company: CompanyDep, entry_id: EntryId, response: Response
+) -> dict[str, Any]:
     """It runs again when its time comes, at once when that has passed; its attempts start over."""
-    return _out(await job_queue.set_entry_ready(ctx, company, entry_id))
+    entry = await job_queue.set_entry_ready(ctx, company, entry_id)
+    response.headers["ETag"] = of_revision(entry.revision)
+    return _out(entry)
 
 
 @router.get(

@@ -1,5 +1,6 @@
 """Integration table mappings and their field rows over HTTP."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -47,7 +48,10 @@ async def _row(stored: Annotated[StoredMapping, Depends(_mapping)], field_id: Fi
     for row in stored.mapping.fields:
         if row.id == field_id:
             return row
-    raise NotFound(f"The mapping {stored.mapping.name} has no field row {field_id}.")
+    raise NotFound(
+        f"The mapping {stored.mapping.name} has no field row {field_id}.",
+        fix=f"GET …/integration-table-mappings/{quote(stored.mapping.name, safe='')}/fields lists them.",
+    )
 
 
 MappingDep = Annotated[StoredMapping, Depends(_mapping)]
@@ -56,6 +60,10 @@ RowDep = Annotated[FieldMapping, Depends(_row)]
 
 def _tag(row: FieldMapping) -> str:
     return of_content(FieldMappingOut.model_validate(field_out(row)))
+
+
+def _document_tag(document: Mapping[str, Any]) -> str:
+    return of_content(MappingDocument.model_validate(document))
 
 
 @router.get(
@@ -104,25 +112,33 @@ async def create_integration_table_mapping(
     response_model=MappingDocument,
     **operation(Scope.READ, 404),
 )
-async def export_integration_table_mappings(ctx: ContextDep, company: CompanyDep) -> dict[str, Any]:
+async def export_integration_table_mappings(
+    ctx: ContextDep, company: CompanyDep, preconditions: PreconditionsDep
+) -> Any:
     """All mappings with their field rows as one document, the same for the same mappings."""
-    return await mappings.export_mappings(ctx, company)
+    document = await mappings.export_mappings(ctx, company)
+    return preconditions.answer(document, _document_tag(document))
 
 
 @router.put(
     "/export",
     summary="Import mappings",
     response_model=ImportedOut,
-    **operation(Scope.ADMIN, *NEEDS_CRM),
+    **operation(Scope.ADMIN, *NEEDS_CRM, 412),
 )
 async def import_integration_table_mappings(
     ctx: ContextDep,
     company: CompanyDep,
     body: MappingDocument,
+    preconditions: PreconditionsDep,
     preview: PreviewQuery = False,
-) -> dict[str, object]:
+) -> Any:
     """Makes the mappings of the company those of the document. Couplings stay."""
-    return asdict(await mappings.import_mappings(ctx, company, body.model_dump(), preview=preview))
+    present = await mappings.export_mappings(ctx, company)
+    preconditions.require(_document_tag(present))
+    read = None if preconditions.if_match is None else present
+    found = await mappings.import_mappings(ctx, company, body.model_dump(), present=read, preview=preview)
+    return preconditions.answer(asdict(found), _document_tag(await mappings.export_mappings(ctx, company)))
 
 
 @router.get(
@@ -212,6 +228,17 @@ async def create_integration_field_mapping(
         return field_out(row) | {"id": None}
     response.headers["ETag"] = _tag(row)
     return field_out(row)
+
+
+@router.get(
+    "/{mapping:key}/fields/{id}",
+    summary="Get a field of a mapping",
+    response_model=FieldMappingOut,
+    **operation(Scope.READ, 404),
+)
+async def get_integration_field_mapping(row: RowDep, preconditions: PreconditionsDep) -> Any:
+    """One field row, by its id."""
+    return preconditions.answer(field_out(row), _tag(row))
 
 
 @router.patch(

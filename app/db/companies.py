@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Row, Select, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.revisions import first_revision
 from app.db.secrets import Vault, join, split
 from app.db.tables import company, crm_connection
 from app.db.violations import translated
@@ -48,7 +49,8 @@ class SqlCompanies:
 
     async def add(self, new: Company) -> Company:
         """The company with its id. Raises AlreadyExists."""
-        statement = insert(company).values(self._values(new)).returning(company.c.id)
+        values = self._values(new) | {"revision": first_revision()}
+        statement = insert(company).values(values).returning(company.c.id)
         with translated(f"a company {new.name}"):
             company_id = (await self._connection.execute(statement)).scalar_one()
         return await self.by_id(company_id)

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Row, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.revisions import first_revision
 from app.db.secrets import Vault, join, split
 from app.db.tables import crm_connection
 from app.db.violations import translated
@@ -65,7 +66,7 @@ class SqlConnections:
         )
 
     async def _insert(self, company_id: int, connection: ConnectionSetup) -> Row[Any]:
-        values = self._values(connection) | {"company_id": company_id, "revision": connection.revision}
+        values = self._values(connection) | {"company_id": company_id, "revision": first_revision()}
         stale = PreconditionFailed(
             "The connection was changed since it was read.", fix="Read it again and repeat the change."
         )

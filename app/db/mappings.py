@@ -10,6 +10,7 @@ from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.arrays import one_of_texts
+from app.db.revisions import first_revision
 from app.db.tables import integration_field_mapping as field_row
 from app.db.tables import integration_table_mapping as table_row
 from app.db.tables import option_mapping
@@ -56,7 +57,8 @@ class SqlMappings:
 
     async def add(self, company_id: int, mapping: TableMapping) -> StoredMapping:
         """Raises AlreadyExists."""
-        values = _values(mapping) | {"company_id": company_id, "name": mapping.name}
+        named = {"company_id": company_id, "name": mapping.name}
+        values = _values(mapping) | named | {"revision": first_revision()}
         with translated(f"an integration table mapping {mapping.name}"):
             await self._connection.execute(insert(table_row).values(values))
         await self._insert_fields(company_id, mapping)

@@ -59,6 +59,8 @@ async def change_company(
         _require_revision(company, revision)
         changed = replace(company, **_merged(company, changes))
         _check(changed)
+        if changed == company:
+            return company
         moves = changed.nav.get("kind") != company.nav.get("kind")
         if moves and await tx.couplings.count(company.id):
             raise RuleBroken(

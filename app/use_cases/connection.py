@@ -74,6 +74,8 @@ async def save_connection(
     if stored is None and not whole:
         raise _no_connection(company)
     setup = _changed(stored, changes, whole)
+    if setup == stored:
+        return setup
     if stored is not None and setup.is_enabled and _reaches_other(stored, setup):
         report = await _tested(ctx, company, setup)
         setup = _with_facts(ctx, setup, report)

@@ -85,6 +85,8 @@ async def change_entry(
         _require_revision(entry, revision)
         changed = replace(entry, **changes)
         _refuse(_problems(changed))
+        if changed == entry:
+            return entry
         return await tx.job_queue.save(company.id, changed)
 
 
@@ -161,7 +163,7 @@ def _require_revision(entry: JobQueueEntry, revision: int | None) -> None:
     if revision is not None and revision != entry.revision:
         raise PreconditionFailed(
             f"The job queue entry {entry.description} was changed since you read it.",
-            fix="GET it again and repeat the change.",
+            fix=f"GET …/job-queue-entries/{entry.id} and repeat the change.",
         )
 
 

@@ -61,6 +61,8 @@ async def change_mapping(
     if "depends_on" in values:
         values["depends_on"] = tuple(values["depends_on"] or ())
     changed = replace(stored.mapping, **values)
+    if changed == stored.mapping:
+        return stored
     problems = list(direction_problems(changed)) if "direction" in changes else []
     refuse_if_any(problems + list(dependency_problems(changed, others)))
     if _concerns_values(changes):
@@ -106,6 +108,8 @@ async def change_field(
     stored, others = await _with_others(ctx, company, name, revision)
     row = _row_of(stored.mapping, field_id)
     changed_to = replace(row, **changed_row(row, changes))
+    if changed_to == row:
+        return row
     changed = stored.mapping.with_fields(
         changed_to if each.id == field_id else each for each in stored.mapping.fields
     )
@@ -131,20 +135,32 @@ async def export_mappings(ctx: Context, company: Company) -> dict[str, Any]:
 
 
 async def import_mappings(
-    ctx: Context, company: Company, document: Mapping[str, Any], *, preview: bool = False
+    ctx: Context,
+    company: Company,
+    document: Mapping[str, Any],
+    *,
+    present: Mapping[str, Any] | None = None,
+    preview: bool = False,
 ) -> Imported:
     """Makes the company's mappings those of the document; mappings that say the same already stay as they
     are, with their watermarks. Couplings and job queue entries of other mappings stay.
 
-    Raises as `create_mapping`; nothing is changed unless everything can be.
+    Args:
+        present: the document that the caller read, guards against changes by others.
+    Raises as `create_mapping`, and PreconditionFailed; nothing is changed unless everything can be.
     """
     wanted = mappings_of(document)
     await check_mappings(ctx, company, wanted, wanted, within="/mappings")
     async with ctx.uow() as tx:
-        present = {stored.mapping.name: stored for stored in await tx.mappings.all(company.id)}
-        plan = _import_plan(present, wanted)
+        stored = {each.mapping.name: each for each in await tx.mappings.all(company.id)}
+        if present is not None and document_of(each.mapping for each in stored.values()) != present:
+            raise PreconditionFailed(
+                "The mappings were changed since you read them.",
+                fix="GET …/integration-table-mappings/export and repeat the change.",
+            )
+        plan = _import_plan(stored, wanted)
         if not preview:
-            await _carry_out(tx, company, plan, present, wanted)
+            await _carry_out(tx, company, plan, stored, wanted)
     return plan
 
 
