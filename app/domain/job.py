@@ -133,6 +133,16 @@ def ended_as(counts: Counts) -> JobStatus:
     return JobStatus.FAILED if counts.failed == counts.total else JobStatus.PARTIAL
 
 
+def failures_told(counts: Counts, job_id: UUID) -> str | None:
+    """What the message of a job that ran to its end says about records that failed, and where they are told."""
+    if not counts.failed:
+        return None
+    number = f"{counts.failed} of {counts.total} records"
+    if counts.failed == counts.total:
+        number = f"All {counts.total} records" if counts.total > 1 else "The only record"
+    return f"{number} failed; GET …/synch-jobs/{job_id}/errors tells why."
+
+
 def family_ended_as(statuses: Collection[JobStatus]) -> JobStatus:
     """How a parent is called when all of its children ended: as they all did, or `partial`."""
     kinds = set(statuses)

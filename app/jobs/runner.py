@@ -10,7 +10,7 @@ import structlog
 
 from app.domain.coupling import Failure
 from app.domain.errors import IntegrationError, Invalid, NotFound
-from app.domain.job import JobStatus, SynchJob, ended_as
+from app.domain.job import JobStatus, SynchJob, ended_as, failures_told
 from app.domain.retry import FIRST_DELAY, RetryIn, after_failure
 from app.domain.schedule import RERUN_DELAY
 from app.jobs.entries import settle_entry
@@ -182,7 +182,8 @@ class Runner:
             case Stopped() | Failed():
                 ours = await tx.jobs.finish(job, JobStatus.CANCELLED, "It was cancelled.", now)
             case Done():
-                ours = await tx.jobs.finish(job, ended_as(present.counted), None, now)
+                told = failures_told(present.counted, job.id)
+                ours = await tx.jobs.finish(job, ended_as(present.counted), told, now)
         if ours:
             await settle_entry(tx, company_id, job.id, now)
 

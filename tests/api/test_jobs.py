@@ -137,3 +137,20 @@ async def test_the_status_counts_and_is_reset(ready: httpx.AsyncClient) -> None:
 async def test_a_service_with_a_worker_is_ready(anyone: httpx.AsyncClient, ready: httpx.AsyncClient) -> None:
     answer = await anyone.get("/readyz")
     assert (answer.status_code, answer.json()["ready"]) == (200, True)
+
+
+async def test_a_job_whose_records_failed_says_how_many_and_where_to_read_why(
+    ready: httpx.AsyncClient,
+) -> None:
+    records = f"{COMPANY}/nav/customers"
+    for no in ("10000", "20000"):
+        await ready.post(records, json={"no": no, "fields": {"Name": no}})
+    started = await ready.post(
+        f"{records}/synchronize", json={"nos": ["10000", "20000"], "direction": "to_crm"}
+    )
+    assert started.status_code == 202, started.text
+    _, event = await followed(ready, started.headers["Location"])
+    errors = f"{started.headers['Location']}/errors"
+    assert (event["status"], event["failed"]) == ("failed", 2)
+    assert event["message"] == f"All 2 records failed; GET …{errors.removeprefix(COMPANY)} tells why."
+    assert len((await ready.get(errors)).json()["items"]) == 2
