@@ -85,6 +85,7 @@ def create_app(settings: Settings, *, worker: bool = False) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
+        redirect_slashes=False,  # a redirect would name the host and scheme that this process sees
         generate_unique_id_function=lambda route: route.name,
         middleware=_middleware(settings),
         telemetry={"tracing": False},

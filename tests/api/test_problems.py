@@ -103,3 +103,10 @@ async def test_a_currency_that_is_none_gets_no_guess(admin: httpx.AsyncClient) -
     for given, suggestion in (("pounds", None), ("gbp", "GBP")):
         answer = await admin.post("/api/v1/companies", json={"name": "third", "local_currency": given})
         assert answer.json()["errors"][0].get("suggestion") == suggestion
+
+
+async def test_a_slash_at_the_end_is_another_address(cronus: httpx.AsyncClient) -> None:
+    for path in ("/api/v1/companies/", f"{COMPANY}/nav/customers/", f"{COMPANY}/crm-connection/"):
+        answer = await cronus.get(path)
+        assert (answer.status_code, answer.json()["code"]) == (404, "not-found"), answer.text
+        assert "location" not in answer.headers
