@@ -12,6 +12,10 @@ from app.domain.company import Company, ConnectionSetup, ConnectionStatus
 from app.ports import ConnectionReport
 
 Secret = Annotated[str | None, Field(repr=False, json_schema_extra={"writeOnly": True})]
+KEPT = (
+    "Left out: as it was, while type, tenant, client and authority stay. When one of them changes the stored secret is "
+    "dropped, so that it never goes to another login; `has_secret` says so."
+)
 CRM_EXAMPLE = "https://cronus.crm4.dynamics.com"
 TENANT = "11111111-2222-4333-8444-555555555555"
 
@@ -26,16 +30,16 @@ class ClientSecretIn(_Login):
     """Log in with a client secret."""
 
     type: Literal["client_secret"]
-    client_secret: Secret = Field(default=None, description="Left out: as it was.")
+    client_secret: Secret = Field(default=None, description=KEPT)
 
 
 class ClientCertificateIn(_Login):
     """Log in with a certificate."""
 
     type: Literal["client_certificate"]
-    certificate: Secret = Field(default=None, description="PEM. Left out: as it was.")
-    private_key: Secret = Field(default=None, description="PEM. Left out: as it was.")
-    private_key_password: Secret = None
+    certificate: Secret = Field(default=None, description=f"PEM. {KEPT}")
+    private_key: Secret = Field(default=None, description=f"PEM. {KEPT}")
+    private_key_password: Secret = Field(default=None, description=KEPT)
 
 
 class AuthenticationPatch(Input):
@@ -45,10 +49,10 @@ class AuthenticationPatch(Input):
     tenant_id: str | None = None
     client_id: str | None = None
     authority: str | None = None
-    client_secret: Secret = None
-    certificate: Secret = None
-    private_key: Secret = None
-    private_key_password: Secret = None
+    client_secret: Secret = Field(default=None, description=KEPT)
+    certificate: Secret = Field(default=None, description=f"PEM. {KEPT}")
+    private_key: Secret = Field(default=None, description=f"PEM. {KEPT}")
+    private_key_password: Secret = Field(default=None, description=KEPT)
 
 
 class _Writable(Previewable):
