@@ -26,24 +26,26 @@ _NOTE = text("""
         needs_crm_id = excluded.needs_crm_id, despite_id = excluded.despite_id
     """)  # a mapping that was deleted meanwhile has nobody who waits
 
-# Both halves of the union are found by an index; an "or" between them would read every coupling of the table.
+# Both halves of the union are found by an index; an "or" between them would read every coupling of the table, and
+# so would a limit instead of the aggregate: it lets the planner hope for a match among the first.
 _HELPED = """
     FROM waiting_record AS waiting
     CROSS JOIN LATERAL (
-        SELECT id FROM coupling
-        WHERE company_id = waiting.company_id AND nav_table = waiting.needs_table
-          AND nav_key = waiting.needs_key
-          AND status = 'coupled' AND id IS DISTINCT FROM waiting.despite_id
-        UNION ALL
-        SELECT id FROM coupling
-        WHERE company_id = waiting.company_id AND nav_table = waiting.needs_table
-          AND crm_id = waiting.needs_crm_id
-          AND status = 'coupled' AND id IS DISTINCT FROM waiting.despite_id
-        LIMIT 1
+        SELECT (array_agg(matching.id))[1] AS id FROM (
+            SELECT id FROM coupling
+            WHERE company_id = waiting.company_id AND nav_table = waiting.needs_table
+              AND nav_key = waiting.needs_key
+              AND status = 'coupled' AND id IS DISTINCT FROM waiting.despite_id
+            UNION ALL
+            SELECT id FROM coupling
+            WHERE company_id = waiting.company_id AND nav_table = waiting.needs_table
+              AND crm_id = waiting.needs_crm_id
+              AND status = 'coupled' AND id IS DISTINCT FROM waiting.despite_id
+        ) AS matching
     ) AS helpful
     """
 _OF_MAPPING = """
-    waiting.company_id = integration_table_mapping.company_id
+    helpful.id IS NOT NULL AND waiting.company_id = integration_table_mapping.company_id
     AND waiting.mapping = integration_table_mapping.name
     """
 _COUPLED = """EXISTS (
