@@ -15,6 +15,7 @@ from app.crm.client import DataverseClient
 from app.crm.failures import error_of
 from app.crm.wire import Request
 from app.domain.errors import TableNotFound
+from app.domain.naming import near
 from app.domain.records import FieldDefinition, FieldType, Option, TableDefinition
 
 LIFETIME = 600.0  # seconds
@@ -126,11 +127,16 @@ class Metadata:
 
     async def name_of_set(self, entity_set: str) -> str:
         """The logical name behind `accounts`. Raises TableNotFound."""
+        known: Mapping[str, EntityNames] = {}
         for max_age in (None, FRESH):
-            for names in (await self.names(max_age)).values():
+            known = await self.names(max_age)
+            for names in known.values():
                 if names.entity_set == entity_set:
                     return names.name
-        raise TableNotFound(f"CRM has no entity set '{entity_set}'.")
+        # The logical name (`account`) is a common slip for the entity set (`accounts`).
+        slip = known.get(entity_set.lower())
+        meant = slip.entity_set if slip else near(entity_set, (each.entity_set for each in known.values()))
+        raise _unknown(f"CRM has no entity set '{entity_set}'.", meant, meant)
 
     async def table(self, name: str, max_age: float | None = None) -> CrmTable:
         """The entity of that logical name. Raises TableNotFound."""
@@ -138,7 +144,8 @@ class Metadata:
         if name not in names:
             names = await self.names(FRESH)
         if name not in names:
-            raise TableNotFound(f"CRM has no entity '{name}'.")
+            meant = near(name, names)
+            raise _unknown(f"CRM has no entity '{name}'.", meant, names[meant].entity_set if meant else None)
         found: CrmTable = await self._once(name, lambda: self._read_table(name, names), max_age)
         return found
 
@@ -186,6 +193,16 @@ class Metadata:
         details = {item["LogicalName"]: item for part in casts for item in part["value"]}
         merged = [item | details.get(item["LogicalName"], {}) for item in attributes["value"]]
         return _table(entity, relationships["value"], merged, names)
+
+
+def _unknown(said: str, meant: str | None, entity_set: str | None) -> TableNotFound:
+    if meant is None:
+        return TableNotFound(
+            said, fix="GET …/integration-table-mappings names the entities that are synchronized."
+        )
+    return TableNotFound(
+        f"{said} Did you mean {meant}?", fix=f"GET …/crm-entities/{entity_set} shows its attributes."
+    )
 
 
 def _table(

@@ -6,25 +6,18 @@ answers the problems it found; none is an exception, so that a caller hears of a
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from app.domain import conversion
 from app.domain.defaults import dependency_circle
 from app.domain.errors import FieldProblem, InvalidMapping, InvalidValues
 from app.domain.mapping import Direction, FieldMapping, FieldStatus, TableMapping
+from app.domain.naming import near
 from app.domain.records import FieldDefinition, FieldType, Side, TableDefinition
 from app.domain.templates import template_values
 
 RESERVED = ("export",)  # words of our own addresses
 _NAME = re.compile(r"[^\x00-\x1f/\\?#%]{1,50}")
-
-
-def near(name: str, known: Iterable[str]) -> str | None:
-    """The known name that looks most like this one."""
-    by_lower = {each.lower(): each for each in known}
-    found = get_close_matches(name.lower(), list(by_lower), 1, cutoff=0.5)
-    return by_lower[found[0]] if found else None
 
 
 def unknown(pointer: str, what: str, name: str, known: Iterable[str]) -> FieldProblem:

@@ -10,7 +10,6 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal
-from difflib import get_close_matches
 from functools import cache
 from typing import Any, NoReturn
 
@@ -34,6 +33,7 @@ from sqlalchemy import (
 )
 
 from app.domain.errors import FieldProblem, InvalidFilter
+from app.domain.naming import near
 from app.domain.records import FieldDefinition, FieldType
 from app.filters import MAXIMUM_DEPTH, FilterError, literal_value, parse, path_of
 from app.nav.definitions import NavTable
@@ -141,10 +141,10 @@ class _Visitor:
             self.refuse("only fields can be compared with values.")
         field_or_none = self.table.fields.get(name)
         if field_or_none is None:
-            near = get_close_matches(name, self.table.fields, n=1, cutoff=0.5)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
+            meant = near(name, self.table.fields)
+            hint = f" Did you mean '{meant}'?" if meant else ""
             label = self.table.definition.label
-            self.refuse(f"'{label}' has no field '{name}'.{hint}", near[0] if near else None)
+            self.refuse(f"'{label}' has no field '{name}'.{hint}", meant)
         return field_or_none, expression(self.table, name)
 
     def compare(self, operation: Compare, left: ast._Node, right: ast._Node) -> Condition:

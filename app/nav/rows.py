@@ -3,13 +3,13 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from difflib import get_close_matches
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Select, select
 
 from app.domain.errors import FieldProblem, InvalidValues
+from app.domain.naming import near
 from app.domain.records import FieldDefinition, Snapshot, Value
 from app.nav.definitions import NavTable
 from app.nav.expressions import expression, figures_of, is_stored
@@ -99,9 +99,9 @@ class Projection:
 def unknown_field(table: NavTable, name: str, pointer: str) -> FieldProblem:
     """The problem of a field that the table does not have, with the nearest name."""
     labels = {field.label: field.name for field in table.fields.values()}
-    near = labels.get(name) or next(iter(get_close_matches(name, table.fields, n=1, cutoff=0.5)), None)
-    hint = f" Did you mean '{near}'?" if near else ""
-    return FieldProblem(pointer, f"'{table.definition.label}' has no field '{name}'.{hint}", near)
+    meant = labels.get(name) or near(name, table.fields)
+    hint = f" Did you mean '{meant}'?" if meant else ""
+    return FieldProblem(pointer, f"'{table.definition.label}' has no field '{name}'.{hint}", meant)
 
 
 def _require_known(table: NavTable, names: Collection[str]) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.domain.company import Company
 from app.domain.errors import IntegrationError, NavRefused, NavUnavailable, TableNotFound
+from app.domain.naming import near
 from app.domain.records import Side, Snapshot, TableDefinition, Values
 from app.nav import entry, lookups, statements
 from app.nav.changes import changed_pages, count_query, waiting
@@ -283,8 +284,10 @@ class EmbeddedNav:
 
     def _table(self, name: str) -> NavTable:
         if (table := self._tables.get(name)) is None:
+            meant = near(name, self._tables)
+            hint = f" Did you mean {meant}?" if meant else ""
             raise TableNotFound(
-                f"NAV has no table '{name}' here.",
+                f"NAV has no table '{name}' here.{hint}",
                 fix="GET …/nav-tables lists the tables of the company.",
             )
         return table

@@ -9,10 +9,10 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
-from difflib import get_close_matches
 from typing import Any
 from uuid import UUID
 
+from app.domain.naming import near
 from app.domain.records import FieldDefinition, FieldType, Value
 
 Stored = str | int | bool
@@ -145,8 +145,8 @@ def _option(field: FieldDefinition, value: Any) -> str | None:
         raise Unfit(f"The field holds one of {_listed(field)}.")
     option = names.get(value.strip().casefold())
     if option is None:
-        near = get_close_matches(value.strip().casefold(), names, n=1)
-        raise Unfit(f"The field holds one of {_listed(field)}.", names[near[0]].name if near else None)
+        meant = near(value.strip(), (option.name for option in field.options))
+        raise Unfit(f"The field holds one of {_listed(field)}.", meant)
     return option.name if option.value != 0 else None
 
 

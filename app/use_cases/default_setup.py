@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Any
 
 from app.domain.company import Company, ConnectionSetup
@@ -12,6 +11,7 @@ from app.domain.defaults import default_entries, default_mappings
 from app.domain.errors import FieldProblem, InvalidMapping, SetupExists, TableNotFound
 from app.domain.job import JobQueueEntry
 from app.domain.mapping import FieldMapping, FieldStatus, TableMapping
+from app.domain.naming import near
 from app.domain.records import Side, TableDefinition
 from app.ports import Context, CrmSide, NavSide, RecordStore, Transaction
 from app.use_cases.integration_ids import tracked
@@ -138,7 +138,7 @@ def _wanted(company: Company, names: Collection[str] | None) -> tuple[TableMappi
         FieldProblem(
             f"/mappings/{position}",
             f"The generation {company.defaults_generation} has no default mapping {name}.",
-            next(iter(get_close_matches(name.upper(), known, 1)), None),
+            near(name, known),
         )
         for position, name in enumerate(names)
         if name not in known

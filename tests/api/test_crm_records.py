@@ -92,3 +92,11 @@ async def test_a_value_that_does_not_fit_is_told_as_a_fault_of_the_row(
         answer = await connected.get(f"{COMPANY}/crm/{address}")
         assert (answer.status_code, answer.json()["code"]) == (502, "crm-refused"), answer.text
         assert f"'navcrm' in applicationid of systemuser {user['systemuserid']}" in answer.json()["detail"]
+
+
+async def test_an_entity_instead_of_its_set_is_told_the_set(connected: httpx.AsyncClient) -> None:
+    for asked, meant in (("account", "accounts"), ("acounts", "accounts"), ("nope", None)):
+        answer = await connected.get(f"{COMPANY}/crm/{asked}")
+        assert (answer.status_code, answer.json()["code"]) == (404, "table-not-found")
+        assert (f"Did you mean {meant}?" in answer.json()["detail"]) is (meant is not None)
+        assert answer.json()["fix"].startswith("GET …/")
