@@ -9,7 +9,7 @@ from app.nav import statements
 from app.nav.definitions import INTEGRATION_CUSTOMER, NavTable
 from app.nav.drafts import Draft
 from app.nav.rows import Row
-from app.nav.saving import Scope, fine
+from app.nav.saving import Scope, checkable, fine
 from app.nav.values import cut
 
 NAME_PARTS = ("First_Name", "Middle_Name", "Surname")
@@ -78,7 +78,7 @@ async def write_companies(scope: Scope, table: NavTable, drafts: Sequence[Draft]
     await _find_by_customer(scope, table, drafts)
     persons = [
         draft
-        for draft in fine(drafts)
+        for draft in checkable(drafts)
         if is_person(draft) and draft.changes("Company_No", "Type", "Company_Name")
     ]
     named = {draft.text("Company_No") for draft in persons} - {""}
@@ -101,7 +101,7 @@ async def write_companies(scope: Scope, table: NavTable, drafts: Sequence[Draft]
 
 
 async def _find_by_customer(scope: Scope, table: NavTable, drafts: Sequence[Draft]) -> None:
-    asking = [draft for draft in fine(drafts) if INTEGRATION_CUSTOMER in draft.given]
+    asking = [draft for draft in checkable(drafts) if INTEGRATION_CUSTOMER in draft.given]
     customers = {str(no) for draft in asking if (no := draft.given[INTEGRATION_CUSTOMER])}
     companies = await companies_of(scope, customers)
     for draft in asking:

@@ -10,7 +10,7 @@ from app.nav.definitions import NavTable
 from app.nav.drafts import Draft
 from app.nav.identities import id_after_change
 from app.nav.keys import key_of
-from app.nav.saving import Scope, fine, merge, number, store
+from app.nav.saving import Scope, checkable, fine, merge, number, store
 from app.nav.statements import Change
 from app.nav.values import StoredValues
 
@@ -57,7 +57,7 @@ LINKED = text(
 
 def block_private(table: NavTable, drafts: Sequence[Draft]) -> None:
     """A customer that is blocked for privacy is blocked for everything."""
-    for draft in fine(drafts):
+    for draft in checkable(drafts):
         if not draft.fields.get("Privacy_Blocked"):
             continue
         if draft.given.get("Blocked", ALL) != ALL:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from app.domain.errors import FieldProblem, IntegrationError
+from app.domain.errors import FieldProblem, IntegrationError, InvalidValues
 from app.nav.definitions import NavTable
 from app.nav.rows import Row
 from app.nav.statements import Stamp
@@ -36,6 +36,16 @@ class Draft:
         return self.before is None
 
     @property
+    def problems(self) -> tuple[FieldProblem, ...]:
+        """What is wrong with its fields, as far as that is known."""
+        return self.error.errors if self.error is not None else ()
+
+    @property
+    def checkable(self) -> bool:
+        """Whether nothing but its fields is wrong, so that the rest of them is worth a look."""
+        return self.error is None or isinstance(self.error, InvalidValues)
+
+    @property
     def changed(self) -> bool:
         """Whether any value of the record changes."""
         return self.before is None or self.fields != self.before.fields
@@ -57,9 +67,10 @@ class Draft:
         return str(self.fields.get(name, ""))
 
     def refuse(self, table: NavTable, name: str, message: str, suggestion: Any = None) -> None:
-        """Refuses the record because of one field."""
+        """Refuses the record because of one field; other fields may be wrong, too."""
         problem = FieldProblem(f"/fields/{name}", message, suggestion)
-        self.error = invalid(table, self.key, [problem])
+        if self.checkable and all(problem.pointer != known.pointer for known in self.problems):
+            self.error = invalid(table, self.key, [*self.problems, problem])
 
     def row(self) -> Row:
         """The record as it is after it was saved."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from app.domain.errors import FieldProblem, IntegrationError, Invalid, NavRecordNotFound, StaleRecord
 from app.nav import lookups, rules, statements
-from app.nav.definitions import NavTable
+from app.nav.definitions import KEYLESS, NavTable
 from app.nav.drafts import Draft
 from app.nav.keys import by_canonical, parse_key
 from app.nav.rows import Projection, Row
@@ -89,7 +89,10 @@ def _no_figure(name: str) -> FieldProblem:
 def _draft(table: NavTable, key: str | None, values: Mapping[str, Any], before: Row | None) -> Draft:
     outcome = checked(table, values, new=before is None, figures=True)
     draft = Draft(outcome.given, key=before.key if before else key, before=before, figures=outcome.figures)
-    if key is not None:
+    if key is not None and not key.strip() and table.name not in KEYLESS:
+        message = "The key cannot be blank; leave it out for the next number of the series."
+        outcome.problems.append(FieldProblem("/no", message))
+    elif key is not None:
         try:
             parts = parse_key(table, key)
         except Unfit as error:
@@ -113,7 +116,9 @@ async def _existing(scope: Scope, table: NavTable, key: str) -> Row:
 
 
 def _not_found(table: NavTable, key: str) -> NavRecordNotFound:
-    return NavRecordNotFound(f"There is no '{table.definition.label}' {key}.")
+    return NavRecordNotFound(
+        f"There is no '{table.definition.label}' {key}.", fix=f"GET …/nav/{table.name} lists the records."
+    )
 
 
 async def _saved(scope: Scope, table: NavTable, drafts: Sequence[Draft]) -> list[NavRecord]:

@@ -15,8 +15,10 @@ from app.nav.keys import key_of, parse_key
 from app.nav.numbers import draw, has_series
 from app.nav.renames import carry_key
 from app.nav.statements import Change
-from app.nav.validation import invalid, missing_relation, related_records
+from app.nav.validation import missing_relation, related_records
 from app.nav.values import Unfit
+
+PATHS = frozenset({".", ".."})  # clients resolve them in addresses (RFC 3986, 5.2.4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +36,14 @@ def fine(drafts: Sequence[Draft]) -> list[Draft]:
     return [draft for draft in drafts if draft.error is None]
 
 
+def checkable(drafts: Sequence[Draft]) -> list[Draft]:
+    """The drafts with nothing but wrong fields, if that: a person hears of all of them at once."""
+    return [draft for draft in drafts if draft.checkable]
+
+
 def merge(table: NavTable, drafts: Sequence[Draft]) -> None:
     """The values as they shall be: those there were, or the defaults of a new record, and the written ones."""
-    for draft in fine(drafts):
+    for draft in checkable(drafts):
         draft.fields = dict(draft.before.fields) if draft.before else dict(table.defaults)
         for name, stored in draft.given.items():
             draft.set(name, stored)
@@ -44,20 +51,18 @@ def merge(table: NavTable, drafts: Sequence[Draft]) -> None:
 
 async def check_relations(scope: Scope, table: NavTable, drafts: Sequence[Draft]) -> None:
     """Refuses drafts that refer to records which do not exist, nor come with the same set."""
-    alive = fine(drafts)
     wanted = [
         (draft, name, related, key)
-        for draft in alive
+        for draft in checkable(drafts)
         for name, related, key in related_records(table, draft.given, draft.fields)
         if draft.before is None or draft.changes(name)
     ]
-    coming = {(table.name, draft.key) for draft in alive if draft.is_new}
+    coming = {(table.name, draft.key) for draft in fine(drafts) if draft.is_new}
     asked = {(related, key) for _, _, related, key in wanted} - coming
     found = await statements.existing(scope.connection, scope.company.id, asked)
     for draft, name, related, key in wanted:
-        if draft.error is None and (related, key) in asked and (related, key) not in found:
-            problem = missing_relation(table, scope.tables[related], name, key)
-            draft.error = invalid(table, draft.key, [problem])
+        if (related, key) in asked and (related, key) not in found:
+            draft.refuse(table, name, missing_relation(table, scope.tables[related], name, key))
 
 
 async def number(scope: Scope, table: NavTable, drafts: Sequence[Draft]) -> None:
@@ -95,6 +100,9 @@ def _read_keys(table: NavTable, drafts: Sequence[Draft]) -> None:
             continue
         if not draft.key and table.name not in KEYLESS:
             draft.refuse(table, table.primary_key[0], "The key cannot be blank.")
+        elif draft.key in PATHS:
+            message = f"The key cannot be '{draft.key}': in an address that means a folder, not a record."
+            draft.refuse(table, table.primary_key[0], message)
         elif draft.key in seen:
             draft.error = AlreadyExists(f"'{table.definition.label}' {draft.key} comes twice in this set.")
         else:

@@ -78,10 +78,10 @@ def related_records(
                 yield name, relation.table, str(stored)
 
 
-def missing_relation(table: NavTable, related: NavTable, name: str, key: str) -> FieldProblem:
-    """The problem of a value that refers to nothing."""
+def missing_relation(table: NavTable, related: NavTable, name: str, key: str) -> str:
+    """What to say of a value that refers to nothing."""
     label = table.fields[name].label
-    return _problem(name, f"'{label}' refers to '{related.definition.label}' '{key}', which does not exist.")
+    return f"'{label}' refers to '{related.definition.label}' '{key}', which does not exist."
 
 
 def _problem(name: str, message: str, suggestion: Any = None) -> FieldProblem:
