@@ -33,13 +33,13 @@ _HELPED = """
     CROSS JOIN LATERAL (
         SELECT (array_agg(matching.id))[1] AS id FROM (
             SELECT id FROM coupling
-            WHERE company_id = waiting.company_id AND nav_table = waiting.needs_table
-              AND nav_key = waiting.needs_key
+            WHERE waiting.needs_key IS NOT NULL AND nav_key = waiting.needs_key
+              AND company_id = waiting.company_id AND nav_table = waiting.needs_table
               AND status = 'coupled' AND id IS DISTINCT FROM waiting.despite_id
             UNION ALL
             SELECT id FROM coupling
-            WHERE company_id = waiting.company_id AND nav_table = waiting.needs_table
-              AND crm_id = waiting.needs_crm_id
+            WHERE waiting.needs_crm_id IS NOT NULL AND crm_id = waiting.needs_crm_id
+              AND company_id = waiting.company_id AND nav_table = waiting.needs_table
               AND status = 'coupled' AND id IS DISTINCT FROM waiting.despite_id
         ) AS matching
     ) AS helpful
