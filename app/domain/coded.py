@@ -30,6 +30,7 @@ from app.domain.errors import (
     LookupNotCoupled,
     SalespersonNotCoupled,
 )
+from app.domain.links import address_of
 from app.domain.mapping import Direction
 from app.domain.records import Reference, Side, Value
 
@@ -53,7 +54,7 @@ def _owner(cell: Cell) -> Value | Keep:
     if user is None:
         raise SalespersonNotCoupled(
             f"Salesperson {code} must be coupled to a CRM user first.",
-            fix=f"PUT …/nav/salespeople/{code}/coupling couples the salesperson.",
+            fix=f"PUT {address_of('salespeople', code)}/coupling couples the salesperson.",
             waits_for=Awaited("salespeople", nav_key=code),
         )
     return Reference(user, "systemuser")
@@ -86,7 +87,7 @@ def _parent_account(cell: Cell) -> Value | Keep:
     if account is None:
         raise LookupNotCoupled(
             f"Customer {customer_no}, the contact's company, must be coupled to an account first.",
-            fix=f"PUT …/nav/customers/{customer_no}/coupling couples it.",
+            fix=f"PUT {address_of('customers', customer_no)}/coupling couples it.",
             waits_for=Awaited("customers", nav_key=customer_no),
         )
     return Reference(account, "account")
@@ -105,9 +106,10 @@ def _exchange_rate(cell: Cell) -> Value | Keep:
     row keeps its rate where NAV has none."""
     iso = _iso_code(cell)
     if not iso:
+        code = str(cell.source.get("Code") or "")
         raise CurrencyWithoutIso(
-            f"Currency {cell.source.get('Code')} has no ISO code, by which CRM would know it.",
-            fix="Give the currency its code: PATCH …/nav/currencies/{code}.",
+            f"Currency {code} has no ISO code, by which CRM would know it.",
+            fix=f"Give the currency its code: PATCH {address_of(CURRENCIES, code)}.",
         )
     base = cell.lookups.base_currency
     if iso == base:
@@ -177,7 +179,7 @@ def _base_unit(cell: Cell) -> Value | Keep:
     if unit is None:
         raise LookupNotCoupled(
             uncoupled(cell, UNITS, code),
-            fix=f"POST …/nav/{UNITS}/{code}/create-in-crm creates the unit group.",
+            fix=f"POST {address_of(UNITS, code)}/create-in-crm creates the unit group.",
             waits_for=Awaited(UNITS, nav_key=code),
         )
     return Reference(unit, "uom")

@@ -9,6 +9,7 @@ from app.domain.errors import (
     FieldProblem,
     IntegrationError,
 )
+from app.domain.links import address_of
 from app.domain.mapping import Direction, TableMapping
 from app.domain.records import Values
 
@@ -20,12 +21,12 @@ def obstacle(nav_table: str, key: str, values: Values) -> IntegrationError | Non
     if values.get("Type") != "Person":
         return ContactTypeNotPerson(
             f"Contact {key} is of type {values.get('Type') or 'Company'}; only contacts of type Person can be coupled.",
-            fix=f"Couple the customer of the company instead, or PATCH …/nav/contacts/{key} with Type Person.",
+            fix=f"Couple the customer of the company instead, or PATCH {address_of(nav_table, key)} with Type Person.",
         )
     if not values.get("Company_No"):
         return ContactWithoutCompany(
             f"Contact {key} belongs to no company.",
-            fix=f"PATCH …/nav/contacts/{key} with the Company_No of its company.",
+            fix=f"PATCH {address_of(nav_table, key)} with the Company_No of its company.",
         )
     return None
 

@@ -45,6 +45,11 @@ def guid_of(text: str) -> UUID | None:
     return UUID(found[1]) if found else None
 
 
+def address_of(table: str, key: str) -> str:
+    """Where the API has a NAV record, below its company: what a `fix` names, ready to be called."""
+    return f"…/nav/{table}/{quote(key, safe='')}"
+
+
 def crm_url(connection: ConnectionSetup, entity: str, record_id: UUID) -> str:
     """The address that opens a CRM record, in the app of the connection if it names one."""
     parameters = {"pagetype": "entityrecord", "etn": entity, "id": str(record_id)}

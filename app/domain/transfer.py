@@ -14,6 +14,7 @@ from app.domain import conversion
 from app.domain.cell import CURRENCIES, KEEP, LOCAL_CURRENCY, Cell, Keep, Lookups, Shape, uncoupled
 from app.domain.coded import RULES
 from app.domain.errors import Awaited, IntegrationError, InvalidMapping, LookupNotCoupled
+from app.domain.links import address_of
 from app.domain.mapping import Direction
 from app.domain.records import FieldType, Reference, Side, Value, Values
 
@@ -145,7 +146,7 @@ def _reference(cell: Cell, table: str) -> Value | Keep:
         return cell.missing(
             LookupNotCoupled,
             uncoupled(cell, table, shown),
-            f"PUT …/nav/{table}/{shown}/coupling couples it.",
+            f"PUT {address_of(table, shown)}/coupling couples it.",
             # The local currency is found by its ISO code; it is never coupled.
             Awaited(table, nav_key=key) if key else None,
         )

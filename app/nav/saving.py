@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.company import Company
 from app.domain.errors import AlreadyExists
+from app.domain.links import address_of
 from app.nav import statements
 from app.nav.definitions import KEYLESS, NavTable
 from app.nav.drafts import Draft
@@ -123,7 +124,7 @@ def taken_key(table: NavTable, key: str | None) -> AlreadyExists:
     """The error of a key that belongs to another record."""
     return AlreadyExists(
         f"'{table.definition.label}' {key} exists already.",
-        fix=f"Change it with PATCH …/nav/{table.name}/{key}, or choose another number.",
+        fix=f"Change it with PATCH {address_of(table.name, key or '')}, or choose another number.",
     )
 
 

@@ -17,6 +17,7 @@ from app.domain.errors import (
     Invalid,
     NoCoupling,
 )
+from app.domain.links import address_of
 from app.domain.mapping import Direction, FieldMapping
 from app.domain.records import Side, Snapshot
 from app.domain.transfer import needs, translate
@@ -313,7 +314,7 @@ async def coupling_of(ctx: Context, company: Company, table: str, key: str) -> C
     if not coupled or connection is None:
         raise NoCoupling(
             f"The record {key} of {table} is not coupled.",
-            fix=f"PUT …/nav/{table}/{key}/coupling couples it.",
+            fix=f"PUT {address_of(table, key)}/coupling couples it.",
         )
     return linked(company, connection, replace(coupled[0], nav_key=record.key))
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from app.domain.cell import Lookups
 from app.domain.coupling import Coupling, CouplingStatus
 from app.domain.errors import AlreadyCoupled
+from app.domain.links import address_of
 from app.domain.mapping import Direction
 from app.domain.records import Side
 from app.domain.transfer import translate
@@ -71,5 +72,5 @@ async def keep(ctx: Context, setting: Setting, run: Direction, items: Sequence[I
 def _taken(named: str, by: Coupling) -> AlreadyCoupled:
     return AlreadyCoupled(
         f"{named} would be {by.crm_entity} {by.crm_id} by its name, but that is coupled with {by.nav_key}.",
-        fix=f"DELETE …/nav/{by.nav_table}/{by.nav_key}/coupling sets it free.",
+        fix=f"DELETE {address_of(by.nav_table, by.nav_key)}/coupling sets it free.",
     )

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from app.domain.coupling import Coupling, CouplingStatus, SynchResult
 from app.domain.errors import IntegrationError, NavRecordNotFound, NotCoupled, WatermarkExpired
+from app.domain.links import address_of
 from app.domain.mapping import Direction
 from app.domain.records import Side, Snapshot
 from app.ports import Context, Page
@@ -143,7 +144,7 @@ class Reading:
         uncoupled = set(records) - {ids[i] for i in coupled}
         missing |= {
             key: NotCoupled(
-                f"Record {key} of {table} is not coupled.", fix=f"PUT …/nav/{table}/{key}/coupling"
+                f"Record {key} of {table} is not coupled.", fix=f"PUT {address_of(table, key)}/coupling"
             )
             for key in sorted(uncoupled)
         }

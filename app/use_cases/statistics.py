@@ -17,6 +17,7 @@ from app.domain.errors import (
     TableNotFound,
 )
 from app.domain.job import Counts, JobStatus, SynchJob, SynchMode
+from app.domain.links import address_of
 from app.domain.mapping import Direction, TableMapping
 from app.domain.records import FieldDefinition, Reference, Side, Snapshot, TableDefinition, Value
 from app.domain.statistics import StatisticsTable
@@ -199,7 +200,7 @@ async def _find_accounts(desk: _Desk, entries: Sequence[_Entry]) -> None:
             entry.fail(
                 CrmRecordNotFound(
                     f"The account {entry.coupling.crm_id} of customer {entry.customer_no} is gone from CRM.",
-                    fix=f"DELETE …/nav/{CUSTOMERS}/{entry.customer_no}/coupling uncouples it.",
+                    fix=f"DELETE {address_of(CUSTOMERS, entry.customer_no)}/coupling uncouples it.",
                 )
             )
 

@@ -27,11 +27,11 @@ class Subject:
     def coupled(self) -> Coupling:
         """Its coupling. Raises NotCoupled with the call that couples."""
         if self.coupling is None or self.coupling.status is CouplingStatus.RESERVED:
-            table, key = self.setting.mapping.nav_table, self.snapshot.key
+            key = self.snapshot.key
+            address = links.address_of(self.setting.mapping.nav_table, key)
             raise NotCoupled(
                 f"{self.setting.shape.nav.label} {key} is not coupled to a CRM {self.setting.mapping.crm_entity}.",
-                fix=f"PUT …/nav/{table}/{key}/coupling couples it, POST …/nav/{table}/{key}/create-in-crm "
-                "creates its partner.",
+                fix=f"PUT {address}/coupling couples it, POST {address}/create-in-crm creates its partner.",
             )
         return self.coupling
 

@@ -16,6 +16,7 @@ from app.domain.errors import (
     IntegrationError,
 )
 from app.domain.job import Counts, JobStatus, SynchJob, SynchMode
+from app.domain.links import address_of
 from app.domain.mapping import Direction
 from app.domain.records import Side, Snapshot
 from app.ports import Context, Transaction
@@ -82,10 +83,10 @@ async def _source(about: Subject, coupling: Coupling, run: Direction) -> Snapsho
     )
     if coupling.crm_id not in found:
         key = about.snapshot.key
+        address = address_of(coupling.nav_table, key)
         raise DeletionConflict(
             f"The {coupling.crm_entity} {coupling.crm_id} that {key} is coupled with was deleted in CRM.",
-            fix=f"DELETE …/nav/{coupling.nav_table}/{key}/coupling uncouples it, "
-            f"POST …/nav/{coupling.nav_table}/{key}/create-in-crm creates it again.",
+            fix=f"DELETE {address}/coupling uncouples it, POST {address}/create-in-crm creates it again.",
         )
     return found[coupling.crm_id]
 
@@ -275,9 +276,7 @@ async def create_partner(
 ) -> tuple[CoupledRecord | None, RecordResult]:
     """Creates the partner of a record on the other side, coupled; the present coupling is replaced."""
     replaced = {present.id} if present is not None and present.status is CouplingStatus.COUPLED else ()
-    options = Options(
-        force=True, create=True, replace=frozenset(replaced), background=False, preview=preview
-    )
+    options = Options(force=True, create=True, replace=frozenset(replaced), background=False, preview=preview)
     item = await _one(ctx, setting, run, source, options)
     result = _result([item], id_generated, preview)
     if preview or item.coupling is None:

@@ -34,6 +34,9 @@ async def test_a_record_is_found_by_its_number_whatever_it_holds(cronus: httpx.A
     coupling = await cronus.get(f"{address}/coupling")
     assert (coupling.status_code, coupling.json()["code"]) == (404, "not-coupled")
     assert no.upper() in coupling.json()["detail"]
+    taken = await cronus.post(f"{COMPANY}/nav/customers", json={"no": no})
+    for refused in (coupling, taken):
+        assert f"…/nav/customers/{quote(no.upper(), safe='')}" in refused.json()["fix"]
     assert (await cronus.delete(address)).status_code == 204
     for gone in (await cronus.get(address), await cronus.patch(address, json={"fields": {}})):
         assert (gone.json()["code"], gone.json()["fix"]) == (

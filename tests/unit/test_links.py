@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from app.domain.company import Company, ConnectionSetup, Credentials, Generation
-from app.domain.links import CARD_PAGES, crm_url, guid_of, nav_url
+from app.domain.links import CARD_PAGES, address_of, crm_url, guid_of, nav_url
 
 WEB = "https://nav.contoso.example:8080/DynamicsNAV110"
 CRONUS = Company(1, "cronus", "CRONUS International Ltd.", nav_web_client_url=WEB)
@@ -17,6 +17,13 @@ CRM = ConnectionSetup("https://contoso.crm4.dynamics.com", Credentials("client_s
 
 def filter_of(url: str | None) -> str:
     return parse_qs(urlsplit(url or "").query)["filter"][0]
+
+
+def test_the_address_of_a_record_can_be_called_whatever_its_key_holds() -> None:
+    assert address_of("customers", "K&M/01") == "…/nav/customers/K%26M%2F01"
+    assert (
+        address_of("contact-business-relations", "CT1,D'A") == "…/nav/contact-business-relations/CT1%2CD%27A"
+    )
 
 
 def test_a_crm_link_opens_the_record_by_entity_name_and_id() -> None:
