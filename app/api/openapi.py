@@ -1,13 +1,16 @@
 """The OpenAPI document: FastAPI's, made into what client generators and readers need."""
 
+from collections.abc import Collection
 from copy import deepcopy
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from app.api.examples import BODIES
 from app.api.idempotency import HEADER, MAXIMUM_LENGTH
-from app.api.operation import SCHEME, described
+from app.api.operation import PROBLEMS, SCHEME, described
 from app.api.problems import MEDIA_TYPE, Problem
 
 DESCRIPTION = """\
@@ -72,6 +75,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     schemas |= problem.pop("$defs")
     schemas["Problem"] = problem
     components["schemas"] = dict(sorted(schemas.items()))
+    components["responses"] = {_component(status): described(status) for status in PROBLEMS}
     components["securitySchemes"] = {
         SCHEME: {"type": "http", "scheme": "bearer", "bearerFormat": "nck_…", "description": AUTHENTICATION}
     }
@@ -85,18 +89,29 @@ def document(app: FastAPI) -> dict[str, Any]:
 def _finish(method: str, operation: dict[str, Any]) -> None:
     if method == "post" and operation.get("security"):
         operation.setdefault("parameters", []).append(deepcopy(_IDEMPOTENCY_KEY))
+        _can_answer(operation, (409,))  # the same Idempotency-Key is still at work
     if "requestBody" in operation:
-        of_bodies = {str(status): described(status) for status in (400, 413, 415)}
-        operation["responses"] = dict(sorted((operation["responses"] | of_bodies).items()))
+        operation["requestBody"]["content"]["application/json"]["example"] = BODIES[operation["operationId"]]
+        _can_answer(operation, (400, 413, 415))
     if "422" in operation["responses"] and not operation.get("security"):
         del operation["responses"]["422"]  # FastAPI's guess: what is open to all takes any parameter
     for status, response in operation["responses"].items():
         content = response.get("content", {})
-        if int(status) >= 400 and MEDIA_TYPE in content:
-            content.pop("application/json", None)
+        if int(status) in PROBLEMS and MEDIA_TYPE in content:
+            operation["responses"][status] = {"$ref": f"#/components/responses/{_component(int(status))}"}
         if "text/event-stream" in content:
             # `itemSchema` belongs to OpenAPI 3.2; generators refuse a 3.1 document that has it.
             content["text/event-stream"] = {"schema": {"type": "string"}}
+
+
+def _can_answer(operation: dict[str, Any], statuses: Collection[int]) -> None:
+    declared = {str(status): described(status) for status in statuses}
+    operation["responses"] = dict(sorted((declared | operation["responses"]).items()))
+
+
+def _component(status: int) -> str:
+    """The name of the response that all operations share."""
+    return HTTPStatus(status).phrase.title().replace(" ", "").replace("-", "")
 
 
 _IDEMPOTENCY_KEY = {

@@ -40,6 +40,8 @@ _REASONS = {
     502: "The other system refused.",
     503: "The other system cannot be reached.",
 }
+PROBLEMS = frozenset(_REASONS)
+"""Statuses that come with a problem."""
 
 
 def operation(scope: Scope, *statuses: int, preview: type[BaseModel] | None = None) -> dict[str, Any]:
