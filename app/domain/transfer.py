@@ -122,13 +122,13 @@ def _lookup(cell: Cell) -> Value | Keep:
     nav, crm = cell.nav, cell.crm
     if not nav.relation:
         raise InvalidMapping(
-            f"{nav.label} refers to no NAV table, so it cannot follow the lookup {crm.label}.",
+            f"{nav.label} refers to no NAV table, so it cannot follow the lookup {crm.name}.",
             fix=f"Change or disable that row of mapping {cell.shape.mapping.name}.",
         )
     table = nav.relation[0]
     if table not in cell.lookups.entities:
         raise InvalidMapping(
-            f"Table {table} must be mapped to transfer between {nav.label} and {crm.label}.",
+            f"Table {table} must be mapped to transfer between {nav.label} and {crm.name}.",
             fix="POST …/integration-table-mappings adds the mapping.",
         )
     if cell.run is Direction.TO_CRM:
@@ -161,7 +161,7 @@ def _nav_key(cell: Cell, table: str) -> Value | Keep:
     if key is None:
         return cell.missing(
             LookupNotCoupled,
-            f"The {cell.crm.label} {value.id} in CRM must be coupled to a record of {table} first.",
+            f"{cell.crm.name} {value.id} in CRM must be coupled to a record of {table} first.",
             f"PUT …/nav/{table}/{{no}}/coupling with crm_id {value.id} couples it.",
             Awaited(table, crm_id=value.id),
         )
@@ -181,7 +181,7 @@ def _option(cell: Cell) -> Value | Keep:
             return values[key]
         if cell.row.clear_value_on_failed_synch:
             return None
-        cell.notes.append(f"{crm.label} was left alone: {nav.label} {key} stands for none of its options.")
+        cell.notes.append(f"{crm.name} was left alone: {nav.label} {key} stands for none of its options.")
         return KEEP
     number = cell.source.get(crm.name)
     if number is None:

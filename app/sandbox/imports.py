@@ -95,7 +95,7 @@ def _column(table: str, column: Element, targets: Mapping[tuple[str, str], str])
         "logical_name": name,
         "schema_name": column.get("PhysicalName", name),
         "crm_type": _KINDS[_text(column, "Type")],
-        "nav_field": name if label is None else label.get("description", name),
+        "label": name if label is None else label.get("description", name),
         "insert": _text(column, "ValidForCreateApi") == "1",
         "modify": _text(column, "ValidForUpdateApi") == "1",
         "options": [*_options(column.iter("state")), *_options(column.iter("status"))],

@@ -5,6 +5,7 @@ tables, behaviour on delete) is in `catalogue.py`.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -19,6 +20,7 @@ OPTIONS = frozenset({"Picklist", "State", "Status"})
 NUMBERS = frozenset({"Integer", "BigInt", "Decimal", "Money", "Double"})
 MONEY_LIMIT = Decimal(922337203685477)
 DECIMAL_LIMIT = Decimal(100000000000)
+_CODE = re.compile(r"[a-z0-9][A-Z]|_|\d")  # `Address1_FreightTermsCodeEnum`, `CreditLimit`
 
 
 @dataclass(slots=True)
@@ -253,6 +255,11 @@ def _ownership(name: str, attributes: dict[str, Attribute]) -> str:
     return "None" if name == "organization" else "OrganizationOwned"
 
 
+def _label(ours: str, name: str) -> str:
+    """What people call an attribute: the words of NAV, but the logical name instead of a name in its code."""
+    return name if _CODE.search(ours) and " " not in ours else ours
+
+
 def _attribute(table: str, raw: dict[str, Any]) -> Attribute:
     name, kind = raw["logical_name"], raw["crm_type"]
     create, update = raw["insert"], raw["modify"]
@@ -268,7 +275,7 @@ def _attribute(table: str, raw: dict[str, Any]) -> Attribute:
         type=kind,
         schema_name=raw.get("schema_name")
         or catalogue.SCHEMA_NAMES_OF_COLUMNS.get(name, prefix + raw.get("nav_field", name)),
-        label=raw.get("nav_field", name),
+        label=raw.get("label") or _label(raw.get("nav_field", name), name),
         targets=tuple(raw.get("lookup_targets", ())),
         max_length=raw.get("max_length") or {"String": 100, "Memo": 2000}.get(kind),
         minimum=minimum,

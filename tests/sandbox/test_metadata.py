@@ -92,6 +92,21 @@ async def test_columns_say_who_may_write_them(crm: Crm) -> None:
     assert product[0]["RequiredLevel"]["Value"] == "SystemRequired"
 
 
+async def test_labels_are_words_and_never_names_of_code(crm: Crm) -> None:
+    path = f"{ACCOUNT}/Attributes?$select=LogicalName,DisplayName"
+    labels = {
+        row["LogicalName"]: row["DisplayName"]["UserLocalizedLabel"]["Label"]
+        for row in await crm.values(path)
+    }
+    shown = {name: labels[name] for name in ("address1_freighttermscode", "paymenttermscode", "name")}
+    assert shown == {
+        "address1_freighttermscode": "address1_freighttermscode",
+        "paymenttermscode": "paymenttermscode",
+        "name": "Name",
+    }
+    assert not [label for label in labels.values() if label.endswith("Enum")]
+
+
 async def test_options_have_values_labels_and_states(crm: Crm) -> None:
     async def options(cast: str, column: str) -> dict[str, Any]:
         path = f"{ACCOUNT}/Attributes(LogicalName='{column}')/{CAST}{cast}AttributeMetadata"

@@ -212,6 +212,7 @@ def test_an_inactive_account_blocks_its_customer_and_nothing_unblocks_it(
     [
         (OWNER, TO, "XX", "salespeople/XX/coupling"),
         (CONTACT, TO, "CT1", "contacts/CT1/coupling"),
+        (CONTACT, TO, "K&M/01", "contacts/K%26M%2F01/coupling"),
         (CURRENCY, TO, "USD", "currencies/USD/coupling"),
         (PARENT, TO, "20000", "customers/20000/coupling"),
         (PARENT, FROM, Reference(TWO), str(TWO)),
@@ -227,7 +228,9 @@ def test_a_refusal_names_the_record_in_the_way_and_the_call_that_mends_it(
 
 
 def test_what_is_left_out_is_told() -> None:
-    assert "9M" in carried(PAYMENT, TO, "9M").notes[0]
+    (told,) = carried(PAYMENT, TO, "9M").notes
+    assert "9M" in told
+    assert told.startswith("terms was left alone")  # as CRM calls the attribute
     assert "CT1" in carried(CLEARED, TO, "CT1").notes[0]
     assert carried(PAYMENT, TO, "1M").notes == ()
 
