@@ -1,5 +1,6 @@
 """How to: Enable Default Dynamics CRM Synchronization Setup."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -293,3 +294,21 @@ async def test_D0_21_each_action_of_the_page_is_an_operation_of_its_own(world: W
         assert paths[path][method]["operationId"] == name
     ids = [op["operationId"] for path in paths.values() for op in path.values() if "operationId" in op]
     assert len(ids) == len(set(ids))
+
+
+async def test_D0_13_when_its_time_has_come_each_default_job_runs_by_itself(at_work: World) -> None:
+    account = await at_work.coupled_customer("10000")
+    await at_work.change("customers", "10000", City="London")
+    past = (datetime.now(UTC) - timedelta(minutes=1)).isoformat()
+    entries = [entry["id"] for entry in await at_work.items(ENTRIES)]
+    for entry in entries:
+        await at_work.patch(f"{ENTRIES}/{entry}", {"earliest_start_at": past})
+    for entry in entries:
+        for _ in range(1000):
+            log = await at_work.items(f"{ENTRIES}/{entry}/log")
+            if log and log[0]["finished_at"]:
+                break
+            await asyncio.sleep(0.02)
+        assert len(log) == 1
+        assert log[0]["status"] == "succeeded", log[0]
+    assert (await at_work.crm.row("accounts", account))["address1_city"] == "London"

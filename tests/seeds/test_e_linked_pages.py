@@ -1,5 +1,6 @@
 """The pages that the five link to: the connection, runs of whole mappings, filters, status, conflicts."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -488,3 +489,146 @@ async def test_E_39_a_link_finds_the_record_whichever_table_it_is_coupled_with(w
     assert (await open_nav(world, "contact", account)).status_code == 404
     assert (await open_nav(world, "nothing", account)).status_code == 400
     assert (await open_nav(world, "account", "10000")).status_code == 400
+
+
+# --- job queue, currencies, units ---------------------------------------------------------------------
+
+
+async def test_E_26_failed_jobs_are_counted_since_the_last_reset(at_work: World) -> None:
+    await at_work.coupled_customer()
+    await at_work.job(f"{CUSTOMER}/synchronize", FULL)
+    at_work.crm.organization.revoke("prvReadAccount")
+    assert (await at_work.job(f"{CUSTOMER}/synchronize", FULL))["status"] == "failed"
+    assert (await at_work.get("synch-status"))["failed_synch_jobs"] == 1
+    reset = await at_work.post("synch-status/reset")
+    assert (reset["failed_synch_jobs"], reset["failed_since"] is not None) == (0, True)
+    assert (await at_work.job(f"{CUSTOMER}/synchronize", FULL))["status"] == "failed"
+    assert (await at_work.get("synch-status"))["failed_synch_jobs"] == 1
+
+
+async def test_E_27_jobs_are_held_and_set_ready_and_run_in_the_recommended_order(at_work: World) -> None:
+    entries = {entry["mapping"]: entry for entry in await at_work.items("job-queue-entries")}
+    address = f"job-queue-entries/{entries['CUSTOMER']['id']}"
+    assert (await at_work.post(f"{address}/hold"))["status"] == "on_hold"
+    past = (datetime.now(UTC) - timedelta(minutes=1)).isoformat()
+    await at_work.patch(address, {"earliest_start_at": past})
+    await at_work.patch(f"job-queue-entries/{entries['SALESPEOPLE']['id']}", {"earliest_start_at": past})
+    for _ in range(500):
+        if await at_work.items("synch-jobs", mapping="SALESPEOPLE", status="succeeded"):
+            break
+        await asyncio.sleep(0.02)
+    assert await at_work.items("synch-jobs", mapping="CUSTOMER") == []
+    assert (await at_work.post(f"{address}/ready"))["status"] in ("ready", "in_process")
+    for _ in range(500):
+        if await at_work.items("synch-jobs", mapping="CUSTOMER", status="succeeded"):
+            break
+        await asyncio.sleep(0.02)
+    (job,) = await at_work.items("synch-jobs", mapping="CUSTOMER")
+    assert (job["status"], job["job_queue_entry_id"]) == ("succeeded", entries["CUSTOMER"]["id"])
+
+
+async def test_E_32_currencies_are_matched_by_their_iso_code(world: World) -> None:
+    euro = await world.crm.create(
+        "transactioncurrencies",
+        isocurrencycode="EUR",
+        currencyname="Euro",
+        currencysymbol="€",
+        exchangerate=1.2,
+        currencyprecision=2,
+    )
+    await world.new("currencies", "EUR", Description="Euro", ISO_Code="EUR")
+    await world.coupled_customer()
+    person = await world.person("10000", Currency_Code="EUR")
+    made = await world.post(f"nav/contacts/{person}/create-in-crm")
+    row = await world.crm.row("contacts", made["coupling"]["crm_id"])
+    assert row["_transactioncurrencyid_value"] == euro
+    assert await world.partner("currencies", "EUR") == euro
+
+
+async def test_E_42_currencies_only_go_to_crm(world: World) -> None:
+    await world.new("currencies", "EUR", Description="Euro", ISO_Code="EUR")
+    path = "nav/currencies/EUR/synchronize"
+    assert (await world.refused("POST", path, {"direction": "from_crm"})).said == (
+        422,
+        "direction-not-allowed",
+    )
+    base = world.crm.organization.base_currency
+    body = {"crm_id": base, "synchronize_after_coupling": "crm_data"}
+    refused = await world.refused("PUT", "nav/currencies/EUR/coupling", body)
+    assert refused.said == (422, "direction-not-allowed")
+    assert "nav_data" in refused.text
+
+
+@pytest.mark.parametrize("table", ["items", "resources"])
+async def test_E_43_items_and_resources_are_no_way_from_a_unit_that_crm_does_not_have(
+    world: World, table: str
+) -> None:
+    await world.new("units-of-measure", "PCS", Description="Piece")
+    await world.new(table, "1000", Base_Unit_of_Measure="PCS")
+    refused = await world.refused("POST", f"nav/{table}/1000/create-in-crm")
+    assert refused.status == 422
+    assert "NAV PCS" in refused.text
+
+
+async def test_E_45_the_unit_goes_along_to_the_group_of_its_name_and_need_not_be_coupled(
+    world: World,
+) -> None:
+    await world.new("units-of-measure", "PCS", Description="Piece")
+    await world.new("items", "1000", Description="Bicycle", Base_Unit_of_Measure="PCS")
+    before = await world.everything()
+    refused = await world.refused("POST", "nav/items/1000/create-in-crm")
+    assert (refused.status, "NAV PCS" in refused.text) == (422, True)
+    assert await world.everything() == before
+    assert await world.crm.rows("products") == []
+    group = await world.crm.create("uomschedules", name="NAV PCS", baseuomname="PCS")
+    made = await world.post("nav/items/1000/create-in-crm")
+    row = await world.crm.row("products", made["coupling"]["crm_id"])
+    assert (row["productnumber"], row["name"]) == ("1000", "Bicycle")
+    assert row["_defaultuomscheduleid_value"] == group
+    assert await world.partner("units-of-measure", "PCS") is None
+
+
+async def test_E_33_a_unit_group_with_two_units_is_refused_by_its_name(world: World) -> None:
+    await world.new("units-of-measure", "PCS", Description="Piece")
+    await world.new("items", "1000", Description="Bicycle", Base_Unit_of_Measure="PCS")
+    group = await world.crm.create("uomschedules", name="NAV PCS", baseuomname="PCS")
+    (unit,) = await world.crm.rows("uoms", f"_uomscheduleid_value eq {group}")
+    bound = {
+        "uomscheduleid@odata.bind": f"/uomschedules({group})",
+        "baseuom@odata.bind": f"/uoms({unit['uomid']})",
+    }
+    await world.crm.create("uoms", name="BOX", quantity=10, **bound)
+    refused = await world.refused("POST", "nav/items/1000/create-in-crm")
+    assert refused.said == (422, "unit-group-invalid")
+    assert "NAV PCS" in refused.text
+    assert await world.crm.rows("products") == []
+
+
+async def test_E_46_a_product_is_not_created_twice(world: World) -> None:
+    await world.new("units-of-measure", "PCS", Description="Piece")
+    await world.new("items", "1000", Description="Bicycle", Base_Unit_of_Measure="PCS")
+    await world.crm.create("uomschedules", name="NAV PCS", baseuomname="PCS")
+    first = await world.post("nav/items/1000/create-in-crm")
+    refused = await world.refused("POST", "nav/items/1000/create-in-crm")
+    assert refused.said == (409, "already-coupled")
+    assert first["coupling"]["crm_id"] in refused.text
+    assert len(await world.crm.rows("products")) == 1
+
+
+async def test_E_40_statistics_are_inserted_changed_left_alone_or_failed_alone(at_work: World) -> None:
+    first = await at_work.coupled_customer("10000", Credit_Limit_LCY=1)
+    second = await at_work.coupled_customer("20000", Credit_Limit_LCY=2)
+    entries = {entry["kind"]: entry for entry in await at_work.items("job-queue-entries")}
+    run = f"job-queue-entries/{entries['account_statistics']['id']}/run"
+    job = await at_work.job(run)
+    assert (job["status"], job["inserted"]) == ("succeeded", 2)
+    assert (await at_work.job(run))["unmodified"] == 2
+    await at_work.change("customers", "10000", Credit_Limit_LCY=5)
+    await at_work.crm.delete("accounts", second)
+    job = await at_work.job(run)
+    assert (job["status"], job["modified"], job["failed"]) == ("partial", 1, 1)
+    (error,) = await at_work.items(f"synch-jobs/{job['id']}/errors")
+    assert (error["nav_no"], error["crm_id"]) == ("20000", second)
+    row = await at_work.crm.row("accounts", first)
+    statistics = await at_work.crm.row("nav_accountstatisticses", row["_nav_accountstatisticsid_value"])
+    assert statistics["nav_creditlimitlcy"] == 5
