@@ -121,12 +121,17 @@ def actions(
         _action("open_in_crm", None if coupling else NOT_COUPLED),
     ]
     if table == "customers":
-        found.append(_action("update_account_statistics", uncoupled))
+        found.append(_action("update_account_statistics", uncoupled or _without_solution(around)))
     return found
 
 
 def _action(name: str, reason: str | None) -> ActionState:
     return ActionState(name, reason is None, reason)
+
+
+def _without_solution(around: Surroundings) -> str | None:
+    installed = around.connection is not None and around.connection.integration_solution_installed
+    return None if installed else "The integration solution is not installed in CRM."
 
 
 def _wrong_way(mapping: TableMapping | None, run: Direction) -> str | None:
