@@ -2,7 +2,6 @@
 
 from collections.abc import Collection
 from copy import deepcopy
-from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
@@ -111,7 +110,7 @@ def _can_answer(operation: dict[str, Any], statuses: Collection[int]) -> None:
 
 def _component(status: int) -> str:
     """The name of the response that all operations share."""
-    return HTTPStatus(status).phrase.title().replace(" ", "").replace("-", "")
+    return f"Problem{status}"
 
 
 _IDEMPOTENCY_KEY = {

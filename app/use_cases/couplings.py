@@ -1,6 +1,7 @@
 """Couplings: set up, compare, delete, restore."""
 
 from collections.abc import Collection, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -84,20 +85,42 @@ async def couple(
             ctx, company, table, key, replace_existing=replace_existing, preview=preview, mapping=mapping
         )
         return CoupleResult(coupled, result)
-    if run is not None and not about.setting.mapping.direction.allows(run):
-        raise _wrong_way(about.setting, run)
     if crm_id is None:
         raise Invalid("Say which CRM record: crm_id or create_new.")
+    made = await _made(ctx, about, crm_id, run, replace_existing, outside_filter, preview)
+    if preview:
+        return await _foreseen(ctx, made, run)
+    synchronization = await _synchronize_after(ctx, about, run, made.coupling if made.news else None)
+    return CoupleResult(await _current(ctx, about.setting, made.coupling), synchronization)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A coupling, the records that it couples, and whether it is new."""
+
+    about: Subject
+    target: Snapshot
+    coupling: Coupling
+    news: bool
+
+
+async def _made(
+    ctx: Context,
+    about: Subject,
+    crm_id: UUID,
+    run: Direction | None,
+    replace_existing: bool,
+    outside_filter: bool,
+    preview: bool,
+) -> _Made:
+    """Couples the record after all the checks; what is to be synchronized afterwards is still to be."""
+    if run is not None and not about.setting.mapping.direction.allows(run):
+        raise _wrong_way(about.setting, run)
     target = await crm_snapshot(about.setting, crm_id)
     if not outside_filter:
         _require_inside(about.setting, target)
     await _check_references(ctx, about)
-    coupling, news = await _couple(ctx, about, target, replace_existing, preview)
-    if preview:
-        foreseen = await _foresee(ctx, about, run, coupling, target)
-        return CoupleResult(None, foreseen, coupling)
-    synchronization = await _synchronize_after(ctx, about, run, coupling if news else None)
-    return CoupleResult(await _current(ctx, about.setting, coupling), synchronization)
+    return _Made(about, target, *await _couple(ctx, about, target, replace_existing, preview))
 
 
 def _checked(crm_id: UUID | None, create_new: bool, then: str | None) -> Direction | None:
@@ -202,13 +225,12 @@ async def _living(ctx: Context, about: Subject) -> Coupling | None:
     return replace(coupling, status=CouplingStatus.COUPLED) if coupling.crm_id in created else coupling
 
 
-async def _foresee(
-    ctx: Context, about: Subject, run: Direction | None, coupling: Coupling, target: Snapshot
-) -> RecordResult | None:
+async def _foreseen(ctx: Context, made: _Made, run: Direction | None) -> CoupleResult:
     if run is None:
-        return None
-    records = {Side.NAV: about.snapshot, Side.CRM: target}
-    return await synchronize.preview_pair(ctx, about.setting, run, coupling, records)
+        return CoupleResult(None, None, made.coupling)
+    records = {Side.NAV: made.about.snapshot, Side.CRM: made.target}
+    result = await synchronize.preview_pair(ctx, made.about.setting, run, made.coupling, records)
+    return CoupleResult(None, result, made.coupling)
 
 
 async def _synchronize_after(
@@ -228,9 +250,14 @@ async def _synchronize_after(
             mapping=mapping.name,
         )
     except IntegrationError as error:
-        error.detail += " The records are coupled, but not synchronized."
-        error.extra |= {"coupled": True} | ({"coupling_id": str(new.id)} if new else {})
-        raise
+        raise _not_synchronized(error, new) from error
+
+
+def _not_synchronized(error: IntegrationError, new: Coupling | None) -> IntegrationError:
+    told = copy(error)
+    told.detail = f"{error.detail} The records are coupled, but not synchronized."
+    told.extra = error.extra | {"coupled": True} | ({"coupling_id": str(new.id)} if new else {})
+    return told
 
 
 async def _current(ctx: Context, setting: Setting, coupling: Coupling) -> CoupledRecord:
@@ -249,37 +276,84 @@ async def couple_many(
     outside_filter: bool = False,
     preview: bool = False,
 ) -> list[PairOutcome]:
-    """Couples several pairs; an outcome per pair, one bad pair harms no other. Raises ConnectionDisabled."""
+    """Couples several pairs; an outcome per pair, one bad pair harms no other. What is to be synchronized afterwards
+    goes through the engine together, a synch job for each mapping. Raises ConnectionDisabled."""
     async with ctx.uow() as tx:
         require_enabled(await tx.connections.find(company.id))
-    outcomes = []
+    run = RUN_OF[then or "no"]
+    found: list[_Made | IntegrationError] = []
+    results: list[CoupleResult | IntegrationError] = []
     foreseen: list[Coupling] = []
     for pair in pairs:
-        done, error = CoupleResult(None), None
         try:
-            done = await couple(
-                ctx,
-                company,
-                pair.nav_table,
-                pair.nav_no,
-                crm_id=pair.crm_id,
-                then=then,
-                replace_existing=replace_existing,
-                outside_filter=outside_filter,
-                preview=preview,
-            )
-            if done.foreseen is not None:
-                foreseen = _with(foreseen, done.foreseen, replace_existing)
+            about = await subject(ctx, company, pair.nav_table, pair.nav_no, make_id=not preview)
+            made = await _made(ctx, about, pair.crm_id, run, replace_existing, outside_filter, preview)
+            if preview:
+                results.append(await _foreseen(ctx, made, run))
+                foreseen = _with(foreseen, made.coupling, replace_existing)
+            found.append(made)
         except IntegrationError as problem:
-            done, error = CoupleResult(None), problem
-        made = done.coupling.coupling if done.coupling else done.foreseen
-        entity = made.crm_entity if made else None
-        outcomes.append(
-            PairOutcome(
-                pair.nav_table, pair.nav_no, entity, pair.crm_id, done.coupling, done.synchronization, error
-            )
-        )
-    return outcomes
+            found.append(problem)
+            results[len(found) - 1 :] = [problem]
+    if not preview:
+        results = await _synchronize_together(ctx, company, run, found)
+    return [_outcome(pair, each, result) for pair, each, result in zip(pairs, found, results, strict=True)]
+
+
+def _outcome(
+    pair: Pair, made: _Made | IntegrationError, result: CoupleResult | IntegrationError
+) -> PairOutcome:
+    entity = None if isinstance(made, IntegrationError) else made.coupling.crm_entity
+    if isinstance(result, IntegrationError):
+        return PairOutcome(pair.nav_table, pair.nav_no, entity, pair.crm_id, error=result)
+    return PairOutcome(
+        pair.nav_table, pair.nav_no, entity, pair.crm_id, result.coupling, result.synchronization
+    )
+
+
+async def _synchronize_together(
+    ctx: Context, company: Company, run: Direction | None, found: Sequence[_Made | IntegrationError]
+) -> list[CoupleResult | IntegrationError]:
+    """The couplings as they are after the synchronization that was asked for; what failed instead."""
+    made = [each for each in found if isinstance(each, _Made)]
+    ended: dict[tuple[str, UUID], RecordResult | IntegrationError] = {}
+    if run is not None:
+        for name in dict.fromkeys(each.about.setting.mapping.name for each in made):
+            ended |= await _ended(ctx, run, name, [e for e in made if e.about.setting.mapping.name == name])
+    async with ctx.uow() as tx:
+        current: dict[UUID, Coupling] = {}
+        for table in {each.coupling.nav_table for each in made}:
+            ids = [each.coupling.nav_id for each in made if each.coupling.nav_table == table]
+            current |= {c.id: c for c in (await tx.couplings.of_nav(company.id, table, ids)).values()}
+    results: list[CoupleResult | IntegrationError] = []
+    for each in found:
+        if isinstance(each, IntegrationError):
+            results.append(each)
+            continue
+        name = each.about.setting.mapping.name
+        end = ended.get((name, each.about.snapshot.id))
+        if isinstance(end, IntegrationError):
+            results.append(_not_synchronized(end, each.coupling if each.news else None))
+            continue
+        coupling = current.get(each.coupling.id, each.coupling)
+        results.append(CoupleResult(linked(company, each.about.setting.connection, coupling), end))
+    return results
+
+
+async def _ended(
+    ctx: Context, run: Direction, name: str, made: Sequence[_Made]
+) -> dict[tuple[str, UUID], RecordResult | IntegrationError]:
+    """By mapping and NAV record, how its synchronization ended."""
+    sources = {
+        (each.about.snapshot if run is Direction.TO_CRM else each.target).id: each.about.snapshot.id
+        for each in made
+    }
+    snapshots = [each.about.snapshot if run is Direction.TO_CRM else each.target for each in made]
+    try:
+        ended = await synchronize.synchronize_pairs(ctx, made[0].about.setting, run, snapshots)
+    except IntegrationError as error:
+        return {(name, nav_id): error for nav_id in sources.values()}
+    return {(name, sources[source_id]): end for source_id, end in ended.items()}
 
 
 def _with(foreseen: Sequence[Coupling], new: Coupling, replace_existing: bool) -> list[Coupling]:

@@ -1,5 +1,6 @@
 """The one record a call is about: found in NAV, with its mapping, its integration id and its coupling."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -74,9 +75,14 @@ async def subject(
 
 async def crm_snapshot(setting: Setting, crm_id: UUID) -> Snapshot:
     """The CRM row. Raises CrmRecordNotFound, CrmRefused for a value that does not fit its attribute."""
-    entity = setting.mapping.crm_entity
-    found = await setting.crm.get(entity, [crm_id], setting.fields(Side.CRM))
+    found = await setting.crm.get(setting.mapping.crm_entity, [crm_id], setting.fields(Side.CRM))
+    return readable_row(setting, crm_id, found)
+
+
+def readable_row(setting: Setting, crm_id: UUID, found: Mapping[UUID, Snapshot]) -> Snapshot:
+    """The row among those found. Raises as `crm_snapshot`."""
     if crm_id not in found:
+        entity = setting.mapping.crm_entity
         raise CrmRecordNotFound(
             f"There is no {entity} {crm_id} in CRM.",
             fix=f"GET …/crm/{setting.shape.crm.entity_set} lists the records.",

@@ -1,6 +1,7 @@
 """Synchronize Now: one record, in the direction the user chose, or merged by field. Create in CRM, create in NAV."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
@@ -15,7 +16,7 @@ from app.domain.errors import (
     FieldProblem,
     IntegrationError,
 )
-from app.domain.job import Counts, JobStatus, SynchJob, SynchMode
+from app.domain.job import Counts, SynchJob, SynchMode, ended_as, failures_told
 from app.domain.links import address_of
 from app.domain.mapping import Direction
 from app.domain.records import Side, Snapshot
@@ -23,9 +24,10 @@ from app.ports import Context, Transaction
 from app.use_cases import remembering
 from app.use_cases.engine import Exchange, carry_out
 from app.use_cases.items import Item, Options
+from app.use_cases.reading import chunks
 from app.use_cases.results import COMPLETED, CoupledRecord, PairOutcome, RecordResult
 from app.use_cases.setting import Setting, open_setting
-from app.use_cases.subject import Subject, crm_snapshot, linked, subject
+from app.use_cases.subject import Subject, linked, readable_row, subject
 
 MERGE = "merge"
 
@@ -93,40 +95,61 @@ async def _source(about: Subject, coupling: Coupling, run: Direction) -> Snapsho
 
 async def _one(ctx: Context, setting: Setting, run: Direction, source: Snapshot, options: Options) -> Item:
     """One record through the engine, logged as a synch job of its own. Raises what kept it from succeeding."""
-    job_id = ctx.new_id()
-    started = ctx.clock.now()
-    exchange = Exchange(ctx, setting, run, replace(options, log_unmodified=True), job_id)
-
-    async def log_job(tx: Transaction, items: Sequence[Item]) -> None:
-        await tx.jobs.add(
-            setting.company.id, [_job(setting, run, items[0], job_id, started, ctx.clock.now())]
-        )
-
-    (item,) = await carry_out(exchange, [source], log_job)
-    item.job_id = job_id
+    (item,) = await synchronize_set(ctx, setting, run, [source], options)
     if item.error is not None:
         raise item.error
     return item
 
 
+async def synchronize_set(
+    ctx: Context, setting: Setting, run: Direction, sources: Sequence[Snapshot], options: Options
+) -> list[Item]:
+    """Records through the engine together, logged as one synch job. What kept one from succeeding is in its item.
+
+    Raises SideUnavailable, Throttled and the like, which concern all of them.
+    """
+    job_id = ctx.new_id()
+    started = ctx.clock.now()
+    exchange = Exchange(ctx, setting, run, replace(options, log_unmodified=True), job_id)
+
+    async def log_job(tx: Transaction, items: Sequence[Item]) -> None:
+        await tx.jobs.add(setting.company.id, [_job(setting, run, items, job_id, started, ctx.clock.now())])
+
+    items = await carry_out(exchange, sources, log_job)
+    for item in items:
+        item.job_id = job_id
+    return items
+
+
 def _job(
-    setting: Setting, run: Direction, item: Item, job_id: UUID, started: datetime, ended: datetime
+    setting: Setting, run: Direction, items: Sequence[Item], job_id: UUID, started: datetime, ended: datetime
 ) -> SynchJob:
-    action = item.action or SynchAction.UNMODIFIED
-    failed = action is SynchAction.FAILED
+    counts = Counts.of(Counter(item.action or SynchAction.UNMODIFIED for item in items))
+    message = failures_told(counts, job_id)
+    if len(items) == 1 and items[0].error is not None:
+        message = items[0].error.detail
     return SynchJob(
         id=job_id,
         kind="synchronize",
         mapping=setting.mapping.name,
         mode=SynchMode.SELECTION,
         direction=run,
-        status=JobStatus.FAILED if failed else JobStatus.SUCCEEDED,
-        counts={run.value: Counts.of({action: 1})},
-        message=item.error.detail if item.error else COMPLETED,
+        status=ended_as(counts),
+        counts={run.value: counts},
+        message=message or COMPLETED,
         created_at=started,
         started_at=started,
         finished_at=ended,
     )
+
+
+async def synchronize_pairs(
+    ctx: Context, setting: Setting, run: Direction, sources: Sequence[Snapshot]
+) -> dict[UUID, RecordResult | IntegrationError]:
+    """Synchronize Now of coupled records together, by source record: what was done, or what kept it from that."""
+    options = Options(force=True, background=False)
+    items = await synchronize_set(ctx, setting, run, sources, options)
+    return {item.source.id: item.error or _result([item], False, preview=False) for item in items}
 
 
 async def preview_pair(
@@ -223,17 +246,28 @@ async def create_in_nav_many(
 ) -> list[PairOutcome]:
     """Creates the NAV records of several CRM rows; an outcome per id, one bad row harms no other."""
     setting = await setting_of_set(ctx, company, entity_set, mapping)
+    wanted = list(dict.fromkeys(ids))
+    sources, present, refused = await _creatable(ctx, setting, wanted, replace_existing)
+    made: dict[UUID, Item] = {}
+    options = _creation(present.values(), preview)
+    for chunk in chunks(sources):
+        items = await synchronize_set(ctx, setting, Direction.FROM_CRM, chunk, options)
+        made |= {item.source.id: item for item in items}
+        refused |= {item.source.id: item.error for item in items if item.error is not None}
     outcomes = []
-    for crm_id in dict.fromkeys(ids):
-        coupled, result, error = None, None, None
-        try:
-            coupled, result = await _create_in_nav(ctx, setting, crm_id, replace_existing, preview)
-        except IntegrationError as problem:
-            error = problem
-        key = coupled.coupling.nav_key if coupled else None
+    for crm_id in wanted:
+        coupled, result = None, None
+        if crm_id not in refused:
+            coupled, result = _created(setting, made[crm_id], preview)
         outcomes.append(
             PairOutcome(
-                setting.mapping.nav_table, key, setting.mapping.crm_entity, crm_id, coupled, result, error
+                setting.mapping.nav_table,
+                coupled.coupling.nav_key if coupled else None,
+                setting.mapping.crm_entity,
+                crm_id,
+                coupled,
+                result,
+                refused.get(crm_id),
             )
         )
     return outcomes
@@ -251,17 +285,43 @@ async def setting_of_set(ctx: Context, company: Company, entity_set: str, mappin
 async def _create_in_nav(
     ctx: Context, setting: Setting, crm_id: UUID, replace_existing: bool, preview: bool
 ) -> tuple[CoupledRecord | None, RecordResult]:
-    require_creation(setting.mapping, Direction.FROM_CRM)
-    source = await crm_snapshot(setting, crm_id)
-    table = setting.mapping.nav_table
+    sources, present, refused = await _creatable(ctx, setting, [crm_id], replace_existing)
+    if crm_id in refused:
+        raise refused[crm_id]
+    return await create_partner(
+        ctx, setting, Direction.FROM_CRM, sources[0], present.get(crm_id), preview=preview
+    )
+
+
+async def _creatable(
+    ctx: Context, setting: Setting, ids: Sequence[UUID], replace_existing: bool
+) -> tuple[list[Snapshot], dict[UUID, Coupling], dict[UUID, IntegrationError]]:
+    """The CRM rows that may get a NAV record, the couplings they have now, and what keeps the others from it."""
+    table, refused = setting.mapping.nav_table, dict[UUID, IntegrationError]()
+    try:
+        require_creation(setting.mapping, Direction.FROM_CRM)
+    except IntegrationError as error:
+        return [], {}, dict.fromkeys(ids, error)
+    found = await setting.crm.get(setting.mapping.crm_entity, ids, setting.fields(Side.CRM))
     async with ctx.uow() as tx:
-        coupling = (await tx.couplings.of_crm(setting.company.id, table, [crm_id])).get(crm_id)
-    if coupling is not None and coupling.status is CouplingStatus.COUPLED and not replace_existing:
-        alive = await setting.nav.get(table, [coupling.nav_id], ())
-        if coupling.nav_id in alive:
-            current = replace(coupling, nav_key=alive[coupling.nav_id].key)
-            raise already_coupled(f"{setting.shape.crm.label} {crm_id}", current, Side.CRM)
-    return await create_partner(ctx, setting, Direction.FROM_CRM, source, coupling, preview=preview)
+        present = await tx.couplings.of_crm(setting.company.id, table, ids)
+    coupled = {i: c for i, c in present.items() if c.status is CouplingStatus.COUPLED}
+    alive: Mapping[UUID, Snapshot] = {}
+    if coupled and not replace_existing:
+        alive = await setting.nav.get(table, [c.nav_id for c in coupled.values()], ())
+    sources = []
+    for crm_id in ids:
+        partner = alive.get(coupled[crm_id].nav_id) if crm_id in coupled else None
+        try:
+            source = readable_row(setting, crm_id, found)
+            if partner is not None:
+                current = replace(coupled[crm_id], nav_key=partner.key)
+                raise already_coupled(f"{setting.shape.crm.label} {crm_id}", current, Side.CRM)
+        except IntegrationError as error:
+            refused[crm_id] = error
+        else:
+            sources.append(source)
+    return sources, present, refused
 
 
 async def create_partner(
@@ -275,9 +335,20 @@ async def create_partner(
     id_generated: bool = False,
 ) -> tuple[CoupledRecord | None, RecordResult]:
     """Creates the partner of a record on the other side, coupled; the present coupling is replaced."""
-    replaced = {present.id} if present is not None and present.status is CouplingStatus.COUPLED else ()
-    options = Options(force=True, create=True, replace=frozenset(replaced), background=False, preview=preview)
+    options = _creation([present] if present is not None else [], preview)
     item = await _one(ctx, setting, run, source, options)
+    return _created(setting, item, preview, id_generated)
+
+
+def _creation(present: Iterable[Coupling], preview: bool) -> Options:
+    """Partners are created; the couplings that are there now are replaced, reserved ones are kept to."""
+    replaced = frozenset(c.id for c in present if c.status is CouplingStatus.COUPLED)
+    return Options(force=True, create=True, replace=replaced, background=False, preview=preview)
+
+
+def _created(
+    setting: Setting, item: Item, preview: bool, id_generated: bool = False
+) -> tuple[CoupledRecord | None, RecordResult]:
     result = _result([item], id_generated, preview)
     if preview or item.coupling is None:
         return None, result

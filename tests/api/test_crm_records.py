@@ -100,3 +100,45 @@ async def test_an_entity_instead_of_its_set_is_told_the_set(connected: httpx.Asy
         assert (answer.status_code, answer.json()["code"]) == (404, "table-not-found")
         assert (f"Did you mean {meant}?" in answer.json()["detail"]) is (meant is not None)
         assert answer.json()["fix"].startswith("GET …/")
+
+
+async def test_several_records_are_created_and_coupled_together_in_one_synch_job(
+    ready: httpx.AsyncClient,
+) -> None:
+    ids = []
+    for no in ("A", "B", "C"):
+        record = f"{COMPANY}/nav/customers/{no}"
+        await ready.post(f"{COMPANY}/nav/customers", json={"no": no, "fields": {"Name": f"Account {no}"}})
+        created = await ready.post(f"{record}/create-in-crm")
+        assert created.status_code == 201, created.text
+        ids.append(created.json()["coupling"]["crm_id"])
+        await ready.delete(f"{record}/coupling")
+        await ready.delete(record)
+    missing = "00000000-0000-4000-8000-000000000001"
+    answer = await ready.post(f"{COMPANY}/crm/accounts/create-in-nav", json={"ids": [*ids, missing, ids[0]]})
+    assert answer.status_code == 200, answer.text
+    *made, refused = answer.json()["outcomes"]
+    assert [each["crm_id"] for each in made] == ids
+    (job_id,) = {each["synchronization"]["synch_job_id"] for each in made}
+    assert refused["error"]["code"] == "crm-record-not-found"
+    job = (await ready.get(f"{COMPANY}/synch-jobs/{job_id}")).json()
+    assert (job["inserted"], job["total"], job["status"]) == (3, 3, "succeeded")
+    again = (await ready.post(f"{COMPANY}/crm/accounts/create-in-nav", json={"ids": ids})).json()["outcomes"]
+    assert {each["error"]["code"] for each in again} == {"already-coupled"}
+    numbers = [each["coupling"]["nav_no"] for each in made]
+    for each in made:
+        await ready.delete(f"{COMPANY}/couplings/{each['coupling']['id']}")
+    pairs = [
+        {"nav_table": "customers", "nav_no": no, "crm_id": crm_id}
+        for no, crm_id in zip(numbers, ids, strict=True)
+    ]
+    bad = {"nav_table": "customers", "nav_no": "NOBODY", "crm_id": ids[0]}
+    answer = await ready.post(
+        f"{COMPANY}/couplings", json={"pairs": [bad, *pairs], "synchronize_after_coupling": "nav_data"}
+    )
+    refused, *coupled = answer.json()["outcomes"]
+    assert refused["error"]["code"] == "nav-record-not-found"
+    assert [(each["nav_no"], each["error"]) for each in coupled] == [(no, None) for no in numbers]
+    (job_id,) = {each["synchronization"]["synch_job_id"] for each in coupled}
+    assert (await ready.get(f"{COMPANY}/synch-jobs/{job_id}")).json()["total"] == 3
+    assert all(each["coupling"]["last_synch_result"] == "success" for each in coupled)
