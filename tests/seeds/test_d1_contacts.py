@@ -502,3 +502,23 @@ async def test_D1_40_the_button_dynamics_nav_leads_to_the_contact(world: World) 
     answer = await open_nav(world, "contact", free)
     assert (answer.status_code, "not coupled" in answer.text) == (404, True)
     assert await world.everything() == before
+
+
+async def solution_step(world: World) -> Json:
+    """What a connection test says about the solution that brings the button."""
+    report = await world.post("crm-connection/test")
+    return next(step for step in report["steps"] if step["name"] == "solution")
+
+
+async def test_D1_41_without_the_integration_solution_the_setup_says_what_is_missing(
+    without_solution: World,
+) -> None:
+    step = await solution_step(without_solution)
+    assert "not installed" in step["detail"]
+    assert "Import the integration solution" in step["fix"]
+    assert (await without_solution.get("crm-connection"))["integration_solution_installed"] is False
+    account = await without_solution.crm.account()
+    await without_solution.post(f"crm/accounts/{account}/create-in-nav")
+    contact = await without_solution.crm.contact("Thompson", account)
+    made = await without_solution.post(f"crm/contacts/{contact}/create-in-nav")
+    assert made["record"]["coupling"]["crm_id"] == contact

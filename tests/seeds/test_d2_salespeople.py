@@ -4,7 +4,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.seeds.test_d1_contacts import open_crm, open_nav, unchanged_by
+from tests.seeds.test_d1_contacts import open_crm, open_nav, solution_step, unchanged_by
 from tests.seeds.world import COMPLETED, NAV_CLIENT, SALESPERSON, USER, World
 
 pytestmark = pytest.mark.anyio
@@ -190,6 +190,15 @@ async def test_D2_17_the_button_dynamics_nav_leads_to_the_salesperson(world: Wor
     assert (answer.status_code, answer.headers["Location"].startswith(NAV_CLIENT)) == (302, True)
     stranger = await world.crm.user("John", "Roberts")
     assert (await open_nav(world, "systemuser", stranger)).status_code == 404
+
+
+async def test_D2_18_without_the_solution_users_are_coupled_all_the_same(without_solution: World) -> None:
+    assert "not installed" in (await solution_step(without_solution))["detail"]
+    user = await a_salesperson_and_a_user(without_solution)
+    body = {"crm_id": user, "synchronize_after_coupling": "crm_data"}
+    done = await without_solution.put(f"nav/salespeople/{CODE}/coupling", body)
+    assert done["synchronization"]["message"] == COMPLETED
+    assert (await without_solution.nav("salespeople", CODE))["Name"] == "John Roberts"
 
 
 async def test_D2_19_users_who_are_no_sellers_are_marked_and_need_a_word_to_be_coupled(world: World) -> None:

@@ -10,6 +10,8 @@ from tests.seeds.world import COMPLETED, CUSTOMER_TYPE, NAV_CLIENT, UNKNOWN, USE
 pytestmark = pytest.mark.anyio
 NO = "10000"
 CUSTOMER = f"nav/customers/{NO}"
+SOLUTION = "nav"
+"""The prefix of the tables that the integration solution of the sandbox brings."""
 ACCOUNT_FIELDS = {"Name": "name", "City": "address1_city", "Phone_No": "telephone1", "Fax_No": "fax"}
 
 
@@ -292,6 +294,16 @@ async def test_D3_25_coupled_and_uncoupled_accounts_make_up_the_list(world: Worl
     assert (there, others, everyone) == ({coupled}, free, {coupled} | free)
 
 
+async def test_D3_28_the_card_itself_asks_crm_for_nothing(world: World) -> None:
+    account = await world.coupled_customer(NO)
+    await sales_of(world, account)
+    world.crm.forget()
+    card = await world.get(CUSTOMER)
+    assert "crm_statistics" not in card
+    assert list(world.crm.organization.log) == []
+    assert (await world.get(f"{CUSTOMER}/crm-statistics"))["opportunities"] == 2
+
+
 @pytest.mark.parametrize(("direction", "city"), [("to_crm", "London"), ("from_crm", "Paris")])
 async def test_D3_33_synchronize_now_sends_or_gets(world: World, direction: str, city: str) -> None:
     account = await world.coupled_customer(NO)
@@ -315,6 +327,15 @@ async def test_D3_37_the_button_dynamics_nav_leads_to_the_customer(world: World)
     assert await world.everything() == before
 
 
+async def test_D3_38_the_button_on_accounts_comes_with_the_solution(without_solution: World) -> None:
+    assert (await without_solution.get("crm-connection"))["integration_solution_installed"] is False
+    await without_solution.customer(NO, Salesperson_Code="")
+    account = (await without_solution.post(f"{CUSTOMER}/create-in-crm"))["coupling"]["crm_id"]
+    path = f"{CUSTOMER}/update-account-statistics"
+    assert (await without_solution.refused("POST", path)).code == "integration-solution-not-installed"
+    assert (await open_nav(without_solution, "account", account)).status_code == 302
+
+
 async def test_D3_40_a_customer_lists_what_can_be_done_and_why_the_rest_cannot(world: World) -> None:
     await world.customer(NO)
     free = {action["name"]: action for action in (await world.get(CUSTOMER))["actions"]}
@@ -333,3 +354,139 @@ async def test_D3_40_a_customer_lists_what_can_be_done_and_why_the_rest_cannot(w
     closed = {action["name"]: action for action in (await world.get(CUSTOMER))["actions"]}
     assert closed["synchronize_to_crm"]["allowed"] is False
     assert "not enabled" in closed["synchronize_to_crm"]["reason"]
+
+
+# --- statistics ------------------------------------------------------------------------------------------
+
+
+async def sales_of(world: World, account: str) -> None:
+    """Two open opportunities and a lost one, an active quote and a draft, three active cases and a resolved one."""
+    of = {"customerid_account@odata.bind": f"/accounts({account})"}
+    for n in range(2):
+        await world.crm.create("opportunities", name=f"Chance {n}", **of)
+    lost = await world.crm.create("opportunities", name="Lost", **of)
+    closing = {"opportunityid@odata.bind": f"/opportunities({lost})"}
+    await world.crm.act("LoseOpportunity", {"OpportunityClose": closing, "Status": 4})
+    offer = await world.crm.create("quotes", name="Offer", **of)
+    await world.crm.change("quotes", offer, statecode=1, statuscode=3)
+    await world.crm.create("quotes", name="Draft", **of)
+    for n in range(3):
+        await world.crm.create("incidents", title=f"Trouble {n}", **of)
+    solved = await world.crm.create("incidents", title="Solved", **of)
+    closing = {"incidentid@odata.bind": f"/incidents({solved})"}
+    await world.crm.act("CloseIncident", {"IncidentResolution": closing, "Status": 5})
+
+
+async def the_statistics(world: World, account: str) -> dict[str, object]:
+    """The statistics row that an account points to."""
+    row = await world.crm.row("accounts", account)
+    return await world.crm.row(
+        f"{SOLUTION}_accountstatisticses", row[f"_{SOLUTION}_accountstatisticsid_value"]
+    )
+
+
+async def test_D3_02_opportunities_quotes_and_cases_of_the_account_are_counted(world: World) -> None:
+    account = await world.coupled_customer(NO)
+    await sales_of(world, account)
+    await sales_of(world, await world.crm.account("Another"))
+    shown = await world.get(f"{CUSTOMER}/crm-statistics")
+    assert (shown["opportunities"], shown["quotes"], shown["cases"]) == (2, 1, 3)
+
+
+async def test_D3_03_the_account_shows_the_customers_statistics_in_crm(world: World) -> None:
+    account = await world.coupled_customer(NO, Credit_Limit_LCY=5000)
+    await world.post(f"{CUSTOMER}/update-account-statistics")
+    row = await the_statistics(world, account)
+    assert row[f"{SOLUTION}_customerno"] == NO
+    assert row[f"{SOLUTION}_creditlimitlcy"] == 5000
+
+
+async def test_D3_26_the_factbox_counts_in_one_call_and_says_when(world: World) -> None:
+    account = await world.coupled_customer(NO)
+    assert set(await world.get(f"{CUSTOMER}/crm-statistics")) == {"opportunities", "quotes", "cases", "as_of"}
+    await sales_of(world, account)
+    world.crm.forget()
+    shown = await world.get(f"{CUSTOMER}/crm-statistics")
+    assert (shown["opportunities"], shown["quotes"], shown["cases"]) == (2, 1, 3)
+    assert len(world.crm.organization.log) == 1
+
+
+async def test_D3_27_a_customer_that_is_not_coupled_has_no_factbox(world: World) -> None:
+    await world.customer(NO)
+    for path in ("crm-statistics", "crm-statistics/opportunities"):
+        assert (await world.refused("GET", f"{CUSTOMER}/{path}")).said == (409, "not-coupled")
+    said = await unchanged_by(
+        world, "POST", f"{CUSTOMER}/update-account-statistics", None, "not-coupled", 409
+    )
+    assert f"{CUSTOMER}/coupling" in said
+
+
+async def listed(world: World, kind: str) -> list[str]:
+    """The names in a list, which must be as long as its number says and hold nothing of another account."""
+    await sales_of(world, await world.coupled_customer(NO))
+    await sales_of(world, await world.crm.account("Another"))
+    rows = await world.items(f"{CUSTOMER}/crm-statistics/{kind}", limit=2)
+    assert len(rows) == (await world.get(f"{CUSTOMER}/crm-statistics"))[kind]
+    return sorted(row["name"] for row in rows)
+
+
+async def test_D3_29_the_open_opportunities_of_the_account_are_listed(world: World) -> None:
+    assert await listed(world, "opportunities") == ["Chance 0", "Chance 1"]
+
+
+async def test_D3_30_the_active_quotes_of_the_account_are_listed(world: World) -> None:
+    assert await listed(world, "quotes") == ["Offer"]
+
+
+async def test_D3_31_the_active_cases_of_the_account_are_listed(world: World) -> None:
+    assert await listed(world, "cases") == ["Trouble 0", "Trouble 1", "Trouble 2"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "entity"), [("opportunities", "opportunity"), ("quotes", "quote"), ("cases", "incident")]
+)
+async def test_D3_32_each_of_them_is_opened_in_crm(world: World, kind: str, entity: str) -> None:
+    await sales_of(world, await world.coupled_customer(NO))
+    for row in await world.items(f"{CUSTOMER}/crm-statistics/{kind}"):
+        query = parse_qs(urlsplit(row["url"]).query)
+        assert (query["etn"], query["id"]) == ([entity], [row["id"]])
+        assert row["url"].startswith(f"{world.crm.url}/main.aspx?")
+
+
+async def test_D3_34_statistics_are_written_when_they_changed_and_else_left_alone(world: World) -> None:
+    account = await world.coupled_customer(NO, Credit_Limit_LCY=5000)
+    first = await world.post(f"{CUSTOMER}/update-account-statistics")
+    assert first["action"] == "inserted"
+    world.crm.forget()
+    second = await world.post(f"{CUSTOMER}/update-account-statistics")
+    assert (second["action"], second["changes"]) == ("unmodified", [])
+    assert world.crm.writes() == []
+    await world.change("customers", NO, Credit_Limit_LCY=7000)
+    third = await world.post(f"{CUSTOMER}/update-account-statistics")
+    assert (third["action"], len(third["changes"])) == ("modified", 1)
+    assert (await the_statistics(world, account))[f"{SOLUTION}_creditlimitlcy"] == 7000
+
+
+async def test_D3_35_without_the_solution_there_is_nothing_to_write_to(without_solution: World) -> None:
+    world = without_solution
+    await world.customer(NO, Salesperson_Code="")
+    await world.post(f"{CUSTOMER}/create-in-crm")
+    path = f"{CUSTOMER}/update-account-statistics"
+    said = await unchanged_by(world, "POST", path, None, "integration-solution-not-installed", 409)
+    assert "Import the integration solution" in said
+    assert (await world.get("crm-connection"))["integration_solution_installed"] is False
+    actions = {action["name"]: action for action in (await world.get(CUSTOMER))["actions"]}
+    assert actions["update_account_statistics"]["allowed"] is False
+    assert "solution" in actions["update_account_statistics"]["reason"]
+
+
+async def test_D3_36_the_statistics_row_has_the_amounts_the_form_shows(world: World) -> None:
+    account = await world.coupled_customer(NO, Credit_Limit_LCY=5000)
+    await world.post(f"{CUSTOMER}/update-account-statistics")
+    row = await the_statistics(world, account)
+    amounts = {name for name in row if name.startswith(SOLUTION) and name.endswith("lcy")}
+    assert len(amounts) == 12
+    assert all(f"{name}_base" in row for name in amounts)
+    assert row[f"{SOLUTION}_creditlimitlcy_base"] == 5000
+    assert row[f"{SOLUTION}_overdueamountsasof"]
+    assert row["_transactioncurrencyid_value"] == world.crm.organization.base_currency

@@ -120,6 +120,10 @@ class CrmPeople:
         """A person deletes a row."""
         await self._sent("DELETE", f"{entity_set}({id})")
 
+    async def act(self, action: str, body: Json) -> None:
+        """A person does something that is no mere change of a row."""
+        await self._sent("POST", action, body)
+
     def writes(self) -> list[str]:
         """The writes that CRM took from the service since the log was last cleared."""
         asked = [each for each in self.organization.log if each.path.startswith(WEB_API)]
