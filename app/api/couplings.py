@@ -16,7 +16,7 @@ from app.api.results import PairOutcomeOut, pair_out
 from app.api.values import JsonValue, shown
 from app.domain.access import Scope
 from app.domain.coupling import CouplingStatus, SynchResult
-from app.use_cases import couplings
+from app.use_cases import couplings, pairs
 
 router = api_router(f"{BASE}/companies/{{company}}/couplings", "Couplings")
 
@@ -181,11 +181,11 @@ async def list_coupling_history(
 )
 async def couple_records(ctx: ContextDep, company: CompanyDep, body: PairsIn) -> dict[str, object]:
     """Couples pair by pair; one that cannot be coupled harms no other and says why."""
-    pairs = [couplings.Pair(pair.nav_table, pair.nav_no, pair.crm_id) for pair in body.pairs]
-    found = await couplings.couple_many(
+    named = [pairs.Pair(pair.nav_table, pair.nav_no, pair.crm_id) for pair in body.pairs]
+    found = await pairs.couple_many(
         ctx,
         company,
-        pairs,
+        named,
         then=body.synchronize_after_coupling,
         replace_existing=body.replace_existing,
         outside_filter=body.outside_filter,

@@ -7,7 +7,6 @@ from uuid import UUID
 
 from app.domain import conversion
 from app.domain.company import Company
-from app.domain.connection import require_enabled
 from app.domain.coupling import Coupling, CouplingStatus, SynchAction
 from app.domain.eligibility import require_creation
 from app.domain.errors import (
@@ -31,7 +30,6 @@ from app.use_cases.results import (
     Comparison,
     CoupledRecord,
     CoupleResult,
-    PairOutcome,
     RecordResult,
 )
 from app.use_cases.setting import Setting, passes
@@ -39,15 +37,6 @@ from app.use_cases.subject import Subject, crm_snapshot, held_partner, linked, n
 
 RUN_OF = {"nav_data": Direction.TO_CRM, "crm_data": Direction.FROM_CRM, "no": None}
 """Synchronize After Coupling: which side's data overwrite the other's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two records that shall be coupled."""
-
-    nav_table: str
-    nav_no: str
-    crm_id: UUID
 
 
 async def couple(
@@ -87,15 +76,15 @@ async def couple(
         return CoupleResult(coupled, result)
     if crm_id is None:
         raise Invalid("Say which CRM record: crm_id or create_new.")
-    made = await _made(ctx, about, crm_id, run, replace_existing, outside_filter, preview)
+    made = await make_coupling(ctx, about, crm_id, run, replace_existing, outside_filter, preview)
     if preview:
-        return await _foreseen(ctx, made, run)
+        return await foreseen_result(ctx, made, run)
     synchronization = await _synchronize_after(ctx, about, run, made.coupling if made.news else None)
     return CoupleResult(await _current(ctx, about.setting, made.coupling), synchronization)
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
+class Made:
     """A coupling, the records that it couples, and whether it is new."""
 
     about: Subject
@@ -104,7 +93,7 @@ class _Made:
     news: bool
 
 
-async def _made(
+async def make_coupling(
     ctx: Context,
     about: Subject,
     crm_id: UUID,
@@ -112,7 +101,7 @@ async def _made(
     replace_existing: bool,
     outside_filter: bool,
     preview: bool,
-) -> _Made:
+) -> Made:
     """Couples the record after all the checks; what is to be synchronized afterwards is still to be."""
     if run is not None and not about.setting.mapping.direction.allows(run):
         raise _wrong_way(about.setting, run)
@@ -120,7 +109,7 @@ async def _made(
     if not outside_filter:
         _require_inside(about.setting, target)
     await _check_references(ctx, about)
-    return _Made(about, target, *await _couple(ctx, about, target, replace_existing, preview))
+    return Made(about, target, *await _couple(ctx, about, target, replace_existing, preview))
 
 
 def _checked(crm_id: UUID | None, create_new: bool, then: str | None) -> Direction | None:
@@ -225,7 +214,8 @@ async def _living(ctx: Context, about: Subject) -> Coupling | None:
     return replace(coupling, status=CouplingStatus.COUPLED) if coupling.crm_id in created else coupling
 
 
-async def _foreseen(ctx: Context, made: _Made, run: Direction | None) -> CoupleResult:
+async def foreseen_result(ctx: Context, made: Made, run: Direction | None) -> CoupleResult:
+    """What coupling would do. Raises what would keep the records from being synchronized."""
     if run is None:
         return CoupleResult(None, None, made.coupling)
     records = {Side.NAV: made.about.snapshot, Side.CRM: made.target}
@@ -250,10 +240,11 @@ async def _synchronize_after(
             mapping=mapping.name,
         )
     except IntegrationError as error:
-        raise _not_synchronized(error, new) from error
+        raise not_synchronized(error, new) from error
 
 
-def _not_synchronized(error: IntegrationError, new: Coupling | None) -> IntegrationError:
+def not_synchronized(error: IntegrationError, new: Coupling | None) -> IntegrationError:
+    """The failure of the synchronization after coupling, which says that the coupling stands."""
     told = copy(error)
     told.detail = f"{error.detail} The records are coupled, but not synchronized."
     told.extra = error.extra | {"coupled": True} | ({"coupling_id": str(new.id)} if new else {})
@@ -264,114 +255,6 @@ async def _current(ctx: Context, setting: Setting, coupling: Coupling) -> Couple
     async with ctx.uow() as tx:
         current = await tx.couplings.get(setting.company.id, coupling.id)
     return linked(setting.company, setting.connection, current)
-
-
-async def couple_many(
-    ctx: Context,
-    company: Company,
-    pairs: Sequence[Pair],
-    *,
-    then: str | None = None,
-    replace_existing: bool = False,
-    outside_filter: bool = False,
-    preview: bool = False,
-) -> list[PairOutcome]:
-    """Couples several pairs; an outcome per pair, one bad pair harms no other. What is to be synchronized afterwards
-    goes through the engine together, a synch job for each mapping. Raises ConnectionDisabled."""
-    async with ctx.uow() as tx:
-        require_enabled(await tx.connections.find(company.id))
-    run = RUN_OF[then or "no"]
-    found: list[_Made | IntegrationError] = []
-    results: list[CoupleResult | IntegrationError] = []
-    foreseen: list[Coupling] = []
-    for pair in pairs:
-        try:
-            about = await subject(ctx, company, pair.nav_table, pair.nav_no, make_id=not preview)
-            made = await _made(ctx, about, pair.crm_id, run, replace_existing, outside_filter, preview)
-            if preview:
-                results.append(await _foreseen(ctx, made, run))
-                foreseen = _with(foreseen, made.coupling, replace_existing)
-            found.append(made)
-        except IntegrationError as problem:
-            found.append(problem)
-            results[len(found) - 1 :] = [problem]
-    if not preview:
-        results = await _synchronize_together(ctx, company, run, found)
-    return [_outcome(pair, each, result) for pair, each, result in zip(pairs, found, results, strict=True)]
-
-
-def _outcome(
-    pair: Pair, made: _Made | IntegrationError, result: CoupleResult | IntegrationError
-) -> PairOutcome:
-    entity = None if isinstance(made, IntegrationError) else made.coupling.crm_entity
-    if isinstance(result, IntegrationError):
-        return PairOutcome(pair.nav_table, pair.nav_no, entity, pair.crm_id, error=result)
-    return PairOutcome(
-        pair.nav_table, pair.nav_no, entity, pair.crm_id, result.coupling, result.synchronization
-    )
-
-
-async def _synchronize_together(
-    ctx: Context, company: Company, run: Direction | None, found: Sequence[_Made | IntegrationError]
-) -> list[CoupleResult | IntegrationError]:
-    """The couplings as they are after the synchronization that was asked for; what failed instead."""
-    made = [each for each in found if isinstance(each, _Made)]
-    ended: dict[tuple[str, UUID], RecordResult | IntegrationError] = {}
-    if run is not None:
-        for name in dict.fromkeys(each.about.setting.mapping.name for each in made):
-            ended |= await _ended(ctx, run, name, [e for e in made if e.about.setting.mapping.name == name])
-    async with ctx.uow() as tx:
-        current: dict[UUID, Coupling] = {}
-        for table in {each.coupling.nav_table for each in made}:
-            ids = [each.coupling.nav_id for each in made if each.coupling.nav_table == table]
-            current |= {c.id: c for c in (await tx.couplings.of_nav(company.id, table, ids)).values()}
-    results: list[CoupleResult | IntegrationError] = []
-    for each in found:
-        if isinstance(each, IntegrationError):
-            results.append(each)
-            continue
-        name = each.about.setting.mapping.name
-        end = ended.get((name, each.about.snapshot.id))
-        if isinstance(end, IntegrationError):
-            results.append(_not_synchronized(end, each.coupling if each.news else None))
-            continue
-        coupling = current.get(each.coupling.id, each.coupling)
-        results.append(CoupleResult(linked(company, each.about.setting.connection, coupling), end))
-    return results
-
-
-async def _ended(
-    ctx: Context, run: Direction, name: str, made: Sequence[_Made]
-) -> dict[tuple[str, UUID], RecordResult | IntegrationError]:
-    """By mapping and NAV record, how its synchronization ended."""
-    sources = {
-        (each.about.snapshot if run is Direction.TO_CRM else each.target).id: each.about.snapshot.id
-        for each in made
-    }
-    snapshots = [each.about.snapshot if run is Direction.TO_CRM else each.target for each in made]
-    try:
-        ended = await synchronize.synchronize_pairs(ctx, made[0].about.setting, run, snapshots)
-    except IntegrationError as error:
-        return {(name, nav_id): error for nav_id in sources.values()}
-    return {(name, sources[source_id]): end for source_id, end in ended.items()}
-
-
-def _with(foreseen: Sequence[Coupling], new: Coupling, replace_existing: bool) -> list[Coupling]:
-    """The couplings that a preview of several pairs would make, one after the other. Raises AlreadyCoupled for a
-    pair that an earlier one would be in the way of."""
-
-    def clashes(other: Coupling) -> bool:
-        same_nav, same_crm = other.nav_key == new.nav_key, other.crm_id == new.crm_id
-        return other.nav_table == new.nav_table and (same_nav or same_crm)
-
-    for other in filter(clashes, foreseen):
-        if (other.nav_key, other.crm_id) == (new.nav_key, new.crm_id):
-            return list(foreseen)
-        if not replace_existing:
-            side = Side.NAV if other.nav_key == new.nav_key else Side.CRM
-            named = f"{new.nav_table} {new.nav_key}" if side is Side.NAV else f"{new.crm_entity} {new.crm_id}"
-            raise synchronize.already_coupled(named, other, side)
-    return [*(other for other in foreseen if not clashes(other)), new]
 
 
 # --- the coupling of a record ------------------------------------------------------------------------

@@ -29,7 +29,8 @@ from app.domain.errors import (
 from app.domain.records import Reference
 from app.sandbox import Fault
 from app.use_cases import couplings
-from app.use_cases.couplings import Pair, couple, couple_many, coupling_of, uncouple
+from app.use_cases.couplings import couple, coupling_of, uncouple
+from app.use_cases.pairs import Pair, couple_many
 from app.use_cases.results import COMPLETED
 from app.use_cases.synchronize import create_in_crm, create_in_nav, create_in_nav_many
 from tests.integration.use_cases.office import Office
