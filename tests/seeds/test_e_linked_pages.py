@@ -632,3 +632,47 @@ async def test_E_40_statistics_are_inserted_changed_left_alone_or_failed_alone(a
     row = await at_work.crm.row("accounts", first)
     statistics = await at_work.crm.row("nav_accountstatisticses", row["_nav_accountstatisticsid_value"])
     assert statistics["nav_creditlimitlcy"] == 5
+
+
+async def test_E_32_a_currency_without_an_iso_code_is_left_out_with_the_reason(at_work: World) -> None:
+    fields = await at_work.items(f"{MAPPINGS}/CURRENCY/fields")
+    known_by = next(row["id"] for row in fields if row["crm_attribute"] == "isocurrencycode")
+    await at_work.patch(f"{MAPPINGS}/CURRENCY/fields/{known_by}", {"nav_field": "ISO_Code"})
+    await at_work.new("currencies", "BARTER", Description="Goods for goods")
+    job = await at_work.job(f"{MAPPINGS}/CURRENCY/synchronize", FULL | {"create_uncoupled": True})
+    (outcome,) = await at_work.outcomes(job)
+    assert (outcome["nav_no"], outcome["action"]) == ("BARTER", "skipped")
+    assert outcome["reason"] == "currency-without-iso"
+    assert len(await at_work.crm.rows("transactioncurrencies")) == 1
+
+
+async def two_items(world: World) -> None:
+    """Two items with prices, and the unit group that they need in CRM."""
+    await world.new("units-of-measure", "PCS", Description="Piece")
+    for no, price in (("1000", 4000), ("1100", 50)):
+        await world.new("items", no, Description=f"Item {no}", Base_Unit_of_Measure="PCS", Unit_Price=price)
+    await world.crm.create("uomschedules", name="NAV PCS", baseuomname="PCS")
+
+
+async def test_E_34_the_default_price_list_is_made_once(world: World) -> None:
+    await two_items(world)
+    for no in ("1000", "1100"):
+        await world.post(f"nav/items/{no}/create-in-crm")
+    (price_list,) = await world.crm.rows("pricelevels")
+    prices = await world.crm.rows("productpricelevels")
+    assert {price["_pricelevelid_value"] for price in prices} == {price_list["pricelevelid"]}
+    assert sorted(price["amount"] for price in prices) == [50, 4000]
+
+
+async def test_E_44_a_product_comes_with_its_price_in_the_default_price_list(world: World) -> None:
+    await two_items(world)
+    made = await world.post("nav/items/1000/create-in-crm")
+    product = made["coupling"]["crm_id"]
+    (price_list,), (price,) = await world.crm.rows("pricelevels"), await world.crm.rows("productpricelevels")
+    row = await world.crm.row("products", product)
+    assert row["_pricelevelid_value"] == price_list["pricelevelid"]
+    assert (price["_productid_value"], price["amount"]) == (product, 4000)
+    await world.change("items", "1000", Unit_Price=4500)
+    await world.post("nav/items/1000/synchronize", {"direction": "to_crm"})
+    (price,) = await world.crm.rows("productpricelevels")
+    assert (price["amount"], (await world.crm.row("products", product))["price"]) == (4500, 4500)
