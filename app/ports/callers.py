@@ -1,0 +1,62 @@
+"""What we remember of callers: their keys, and the answers they were given."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from app.domain.access import ApiKey
+
+
+class ApiKeys(Protocol):
+    async def add(self, key: ApiKey, hash: bytes) -> None:
+        """Keeps a new key by its hash."""
+        ...
+
+    async def find(self, hash: bytes) -> ApiKey | None:
+        """The key with this hash, unless it was revoked; an expired one is found."""
+        ...
+
+    async def page(self, after: UUID | None, limit: int) -> list[ApiKey]:
+        """The keys that were not revoked, in the order of their ids."""
+        ...
+
+    async def revoke(self, key_id: UUID, at: datetime) -> None:
+        """Raises NotFound, also for a key that was revoked before."""
+        ...
+
+    async def touch(self, key_id: UUID, at: datetime) -> None:
+        """Notes when the key was last used."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """The answer to a request that carried an Idempotency-Key."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class IdempotencyKeys(Protocol):
+    async def claim(self, caller: str, key: str, fingerprint: bytes, at: datetime) -> StoredAnswer | None:
+        """Takes the key for a request that is about to be carried out: None. Used before: the first answer.
+
+        A key is forgotten a day after its use, a claim without an answer ten minutes after it was made.
+        Raises IdempotencyKeyReused when the fingerprint differs, Busy while the first request is at work.
+        """
+        ...
+
+    async def answer(self, caller: str, key: str, answer: StoredAnswer) -> None:
+        """Keeps the answer for those who ask again."""
+        ...
+
+    async def forget(self, before: datetime) -> int:
+        """Forgets keys used before then; how many."""
+        ...
+
+    async def release(self, caller: str, key: str) -> None:
+        """Gives a claim back: nothing was done, the next request may try."""
+        ...

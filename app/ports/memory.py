@@ -1,0 +1,185 @@
+"""What we remember: companies, connections, mappings, couplings, and who waits for whom."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from app.domain.company import Company, ConnectionSetup
+from app.domain.coupling import Coupling
+from app.domain.errors import Awaited
+from app.domain.mapping import TableMapping
+from app.domain.records import Side
+
+
+class Companies(Protocol):
+    async def get(self, name: str) -> Company:
+        """Raises CompanyNotFound."""
+        ...
+
+    async def by_id(self, company_id: int) -> Company: ...
+    async def page(self, limit: int, after: str | None, names: Collection[str] | None) -> list[Company]: ...
+    async def add(self, company: Company) -> Company:
+        """Raises AlreadyExists."""
+        ...
+
+    async def save(self, company: Company) -> Company:
+        """Guarded by revision: raises PreconditionFailed."""
+        ...
+
+    async def delete(self, company_id: int) -> None: ...
+
+
+class Connections(Protocol):
+    async def find(self, company_id: int) -> ConnectionSetup | None: ...
+    async def save(self, company_id: int, connection: ConnectionSetup) -> ConnectionSetup:
+        """Inserts or updates, guarded by revision: raises PreconditionFailed."""
+        ...
+
+    async def contacted(self, company_id: int, error: str | None, at: datetime) -> None:
+        """Records what the latest contact with CRM showed, if the connection is enabled and nothing newer is
+        known; not a change of the setup, so its revision stays."""
+        ...
+
+    async def delete(self, company_id: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMapping:
+    """A mapping with what our memory adds to it."""
+
+    mapping: TableMapping
+    nav_watermark: str | None = None
+    crm_watermark: str | None = None
+    nav_synched_until: datetime | None = None
+    crm_synched_until: datetime | None = None
+    revision: int = 0
+
+
+class Mappings(Protocol):
+    async def get(self, company_id: int, name: str) -> StoredMapping:
+        """Raises MappingNotFound."""
+        ...
+
+    async def all(self, company_id: int) -> list[StoredMapping]:
+        """In the order of their position, then name."""
+        ...
+
+    async def add(self, company_id: int, mapping: TableMapping) -> StoredMapping:
+        """Raises AlreadyExists."""
+        ...
+
+    async def save(
+        self, company_id: int, mapping: TableMapping, revision: int | None = None
+    ) -> StoredMapping:
+        """Replaces the mapping and its field rows (rows keep their ids). Raises PreconditionFailed."""
+        ...
+
+    async def delete(self, company_id: int, names: Collection[str] | None = None) -> tuple[int, int]:
+        """Deletes these mappings, or all; how many mappings and field rows went."""
+        ...
+
+    async def set_watermark(
+        self, company_id: int, mapping: str, side: Side, watermark: str | None, until: datetime | None
+    ) -> None:
+        """Moves one side's watermark. Call it in the transaction that records what came before it."""
+        ...
+
+
+class OptionMappings(Protocol):
+    async def replace(
+        self, company_id: int, nav_table: str, crm_attribute: str, values: Mapping[str, int]
+    ) -> None:
+        """Which NAV key stands for which option value."""
+        ...
+
+    async def all(self, company_id: int) -> dict[tuple[str, str], dict[str, int]]:
+        """By NAV table and CRM attribute: key -> option value."""
+        ...
+
+
+class Couplings(Protocol):
+    async def get(self, company_id: int, coupling_id: UUID) -> Coupling:
+        """Raises NoCoupling."""
+        ...
+
+    async def of_nav(
+        self, company_id: int, nav_table: str, nav_ids: Collection[UUID]
+    ) -> dict[UUID, Coupling]: ...
+    async def of_crm(
+        self, company_id: int, nav_table: str, crm_ids: Collection[UUID]
+    ) -> dict[UUID, Coupling]:
+        """The couplings of these CRM rows with records of that NAV table."""
+        ...
+
+    async def of_entity(
+        self, company_id: int, crm_entity: str, crm_ids: Collection[UUID]
+    ) -> dict[UUID, list[Coupling]]:
+        """The couplings of these CRM rows with whatever NAV table."""
+        ...
+
+    async def page(
+        self,
+        company_id: int,
+        *,
+        mapping: str | None = None,
+        skipped: bool | None = None,
+        last_synch_result: str | None = None,
+        after: UUID | None = None,
+        limit: int = 100,
+    ) -> list[Coupling]:
+        """In the order of their ids."""
+        ...
+
+    async def count(
+        self, company_id: int, mapping: str | None = None, skipped: bool | None = None
+    ) -> int: ...
+
+    async def reserve(self, company_id: int, couplings: Sequence[Coupling]) -> list[Coupling]:
+        """Inserts what it can and answers, in order, the coupling that holds now: ours, or the one that was
+        there first for that NAV record or, failing that, for that CRM row."""
+        ...
+
+    async def save(self, company_id: int, couplings: Sequence[Coupling]) -> set[UUID]:
+        """Writes back couplings read before; those whose revision moved meanwhile are left alone.
+        Returns the ids that were saved."""
+        ...
+
+    async def delete(self, company_id: int, ids: Collection[UUID]) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A record that waits, and what for. The coupling in `despite` is there and did not help: its NAV record was
+    deleted, or renamed since; another one has to come."""
+
+    record_id: UUID
+    awaited: Awaited
+    despite: UUID | None = None
+
+
+class WaitingRecords(Protocol):
+    """Records of a mapping that wait, by the side they come from."""
+
+    async def note(self, company_id: int, mapping: str, side: Side, waits: Sequence[Wait]) -> None:
+        """Notes what records wait for now, in one statement; a record waits for one thing at a time."""
+        ...
+
+    async def forget(self, company_id: int, mapping: str, side: Side, ids: Collection[UUID]) -> None:
+        """These records wait no longer."""
+        ...
+
+    async def released(
+        self,
+        company_id: int,
+        mapping: str,
+        side: Side,
+        *,
+        uncoupled: bool,
+        after: UUID | None = None,
+        limit: int = 1000,
+    ) -> dict[UUID, UUID]:
+        """The records whose wait is over, each with the coupling it had waited for, in the order of their ids.
+        Without `uncoupled` only those that have a coupling themselves."""
+        ...
