@@ -10,7 +10,7 @@ import pytest
 
 from app.api import examples
 from app.api.connection_models import ConnectionIn
-from app.demo.cronus import row_id
+from app.demo.dataverse import row_id
 from app.main import VERSION, openapi_document
 
 ROOT = Path(__file__).parents[2]
