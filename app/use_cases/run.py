@@ -4,8 +4,9 @@ A run reads the changes of the source side page by page, takes each page through
 in one transaction together with the counts and the watermark: what is before a watermark is recorded.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
+from uuid import UUID
 
 from app.domain.company import Company
 from app.domain.coupling import Failure, Outcome, SynchAction
@@ -72,25 +73,33 @@ class Run:
     async def _page(self, exchange: Exchange, tally: Tally, page: Page, started: datetime) -> None:
         self._report.go_on()
         exchange.waiting.release(page.released)
+        # Deletions first: a record that an interrupted run restored is among the page's records, and must be
+        # known as the new half of its coupling before it is looked at, or it would get a second partner.
+        if page.deleted:
+            await self._follow(exchange, tally, page.deleted)
         for chunk in chunks(page.records):
             await self._take(exchange, tally, chunk)
-        aftermath = deleted.Aftermath()
-        if page.deleted:
-            aftermath = await deleted.follow(
-                self._ctx,
-                self._setting,
-                exchange.run,
-                page.deleted,
-                job_id=self._job.id,
-                allow_many=bool(self._job.request.get("allow_deletions")),
-            )
         async with self._ctx.uow() as tx:
-            await deleted.remember(self._ctx, self._setting, exchange.run, tx, aftermath, tally, self._job.id)
             await exchange.waiting.settle(tx, page.deleted)
             if page.watermark is not None:
                 name, side = self._setting.mapping.name, exchange.run.source
                 await tx.mappings.set_watermark(self._setting.company.id, name, side, page.watermark, started)
             await self._report.progress(exchange.run.value, tally.counts, tx=tx)
+
+    async def _follow(self, exchange: Exchange, tally: Tally, ids: Collection[UUID]) -> None:
+        """What follows from deletions. The watermark is still before them: an interruption has them told again."""
+        aftermath = await deleted.follow(
+            self._ctx,
+            self._setting,
+            exchange.run,
+            ids,
+            job_id=self._job.id,
+            allow_many=bool(self._job.request.get("allow_deletions")),
+        )
+        async with self._ctx.uow() as tx:
+            await deleted.remember(self._ctx, self._setting, exchange.run, tx, aftermath, tally, self._job.id)
+            await self._report.progress(exchange.run.value, tally.counts, tx=tx)
+        self._report.go_on()
 
     async def _take(self, exchange: Exchange, tally: Tally, sources: Sequence[Snapshot]) -> None:
         async def finish(tx: Transaction, items: Sequence[Item]) -> None:

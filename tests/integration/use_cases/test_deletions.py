@@ -8,7 +8,9 @@ import pytest
 from app.domain.coupling import Coupling
 from app.domain.errors import TooManyDeletions
 from app.domain.job import SynchMode
-from app.domain.mapping import DeletionConflictResolution
+from app.domain.mapping import DeletionConflictResolution, Direction
+from app.use_cases.deleted import follow
+from app.use_cases.setting import open_setting
 from tests.integration.use_cases.office import Office, Quiet
 
 pytestmark = pytest.mark.anyio
@@ -120,6 +122,25 @@ async def test_restore_creates_the_deleted_half_again(office: Office, side: str,
     for _ in range(2):
         assert (await office.run()).wrote_nothing
     assert await counted(office) == (2, 2, 2)
+
+
+@SIDES
+async def test_a_restoration_that_was_interrupted_is_continued_and_not_taken_for_a_new_record(
+    office: Office, side: str
+) -> None:
+    (pair,) = await pairs(office, 1, RESTORE)
+    await office.run()
+    await office.set_up(synch_only_coupled_records=False)
+    await delete(office, side, pair)
+    setting = await open_setting(office.ctx, office.company, mapping="CUSTOMER")
+    run = Direction.TO_CRM if side == NAV else Direction.FROM_CRM
+    gone = pair.nav_id if side == NAV else pair.crm_id
+    await follow(
+        office.ctx, setting, run, [gone], job_id=None, allow_many=True
+    )  # and dies before it is noted
+    for _ in range(3):
+        await office.run()
+    assert await counted(office) == (1, 1, 1)
 
 
 @SIDES
