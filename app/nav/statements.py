@@ -272,4 +272,4 @@ def _json(values: Mapping[str, Stored | None]) -> str:
 
 
 def _stamps(found: Iterable[Sequence[object]]) -> dict[str, Stamp]:
-    return {row[0]: Stamp(row[1], row[2], row[3]) for row in found}  # type: ignore[misc, arg-type]
+    return {row[0]: Stamp(row[1], row[2], row[3]) for row in found}  # type: ignore[misc, arg-type]  # rows are untyped

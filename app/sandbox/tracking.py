@@ -74,7 +74,7 @@ def _first_read(
     for _, row in wanted.rows(place.after):
         if len(rows) == size:
             first, last = rows[0], rows[-1]
-            assert isinstance(first, dict) and isinstance(last, dict)  # noqa: PT018, S101
+            assert isinstance(first, dict) and isinstance(last, dict)  # noqa: PT018, S101  # for the checker
             return rows, paging.skip_token(wanted, place.page + 1, first, last, end), end
         rows.append(row)
     return rows, "", end

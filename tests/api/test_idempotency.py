@@ -18,7 +18,7 @@ COMPANIES = "/api/v1/companies"
 
 async def test_the_same_key_and_body_gives_the_first_answer_again(admin: httpx.AsyncClient) -> None:
     send = {"json": {"name": "once", "scopes": ["read"]}, "headers": {"Idempotency-Key": "order 4711"}}
-    first, again = [await admin.post(KEYS, **send) for _ in range(2)]  # type: ignore[arg-type]
+    first, again = [await admin.post(KEYS, **send) for _ in range(2)]  # type: ignore[arg-type]  # a dict
     assert (again.status_code, again.content) == (201, first.content)
     assert again.headers["Location"] == first.headers["Location"]
     assert again.headers["Content-Type"] == first.headers["Content-Type"]
@@ -81,6 +81,6 @@ async def test_a_fault_of_ours_frees_the_key(app: FastAPI, admin: httpx.AsyncCli
     sound = app.state.door
     send = {"json": {"name": "x", "scopes": ["read"]}, "headers": {"Idempotency-Key": "k"}}
     app.state.door = replace(sound, context=replace(sound.context, new_id=out_of_ids))
-    assert (await admin.post(KEYS, **send)).status_code == 500  # type: ignore[arg-type]
+    assert (await admin.post(KEYS, **send)).status_code == 500  # type: ignore[arg-type]  # a dict
     app.state.door = sound
-    assert (await admin.post(KEYS, **send)).status_code == 201  # type: ignore[arg-type]
+    assert (await admin.post(KEYS, **send)).status_code == 201  # type: ignore[arg-type]  # a dict
