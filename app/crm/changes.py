@@ -89,13 +89,11 @@ def _holds_a_change(answer: Answer) -> bool:
 async def _tracked(
     client: DataverseClient, columns: Columns, since: str | None, page_size: int
 ) -> AsyncIterator[Page]:
-    link = _delta_link(columns, since) if since is not None else None
-    if link is None:
-        first_read = _FirstRead(client, columns, page_size)
-        async for page in first_read.pages():
+    if since is None:
+        async for page in _first_read(client, columns, page_size):
             yield page
-        link = first_read.link
-    async for page in _delta(client, columns, link, page_size):
+        return
+    async for page in _delta(client, columns, _delta_link(columns, since), page_size):
         yield page
 
 
@@ -131,49 +129,50 @@ def _watermark(columns: Columns, page: dict[str, Any]) -> str | None:
     return f"{DELTA}:{_stamp(columns)}:{link}" if link else None
 
 
-class _FirstRead:
-    """Everything, once; then what was modified meanwhile.
+async def _first_read(client: DataverseClient, columns: Columns, page_size: int) -> AsyncIterator[Page]:
+    """Everything, once; then what changed meanwhile. Only the last page can be continued from.
 
-    It is not documented whether a token stands for the start or the end of the read that gives it. So rows modified
-    since the start are read again, and the delta from the token on follows.
+    It is not documented whether a token stands for the start or the end of the read that gives it, so what was
+    modified after the start is asked for again. What is newer than the token comes with the next delta.
     """
+    name = columns.table.entity_set
+    # No annotations on tracked queries: the last page may then lack its delta link (8.2).
+    headers = {"Prefer": f"{TRACK},odata.maxpagesize={page_size}"}
+    started: datetime | None = None
+    path: str | None = list_path(columns)
+    first = True
+    while path is not None:
+        answer = await client.send(Request("GET", path, headers), name)
+        page = answer.json()
+        started = started or _said_at(answer)
+        path = page.get(NEXT)
+        whole = first and path is None  # its rows and its token are of one moment
+        first = False
+        yield Page(
+            [columns.snapshot(row) for row in page["value"]], (), _watermark(columns, page) if whole else None
+        )
+    link = page.get(DELTA_LINK)
+    if not link:
+        raise WatermarkExpired(f"CRM gave no delta link for {name}.")
+    if whole:
+        return
+    if started is None or columns.table.field(MODIFIED) is None:
+        meanwhile = _delta(client, columns, link, page_size)
+    else:
+        meanwhile = _modified_since(client, columns, started - OVERLAP, page_size, _watermark(columns, page))
+    async for caught_up in meanwhile:
+        yield caught_up
 
-    def __init__(self, client: DataverseClient, columns: Columns, page_size: int) -> None:
-        self._client = client
-        self._columns = columns
-        self._page_size = page_size
-        self.link = ""
 
-    async def pages(self) -> AsyncIterator[Page]:
-        """Pages without a watermark: one cannot continue in the middle of a first read."""
-        columns, name = self._columns, self._columns.table.entity_set
-        # No annotations on tracked queries: the last page may then lack its delta link (8.2).
-        headers = {"Prefer": f"{TRACK},odata.maxpagesize={self._page_size}"}
-        started: datetime | None = None
-        link: str | None = list_path(columns)
-        several = False
-        while link is not None:
-            answer = await self._client.send(Request("GET", link, headers), name)
-            page = answer.json()
-            started = started or _said_at(answer)
-            yield Page([columns.snapshot(row) for row in page["value"]])
-            link = page.get(NEXT)
-            several = several or link is not None
-            self.link = page.get(DELTA_LINK, "")
-        if not self.link:
-            raise WatermarkExpired(f"CRM gave no delta link for {name}.")
-        if several:
-            async for caught_up in self._modified_since(started):
-                yield caught_up
-
-    async def _modified_since(self, started: datetime | None) -> AsyncIterator[Page]:
-        if started is None or self._columns.table.field(MODIFIED) is None:
-            return
-        path = _modified_path(self._columns, started - OVERLAP)
-        headers = {"Prefer": f"odata.maxpagesize={self._page_size}"}
-        async for page in pages(self._client, path, headers, self._columns.table.entity_set):
-            if page["value"]:
-                yield Page([self._columns.snapshot(row) for row in page["value"]])
+async def _modified_since(
+    client: DataverseClient, columns: Columns, moment: datetime, page_size: int, watermark: str | None
+) -> AsyncIterator[Page]:
+    """What was modified since then; the last page is given the watermark."""
+    path = _modified_path(columns, moment)
+    headers = {"Prefer": f"odata.maxpagesize={page_size}"}
+    async for page in pages(client, path, headers, columns.table.entity_set):
+        records = [columns.snapshot(row) for row in page["value"]]
+        yield Page(records, (), None if NEXT in page else watermark)
 
 
 # --- by time --------------------------------------------------------------------------------------

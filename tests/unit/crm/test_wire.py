@@ -23,8 +23,8 @@ def test_a_batch_is_written_with_crlf_and_whole_paths() -> None:
     ]
     assert batch_body(requests, "b", ROOT).decode() == (
         "--b\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"
-        "PATCH /api/data/v9.2/accounts(1) HTTP/1.1\r\nAccept: application/json\r\n"
-        "Content-Type: application/json; type=entry\r\nIf-Match: *\r\n\r\n"
+        "PATCH /api/data/v9.2/accounts(1) HTTP/1.1\r\n"
+        "Content-Type: application/json\r\nIf-Match: *\r\n\r\n"
         '{"name":"x"}\r\n'
         "--b\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"
         "GET /api/data/v9.2/accounts?$top=1 HTTP/1.1\r\nAccept: application/json\r\n\r\n"
