@@ -3,6 +3,8 @@
 import asyncio
 import re
 import time
+from datetime import UTC
+from email.utils import format_datetime
 from typing import Any
 from urllib.parse import unquote
 from uuid import uuid4
@@ -122,6 +124,8 @@ class Api:
         finally:
             if meter is not None:
                 meter.leave(time.monotonic(), time.monotonic() - started)
+        # Its own clock: the rows of an organization and what it says of the time go by the same one.
+        headers["Date"] = format_datetime(self.organization.settings.clock().astimezone(UTC), usegmt=True)
         headers["Set-Cookie"] = f"ARRAffinity={self.organization.id}; Path=/; HttpOnly"
         return _sent(answer, headers)
 

@@ -56,6 +56,7 @@ def server(
         http=DroppingProtocol,
         ws="none",
         log_level="warning",
+        date_header=False,  # the sandbox has a clock of its own
     )
     return SandboxServer(config)
 
