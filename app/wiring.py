@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 import structlog
@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.crm.client import Contact, Patience
 from app.crm.connector import Connector
 from app.db import crm_shares
+from app.db.clock import DatabaseClock
 from app.db.embedded import embedded_unless_named
 from app.db.engine import connect, create_engine
 from app.db.migrate import upgrade
@@ -34,14 +35,6 @@ from app.use_cases.statistics import run_account_statistics
 log = structlog.get_logger(__name__)
 UPKEEP_EVERY = timedelta(seconds=5)
 TOLD_AGAIN_AFTER = 30.0  # seconds, with the news that nothing changed
-
-
-class SystemClock:
-    """The time of this machine, in UTC."""
-
-    def now(self) -> datetime:
-        """Now."""
-        return datetime.now(UTC)
 
 
 def time_ordered_id() -> UUID:
@@ -84,13 +77,16 @@ class Sides:
 
 
 class Upkeep:
-    """What this process tells the others every few seconds, and learns from them: how many share the requests
-    that an organization takes at a time, and what the latest contact with each CRM showed."""
+    """What this process tells the others every few seconds, and learns from them: what time it is, how many share
+    the requests that an organization takes at a time, and what the latest contact with each CRM showed."""
 
-    def __init__(self, engine: AsyncEngine, connector: Connector, context: Context) -> None:
+    def __init__(
+        self, engine: AsyncEngine, connector: Connector, context: Context, clock: DatabaseClock
+    ) -> None:
         self._engine = engine
         self._connector = connector
         self._context = context
+        self._clock = clock
         self._process_id = context.new_id()
         self._told: dict[int, Contact] = {}
 
@@ -99,6 +95,7 @@ class Upkeep:
         try:
             while True:
                 try:
+                    await self._clock.look(self._engine)
                     await self.share()
                     await self.tell()
                 except (OSError, SQLAlchemyError, IntegrationError) as error:
@@ -185,10 +182,10 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             allowed_hosts=settings.allowed_outbound_hosts,
             patience=Patience(read=settings.crm_timeout_seconds),
         )
-        context = Context(
-            SqlUnitOfWork(engine, vault), Sides(engine, connector), SystemClock(), time_ordered_id
-        )
-        upkeep = asyncio.create_task(Upkeep(engine, connector, context).run())
+        clock = DatabaseClock()
+        await clock.look(engine)
+        context = Context(SqlUnitOfWork(engine, vault), Sides(engine, connector), clock, time_ordered_id)
+        upkeep = asyncio.create_task(Upkeep(engine, connector, context, clock).run())
         try:
             yield Parts(settings, address, engine, connector, context)
         finally:

@@ -17,7 +17,8 @@ from app.ports import Context
 from app.use_cases.api_keys import MARK, hashed
 
 ALGORITHMS = ["RS256", "PS256"]
-LEEWAY_SECONDS = 60
+LEEWAY_SECONDS = 300
+"""How far our clock and that of Entra ID may be apart; Microsoft's own libraries allow as much."""
 METADATA_LIFE = timedelta(hours=6)
 REFRESH_PAUSE = timedelta(minutes=5)
 """How long an unknown key id does not make us fetch the keys again."""
@@ -80,7 +81,8 @@ class EntraTokens:
         subject = claims.get("azp") or claims.get("appid") or claims.get("oid") or claims.get("sub")
         if subject is None:
             raise Unauthenticated("The token is not accepted: it does not say whom it stands for.")
-        return Caller(f"entra:{subject}", scopes or frozenset())
+        email = claims.get("email") or claims.get("preferred_username") or claims.get("upn")
+        return Caller(f"entra:{subject}", scopes or frozenset(), email=None if email is None else str(email))
 
     async def _key(self, key_id: str) -> RSAPublicKey:
         age = self.ctx.clock.now() - self.read_at
@@ -165,4 +167,4 @@ class Gate:
                 raise Unauthenticated("The key has expired.")
             if key.last_used_at is None or now - key.last_used_at > USE_NOTED_AFTER:
                 await tx.api_keys.touch(key.id, now)
-        return Caller(f"key:{key.id}", key.scopes, key.companies)
+        return Caller(f"key:{key.id}", key.scopes, key.companies, key.email)

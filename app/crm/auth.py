@@ -30,6 +30,7 @@ PUBLIC_CLOUD = "https://login.microsoftonline.com"
 RENEW_EARLY = 300.0  # seconds before a token ends, so that none ends on its way
 REFUSAL_HOLDS = 5.0  # seconds; many requests that wait for one login share its refusal
 ASSERTION_LIFETIME = 600  # seconds
+CLOCKS_APART = 300  # seconds that our clock and that of Entra ID may differ
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 FIX = (
     "Check tenant_id, client_id and the secret or certificate with "
@@ -109,7 +110,7 @@ class EntraAuth(httpx.Auth):
         now = int(time.time())
         client_id = self._credentials.client_id
         claims = {"aud": self.token_url, "iss": client_id, "sub": client_id, "jti": str(uuid4())}
-        moments = {"iat": now, "nbf": now - 60, "exp": now + ASSERTION_LIFETIME}
+        moments = {"iat": now, "nbf": now - CLOCKS_APART, "exp": now + ASSERTION_LIFETIME}
         return jwt.encode(claims | moments, key, algorithm="PS256", headers={"x5t#S256": thumbprint})
 
     @cached_property

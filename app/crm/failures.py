@@ -120,9 +120,18 @@ def retry_after(answer: Answer) -> timedelta | None:
         return timedelta(seconds=max(0.0, float(text)))
     except ValueError:
         pass
+    until = _moment(text)
+    if until is None:
+        return None
+    # The date of the answer comes from the same clock; ours may be another.
+    now = _moment(answer.headers.get("date", "")) or datetime.now(UTC)
+    return max(timedelta(0), until - now)
+
+
+def _moment(text: str) -> datetime | None:
+    """A date of HTTP (RFC 9110, 5.6.7)."""
     try:
-        until = email.utils.parsedate_to_datetime(text)
+        moment = email.utils.parsedate_to_datetime(text)
     except ValueError:
         return None
-    until = until if until.tzinfo else until.replace(tzinfo=UTC)
-    return max(timedelta(0), until - datetime.now(UTC))
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

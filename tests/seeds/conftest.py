@@ -20,9 +20,10 @@ from app.main import create_app, door
 from app.ports import Context
 from app.sandbox import DEFAULT_CLIENT, DEFAULT_SECRET, DEFAULT_TENANT, create_sandbox
 from app.settings import Settings
-from app.wiring import Parts, Sides, SystemClock, time_ordered_id, working
+from app.wiring import Parts, Sides, time_ordered_id, working
 from tests.crm_sandbox import served
 from tests.database import TestServer
+from tests.integration.jobs.workers import SystemClock
 from tests.seeds.world import ADDRESS, NAV_CLIENT, SALESPERSON, USER, CrmPeople, World
 
 ADMIN_KEY = "nck_the-key-that-is-there-from-the-start-0123456789"
