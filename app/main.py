@@ -88,7 +88,7 @@ def create_app(settings: Settings, *, worker: bool = False) -> FastAPI:
         redirect_slashes=False,  # a redirect would name the host and scheme that this process sees
         generate_unique_id_function=lambda route: route.name,
         middleware=_middleware(settings),
-        telemetry={"tracing": False},
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # app.telemetry tells
     )
     problems.install(app)
     for router in ROUTERS:
@@ -100,8 +100,8 @@ def create_app(settings: Settings, *, worker: bool = False) -> FastAPI:
 
 def _middleware(settings: Settings) -> list[Middleware]:
     found = [
+        Middleware(Segments),  # first: those after it see what routing makes of its path
         Middleware(EveryAnswer),
-        Middleware(Segments),
         Middleware(BodyLimit, limit=settings.max_body_bytes),
     ]
     if settings.cors_origins:
@@ -112,7 +112,7 @@ def _middleware(settings: Settings) -> list[Middleware]:
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match"],
             expose_headers=["ETag", "Location", "Retry-After", REQUEST_ID],
         )
-        found.insert(1, cors)
+        found.insert(2, cors)
     return found
 
 

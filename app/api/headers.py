@@ -1,17 +1,22 @@
 """What every request is measured by and every answer carries: a size limit, a request id, careful headers."""
 
+import logging
 import re
 import time
 from uuid import uuid4
 
 import structlog
+from opentelemetry.trace import Span, StatusCode
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import BodyTooLarge
+from app.telemetry.figures import request_answered
+from app.telemetry.tracing import SERVER, called_with, named_in_log, span
 
 REQUEST_ID = "X-Request-Id"
 _ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+PROBED = frozenset({"/healthz", "/readyz", "/metrics"})
 
 CAREFUL = {
     "X-Content-Type-Options": "nosniff",
@@ -36,27 +41,60 @@ class EveryAnswer:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get(REQUEST_ID, "")
+        headers = Headers(scope=scope)
+        given = headers.get(REQUEST_ID, "")
         request_id = given if _ACCEPTABLE.fullmatch(given) else uuid4().hex
-        started = time.perf_counter()
-        status = 500
+        seen = _Seen(scope)
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                seen.status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers[REQUEST_ID] = request_id
                 for name, value in CAREFUL.items():
                     headers.setdefault(name, value)
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with (
+            called_with(headers),
+            span(scope["method"], SERVER, {"navcrm.request_id": request_id}) as current,
+            structlog.contextvars.bound_contextvars(request_id=request_id, **named_in_log()),
+        ):
             try:
                 await self.app(scope, receive, send_with_headers)
             finally:
-                ms = round((time.perf_counter() - started) * 1000, 1)
-                log.info("request", method=scope["method"], path=scope["path"], status=status, ms=ms)
+                seen.tell(current)
+
+
+class _Seen:
+    """What is known of a request when its answer is complete."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.status = 500
+        self._scope = scope
+        self._began = time.perf_counter()
+
+    def tell(self, current: Span) -> None:
+        """Writes the line of the log, counts the request and completes its span."""
+        scope, seconds = self._scope, time.perf_counter() - self._began
+        method, route = scope["method"], getattr(scope.get("route"), "path_format", None)
+        request_answered(method, route, self.status, seconds)
+        company = (scope.get("path_params") or {}).get("company")
+        caller = scope.get("state", {}).get("caller")
+        known = {"company": company, "caller": caller.id if caller else None, "route": route}
+        told = {name: value for name, value in known.items() if value is not None}
+        # Whoever looks again and again whether all is well shall not fill the log with it.
+        level = logging.DEBUG if route in PROBED and self.status < 400 else logging.INFO
+        line = {"method": method, "path": scope["path"], "status": self.status}
+        log.log(level, "request", **line, ms=round(seconds * 1000, 1), **told)
+        if route is not None:
+            current.update_name(f"{method} {route}")
+            current.set_attribute("http.route", route)
+        current.set_attributes({"http.request.method": method, "http.response.status_code": self.status})
+        if company is not None:
+            current.set_attribute("navcrm.company", company)
+        if self.status >= 500:
+            current.set_status(StatusCode.ERROR)
 
 
 class BodyLimit:

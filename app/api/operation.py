@@ -10,6 +10,7 @@ The checks run before the body is read as anything, so that a stranger learns no
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import structlog
 from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
@@ -76,6 +77,12 @@ class Operation(APIRoute):
                 return problems.of_exception(request, error)
 
         async def guarded(request: Request) -> Response:
+            # Every line of the log says which company the request is about.
+            named = {name: request.path_params[name] for name in ("company",) if name in request.path_params}
+            with structlog.contextvars.bound_contextvars(**named):
+                return await admitted(request)
+
+        async def admitted(request: Request) -> Response:
             door = door_of(request)
             try:
                 caller = await door.gate.admit(request, needed)

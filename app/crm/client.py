@@ -19,10 +19,12 @@ from typing import TypeVar
 
 import httpx
 
+from app.crm import measured
 from app.crm.failures import DEFAULT_WAIT, error_of, retry_after, shut_out
 from app.crm.lanes import Lanes
 from app.crm.wire import Answer, Request, batch_answers, batch_body
 from app.domain.errors import CrmRefused, CrmUnavailable, IntegrationError, LoginRefused, Throttled
+from app.telemetry.figures import crm_repeated, crm_throttled
 
 
 def _user_agent() -> str:
@@ -117,6 +119,7 @@ class DataverseClient:
         width = self.lanes.size
         self._http = httpx.AsyncClient(
             headers=HEADERS,
+            event_hooks=measured.hooks(),
             transport=transport,
             verify=tls or _system_authorities(),
             limits=httpx.Limits(max_connections=width + 2, max_keepalive_connections=width + 2),
@@ -244,6 +247,7 @@ class DataverseClient:
             if wait is None or not backoff.allows(wait):
                 raise failure
             self.stats.repeated += 1
+            crm_repeated()
             await backoff.pause(wait)
 
     def _failure(self, error: Exception) -> CrmUnavailable:
@@ -256,6 +260,7 @@ class DataverseClient:
 
     def _throttled(self, seconds: float) -> None:
         self.stats.throttled += 1
+        crm_throttled()
         self.lanes.throttled(seconds)
 
     async def _once(self, request: Request, seconds: float) -> Answer:
@@ -288,11 +293,14 @@ class DataverseClient:
         try:
             return await self._http.send(request, auth=auth)
         except (httpx.TransportError, httpx.DecodingError, OSError) as error:
+            measured.ended(request, error)
             raise _Lost(_unreachable(error, request.url.host)) from error
         except (LoginRefused, Throttled):
             raise
         except CrmUnavailable as error:  # the login service has no answer at the moment
             raise _Lost(error) from error
+        finally:
+            measured.ended(request)
 
     def _address(self, path: str) -> str:
         """The address of a request. Links that CRM gave us stay as they are, but must lead back to it."""

@@ -169,7 +169,7 @@ class SqlSynchJobs:
             claimed = await self._try_claim(job_id, worker_id, now)
             if claimed is not None:
                 await self._start_parent(job.parent_id, now)
-                return CompanyJob(job.company_id, claimed)
+                return CompanyJob(job.company_id, claimed, job.company)
             if job.mapping is None or await self._is_busy(job.company_id, job.mapping):
                 return None  # whoever ends the running job sends the next ticket
         return None
@@ -365,6 +365,7 @@ _JOB = select(
     synch_job.c.status,
     synch_job.c.parent_id,
     synch_job.c.not_before,
+    select(company.c.name).where(company.c.id == synch_job.c.company_id).scalar_subquery().label("company"),
 ).where(synch_job.c.id == bindparam("id", type_=Uuid))
 _INSERT = insert(synch_job).values(created_at=func.coalesce(bindparam("created_at"), func.now()))
 _HEARTBEAT = text("""

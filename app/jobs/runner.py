@@ -16,6 +16,8 @@ from app.domain.schedule import RERUN_DELAY
 from app.jobs.entries import settle_entry
 from app.jobs.report import JobReport
 from app.ports import Cancelled, CompanyJob, Context, Draining, Fenced, Handler, Transaction
+from app.telemetry.figures import job_run
+from app.telemetry.tracing import named_in_log, span
 
 log = structlog.get_logger(__name__)
 TRIES_TO_WRITE_DOWN = 5
@@ -73,11 +75,21 @@ class Runner:
             claimed = await tx.jobs.claim(job_id, self._worker_id, self._ctx.clock.now())
         if claimed is None:
             return
-        bound = log.bind(job=str(job_id), kind=claimed.job.kind, mapping=claimed.job.mapping)
-        bound.info("synch job started", attempt=claimed.job.attempt)
-        end = await self._run(claimed)
-        await self._write_down(claimed, end)
-        bound.info("synch job left", end=type(end).__name__.lower())
+        job = claimed.job
+        kind = job.kind if job.kind in self._handlers else "unknown"
+        about = {"company": claimed.company, "job": str(job_id), "kind": job.kind, "mapping": job.mapping}
+        with (
+            span(f"synch job {kind}", attributes=_attributes(about)) as current,
+            # Every line of the log until the job is left says which one it is about.
+            structlog.contextvars.bound_contextvars(**about, **named_in_log()),
+        ):
+            log.info("synch job started", attempt=job.attempt)
+            with job_run(kind) as run:
+                end = await self._run(claimed)
+                run.end = type(end).__name__.lower()
+            current.set_attribute("navcrm.end", run.end)
+            await self._write_down(claimed, end)
+            log.info("synch job left", end=run.end)
 
     async def heartbeat(self) -> None:
         """A sign of life of every running job; what is learned about them reaches their reports."""
@@ -186,6 +198,10 @@ class Runner:
                 ours = await tx.jobs.finish(job, ended_as(present.counted), told, now)
         if ours:
             await settle_entry(tx, company_id, job.id, now)
+
+
+def _attributes(about: Mapping[str, str | None]) -> dict[str, str]:
+    return {f"navcrm.{name}": value for name, value in about.items() if value is not None}
 
 
 def _first_delay(job: SynchJob) -> timedelta:

@@ -45,7 +45,7 @@ async def _look(ctx: Context, company_id: int) -> int:
         async with asyncio.timeout(PATIENCE.total_seconds()):
             return await _wake_changed(ctx, company_id)
     except (IntegrationError, TimeoutError) as error:
-        log.info("a company could not be watched", company=company_id, error=str(error))
+        log.info("a company could not be watched", company_id=company_id, error=str(error))
         return 0
 
 

@@ -32,6 +32,7 @@ class CompanyJob:
 
     company_id: int
     job: SynchJob
+    company: str | None = None  # its name, where it is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +211,8 @@ class JobQueue(Protocol):
     async def delete(self, company_id: int, ids: Collection[UUID] | None = None) -> int: ...
 
     async def due(self, now: datetime, limit: int) -> list[CompanyEntry]:
-        """Entries whose time has come, of companies whose connection is enabled, locked until this
-        transaction ends; what another worker has locked is left out."""
+        """Entries whose time has come, of companies whose connection is enabled and whom CRM lets in, locked
+        until this transaction ends; what another worker has locked is left out."""
         ...
 
     async def ended(self, limit: int) -> list[tuple[CompanyEntry, SynchJob | None]]:
@@ -256,7 +257,8 @@ class Watches(Protocol):
     """What the watch for changes needs to know."""
 
     async def claim(self, now: datetime, before: datetime, limit: int) -> list[int]:
-        """Takes companies whose connection is enabled and that nobody looked at since `before`; their ids."""
+        """Takes companies whose connection is enabled, whom CRM lets in, and that nobody looked at since `before`;
+        their ids."""
         ...
 
     async def of_company(self, company_id: int, now: datetime, ended_before: datetime) -> Sequence[Watch]:
