@@ -400,10 +400,10 @@ def _sentence(error: Exception) -> str | None:
 
     from app.db.embedded import EmbeddedPostgresError
     from app.domain.errors import IntegrationError
-    from app.settings import SecretKeysError
+    from app.settings import SettingsRefused
 
     match error:
-        case SecretKeysError() | EmbeddedPostgresError():
+        case SettingsRefused() | EmbeddedPostgresError():
             return str(error)
         case IntegrationError():
             return f"{error.detail} {error.fix or ''}".strip()

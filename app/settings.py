@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from base64 import urlsafe_b64decode
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +12,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 SYSTEM_DATA_DIR = Path("/var/lib/navcrm")
 KEY_FILE = "secret-keys"
+NEW_KEY = "A new key: head -c 32 /dev/urandom | base64 | tr +/ -_"
+FEWEST_BYTES = 16
+"""Different ones among the 32 of a key; a random one never has fewer, one that somebody typed nearly always."""
 
 
 def default_data_dir() -> Path:
@@ -72,6 +76,10 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     rate_limit_per_minute: int = Field(default=6000, ge=0)
     """Requests a minute for one key on one process; 0: no limit."""
+    failed_logins_per_minute: int = Field(default=60, ge=0)
+    """Bad keys and tokens a minute from one address, on all processes together; 0: no limit. Good keys still work."""
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    """Addresses or networks of proxies that are believed who calls (X-Forwarded-For) and how (X-Forwarded-Proto)."""
     max_body_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
 
     # Callers known by Entra ID
@@ -105,7 +113,7 @@ class Settings(BaseSettings):
     """How often the workers look at both sides of a company for changes; 0: this worker does not. If none does,
     entries that sleep for inactivity wait for their timeout."""
 
-    @field_validator("cors_origins", "allowed_outbound_hosts", mode="before")
+    @field_validator("cors_origins", "allowed_outbound_hosts", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return (
@@ -120,7 +128,11 @@ class Settings(BaseSettings):
         return None if value is None else Path(os.path.abspath(value.expanduser()))
 
 
-class SecretKeysError(RuntimeError):
+class SettingsRefused(RuntimeError):
+    """The service does not start with these settings."""
+
+
+class SecretKeysError(SettingsRefused):
     """The keys that encrypt stored secrets are missing or cannot be used."""
 
 
@@ -138,7 +150,7 @@ def encryption_keys(settings: Settings) -> tuple[str, ...]:
     else:
         raise SecretKeysError(
             "NAVCRM_DATABASE_URL is set but NAVCRM_SECRET_KEYS is not. Set it to the same keys for every service on "
-            "this database. A new key: head -c 32 /dev/urandom | base64 | tr +/ -_"
+            f"this database. {NEW_KEY}"
         )
     return keys
 
@@ -152,6 +164,8 @@ def _keys_in(text: str, source: str) -> tuple[str, ...]:
             Fernet(key)
         except ValueError as error:
             raise SecretKeysError(f"Key {number} in {source} is not a Fernet key: {error}") from None
+        if len(set(urlsafe_b64decode(key))) < FEWEST_BYTES:
+            raise SecretKeysError(f"Key {number} in {source} is an example, not a random key. {NEW_KEY}")
     return keys
 
 
@@ -169,4 +183,6 @@ def _key_file(data_dir: Path) -> str:
             pass
         finally:
             os.unlink(made)
+    if os.name == "posix" and path.stat().st_mode & 0o077:
+        raise SecretKeysError(f"{path} can be read by other accounts than ours: chmod 600 {path}")
     return path.read_text()

@@ -28,6 +28,7 @@ from app.jobs.handlers import ACCOUNT_STATISTICS, SYNCHRONIZE, registry
 from app.jobs.worker import Worker, WorkerOptions
 from app.nav.store import EmbeddedNav
 from app.ports import ConnectionReport, Context, CrmSide, Handler, NavSide
+from app.precautions import require_safe
 from app.settings import Settings, encryption_keys
 from app.use_cases.run import run_job
 from app.use_cases.statistics import run_account_statistics
@@ -168,8 +169,9 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     """Opens the database (starting the embedded one where none is named), brings it to the newest schema, and
     closes everything again.
 
-    Raises SecretKeysError, and what the database says when it cannot be reached.
+    Raises SettingsRefused, and what the database says when it cannot be reached.
     """
+    require_safe(settings)
     vault = Vault(encryption_keys(settings))
     embedded = await asyncio.to_thread(embedded_unless_named, settings)
     try:

@@ -13,7 +13,7 @@ from app.settings import Settings
 from tests.crm_sandbox import served
 
 ADMIN_KEY = "nck_the-key-that-is-there-from-the-start-0123456789"
-FERNET_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+FERNET_KEY = "kAevlggpokAzIe0MrUgwUt3voSDTCjIYCMfcvWFkDso="
 ADDRESS = "http://navcrm.test"
 COMPANY = "/api/v1/companies/cronus"
 CONNECTION = f"{COMPANY}/crm-connection"

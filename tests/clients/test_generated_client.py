@@ -29,7 +29,7 @@ METHODS = {"get", "put", "post", "patch", "delete"}
 ADMIN_KEY = "nck_a-key-for-who-generates-a-client-0123456789"
 USER = row_id("systemusers", "PS")
 PETER = {"systemuserid": USER, "firstname": "Peter", "lastname": "Saddow", "islicensed": True}
-FERNET_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+FERNET_KEY = "kAevlggpokAzIe0MrUgwUt3voSDTCjIYCMfcvWFkDso="
 
 pytestmark = pytest.mark.usefixtures("anyio_backend")  # the database comes from an asynchronous fixture
 

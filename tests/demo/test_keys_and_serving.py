@@ -21,7 +21,7 @@ def environment(database: str) -> dict[str, str]:
         **kept,
         "PYTHONPATH": str(ROOT),
         "NAVCRM_DATABASE_URL": database,
-        "NAVCRM_SECRET_KEYS": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
+        "NAVCRM_SECRET_KEYS": "kAevlggpokAzIe0MrUgwUt3voSDTCjIYCMfcvWFkDso=",
     }
 
 

@@ -26,7 +26,7 @@ from tests.servers import run_in_thread
 
 DOCUMENTS = documents()
 README = DOCUMENTS[0]
-SECRET_KEYS = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+SECRET_KEYS = "kAevlggpokAzIe0MrUgwUt3voSDTCjIYCMfcvWFkDso="
 NAVCRM = [sys.executable, "-c", "from app.cli import main; main()"]
 COMMANDS: Any = typer.main.get_command(cli.app)
 

@@ -27,7 +27,7 @@ from tests.integration.jobs.workers import SystemClock
 from tests.seeds.world import ADDRESS, NAV_CLIENT, SALESPERSON, USER, CrmPeople, World
 
 ADMIN_KEY = "nck_the-key-that-is-there-from-the-start-0123456789"
-FERNET_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+FERNET_KEY = "kAevlggpokAzIe0MrUgwUt3voSDTCjIYCMfcvWFkDso="
 SETUP = "crm-connection/use-default-synchronization-setup"
 
 

@@ -18,7 +18,7 @@ from app.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
 NAVCRM = [sys.executable, "-c", "from app.cli import main; main()"]
-KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+KEY = "kAevlggpokAzIe0MrUgwUt3voSDTCjIYCMfcvWFkDso="
 
 
 def navcrm(folder: Path, *arguments: str, settings: Mapping[str, str] | None = None) -> Result:

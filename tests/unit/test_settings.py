@@ -1,5 +1,6 @@
 """Settings: all of them shown in .env.example, secrets kept out of sight."""
 
+import base64
 import os
 import re
 import threading
@@ -90,3 +91,19 @@ def test_without_a_home_there_still_is_a_place_for_data(monkeypatch: pytest.Monk
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
     assert default_data_dir().is_absolute()
+
+
+def test_a_key_that_somebody_typed_is_refused() -> None:
+    typed = base64.urlsafe_b64encode(b"0123456789" * 3 + b"01").decode()
+    for weak in (typed, base64.urlsafe_b64encode(bytes(32)).decode()):
+        with pytest.raises(SecretKeysError, match="Key 1 in NAVCRM_SECRET_KEYS is an example") as refusal:
+            encryption_keys(Settings(_env_file=None, secret_keys=weak))
+        assert weak not in str(refusal.value)
+
+
+def test_a_key_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    settings = Settings(_env_file=None, data_dir=tmp_path)
+    encryption_keys(settings)
+    (tmp_path / "secret-keys").chmod(0o640)
+    with pytest.raises(SecretKeysError, match="chmod 600"):
+        encryption_keys(settings)
