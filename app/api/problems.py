@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from app.domain.errors import (
+    DatabaseFull,
     DatabaseUnavailable,
     FieldProblem,
     Forbidden,
@@ -84,6 +85,8 @@ STATUS: Mapping[type[IntegrationError], int] = {
 
 BUSY_SECONDS = 1
 """How long a caller is asked to wait before repeating what found something else at work."""
+FULL_SECONDS = 30
+"""How long before trying again whether somebody has made room on the disk."""
 
 
 class FieldProblemOut(BaseModel):
@@ -180,6 +183,8 @@ def _headers(error: IntegrationError) -> dict[str, str]:
             return {"WWW-Authenticate": 'Bearer realm="navcrm"'}
         case Throttled(retry_after=delay) | TooManyRequests(retry_after=delay):
             return {"Retry-After": str(max(1, round(delay.total_seconds())))}
+        case DatabaseFull():
+            return {"Retry-After": str(FULL_SECONDS)}
         case _ if error.retryable:
             return {"Retry-After": str(BUSY_SECONDS)}
         case _:

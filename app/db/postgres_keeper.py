@@ -18,7 +18,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 POLL = 0.1  # seconds between two looks at the child and at the lock
-PATIENCE = 20.0  # seconds in which postgres must become ready; a predecessor may still be on its way out
+PATIENCE = (
+    20.0  # seconds in which postgres must become ready first; a predecessor may still be on its way out
+)
+LONGEST_PAUSE = 5.0  # seconds between two attempts to start a server that has been ready before
 FAST_SHUTDOWN = 30.0  # seconds for a clean stop before an immediate one
 PR_SET_PDEATHSIG = 1
 
@@ -102,25 +105,41 @@ def unused(users: int) -> bool:
 
 
 def keep(data: Path, users: int, start: Callable[[], "subprocess.Popen[bytes]"]) -> int:
-    """Keep a server running until nobody uses it; returns 1 when it would not become ready in PATIENCE seconds."""
+    """Keep a server running until nobody uses it.
+
+    Returns 1 when it would not become ready in PATIENCE seconds. Once it has been ready, it is started again and
+    again: what keeps it from coming back, a full disk say, may pass.
+    """
     asked = stop_signals()
-    last_ready = time.monotonic()
+    began = time.monotonic()
+    was_ready = False
+    pause = POLL
     while True:
         clear_leftover(data)
         server = start()
         while server.poll() is None:
             state = postmaster(data)
             if state is not None and state[0] == server.pid and state[2]:
-                last_ready = time.monotonic()
+                was_ready, pause = True, POLL
             if asked or unused(users):
                 stop(server)
                 return 0
             time.sleep(POLL)
-        if asked or unused(users):
-            return 0
-        if time.monotonic() - last_ready > PATIENCE:
+        if not was_ready and time.monotonic() - began > PATIENCE:
             return 1
+        if not idle(pause, lambda: bool(asked) or unused(users)):
+            return 0
+        pause = min(pause * 2, LONGEST_PAUSE)
+
+
+def idle(seconds: float, over: Callable[[], bool]) -> bool:
+    """Wait so long; False, at once, when it is over meanwhile."""
+    until = time.monotonic() + seconds
+    while not over():
+        if time.monotonic() >= until:
+            return True
         time.sleep(POLL)
+    return False
 
 
 def stop_signals() -> list[int]:

@@ -277,6 +277,12 @@ class SolutionNotInstalled(RuleBroken):
     code = "integration-solution-not-installed"
 
 
+class SubmittedSalesOrders(RuleBroken):
+    """Submitted sales orders wait for NAV."""
+
+    code = "submitted-sales-orders"
+
+
 class StaleRecord(RuleBroken):
     """The record was changed by somebody else meanwhile."""
 
@@ -405,6 +411,12 @@ class Forbidden(IntegrationError):
     code = "forbidden"
 
 
+class UserNotMapped(Forbidden):
+    """Callers must be users of CRM."""
+
+    code = "user-not-mapped"
+
+
 class PreconditionFailed(IntegrationError):
     """The resource was changed since you read it."""
 
@@ -425,6 +437,18 @@ class DatabaseUnavailable(IntegrationError):
 
     code = "database-unavailable"
     retryable = True
+
+
+class DatabaseFull(DatabaseUnavailable):
+    """The disk of the database is full."""
+
+    code = "database-full"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "PostgreSQL has no space left on its disk: nothing can be written, and nothing was.",
+            fix="Free space on the disk of PostgreSQL, then repeat the request.",
+        )
 
 
 class SecretsUnreadable(IntegrationError):

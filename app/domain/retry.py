@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from app.domain.errors import Busy, DatabaseUnavailable, SideUnavailable, StaleRecord, Throttled
+from app.domain.errors import Busy, DatabaseFull, DatabaseUnavailable, SideUnavailable, StaleRecord, Throttled
 
 FIRST_DELAY = timedelta(seconds=30)  # nav-behaviour 13.1
 LONGEST_DELAY = timedelta(hours=1)
@@ -29,18 +29,20 @@ def after_failure(
     """What becomes of a job whose `attempt`, counted from 1, ended with this error.
 
     What may be different next time is tried again with a delay that doubles (nav-behaviour 13.3), and
-    not before CRM allows. A database of ours that went away is no failure of the job. Everything else
-    needs a person.
+    not before CRM allows. A database of ours that went away is no failure of the job; one that is full may take
+    a while to get room. Everything else needs a person.
     """
-    if isinstance(error, DatabaseUnavailable):
+    if isinstance(error, DatabaseUnavailable) and not isinstance(error, DatabaseFull):
         return after_loss(attempt, maximum_attempts)
     if attempt >= maximum_attempts:
         return GiveUp()
     delay = min(first_delay * 2 ** min(attempt - 1, 20), LONGEST_DELAY)
     match error:
+        case LoginRefused() | PermissionMissing():  # what was taken may be given back
+            return RetryIn(delay)
         case Throttled(retry_after=asked):
             return RetryIn(max(asked, delay))
-        case SideUnavailable() | StaleRecord() | Busy() if error.retryable:
+        case SideUnavailable() | StaleRecord() | Busy() | DatabaseFull() if error.retryable:
             return RetryIn(delay)
         case _:
             return GiveUp()

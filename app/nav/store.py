@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from typing import Any, TypeVar
 from uuid import UUID
 
+import structlog
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.domain.company import Company
-from app.domain.errors import IntegrationError, NavRefused, NavUnavailable, TableNotFound
+from app.domain.errors import DatabaseFull, DatabaseUnavailable, IntegrationError, NavRefused, TableNotFound
 from app.domain.naming import near
 from app.domain.records import Side, Snapshot, TableDefinition, Values
 from app.nav import entry, lookups, statements
@@ -25,10 +26,12 @@ from app.nav.tables import metadata, nav_record
 from app.nav.writes import write
 from app.ports import Listing, NavRecord, Page, Refused, Write, Written
 
+log = structlog.get_logger(__name__)
 Answer = TypeVar("Answer")
 
 # The server gave up one of several transactions that waited for each other; the same again succeeds.
 REPEATABLE = frozenset({"40001", "40P01"})
+DISK_FULL = "53100"
 ATTEMPTS = 5
 CREDIT_LIMIT = "Credit_Limit_LCY"
 
@@ -56,7 +59,7 @@ class EmbeddedNav:
         return [table.definition for table in self._tables.values()]
 
     async def test(self) -> Mapping[str, Any]:
-        """Says how many records there are, by table. Raises NavUnavailable."""
+        """Says how many records there are, by table. Raises DatabaseUnavailable."""
         started = time.perf_counter()
         query = (
             select(nav_record.c.nav_table, func.count())
@@ -326,9 +329,16 @@ def _sqlstate(error: DBAPIError) -> str:
 def _translated(error: DBAPIError | OSError | PoolTimeout) -> IntegrationError:
     """A failure of the database in the words of the NAV side."""
     state = _sqlstate(error) if isinstance(error, DBAPIError) else ""
+    if state == DISK_FULL:
+        log.error("the disk of the database is full", error=str(getattr(error, "orig", error)))
+        return DatabaseFull()
     # Classes 22 and 23: this value or that key is impossible. Everything else is no fault of the record.
     if state[:2] in ("22", "23"):
         return NavRefused(
             f"NAV's database refused the record: {type(getattr(error, 'orig', error)).__name__}."
         )
-    return NavUnavailable("The database of the NAV side cannot be reached or did not answer in time.")
+    # Ours, too: while it is away, nothing that is asked of us goes on.
+    return DatabaseUnavailable(
+        "The database of the NAV side cannot be reached or did not answer in time.",
+        fix="Repeat the request. If it goes on, look whether PostgreSQL runs.",
+    )

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db.engine import create_engine
 from app.domain.company import Company
-from app.domain.errors import NavUnavailable, TableNotFound
+from app.domain.errors import DatabaseUnavailable, TableNotFound
 from app.nav.store import EmbeddedNav
 from app.nav.tables import metadata
 from app.ports import Delete, NavSide
@@ -22,11 +22,11 @@ pytestmark = pytest.mark.anyio
 async def test_a_database_that_does_not_answer_is_nav_unavailable() -> None:
     engine = create_engine("postgresql://nobody@127.0.0.1:1/none")
     nav: NavSide = EmbeddedNav(engine, Company(1, "cronus", "CRONUS"))
-    with pytest.raises(NavUnavailable):
+    with pytest.raises(DatabaseUnavailable):
         await nav.test()
-    with pytest.raises(NavUnavailable):
+    with pytest.raises(DatabaseUnavailable):
         await nav.write("customers", [Delete(uuid4())])
-    with pytest.raises(NavUnavailable):
+    with pytest.raises(DatabaseUnavailable):
         async for _ in nav.changes("customers", ["Name"], None):
             pass
     await engine.dispose()
