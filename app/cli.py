@@ -1,4 +1,5 @@
-"""Door three: `navcrm serve`, `worker`, `migrate`, `demo`, `crm-sandbox`, `crm-solution`, `api-key`, `openapi`.
+"""Door three: `navcrm serve`, `worker`, `migrate`, `rotate-secrets`, `demo`, `crm-sandbox`, `crm-solution`, `api-key`,
+`openapi`.
 
 What a command needs is imported inside it, so that `navcrm --help` answers at once.
 """
@@ -104,6 +105,22 @@ def migrate() -> None:
             if embedded is not None:
                 embedded.stop()
         _say("The database has the newest schema.")
+
+
+@app.command("rotate-secrets")
+def rotate_secrets() -> None:
+    """Encrypt every stored secret with the first of NAVCRM_SECRET_KEYS, so that the others can be taken out."""
+    settings = _settings()
+    with _plain_troubles():
+        _begin(settings)
+        from app.wiring import rotate_secrets
+
+        done = asyncio.run(rotate_secrets(settings))
+    _say(f"{done.rotated} secrets were encrypted with the first key.")
+    if done.unreadable:
+        unreadable = ", ".join(done.unreadable)
+        _fail(f"None of the keys reads the secrets of {unreadable}. Add the missing key, or save them again.")
+    _say("The other keys can be taken out as soon as every process runs with this one as its first.")
 
 
 @app.command()

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.crm.client import Contact, Patience
 from app.crm.connector import Connector
-from app.db import crm_shares
+from app.db import crm_shares, secrets
 from app.db.clock import DatabaseClock
 from app.db.embedded import embedded_unless_named
 from app.db.engine import connect, create_engine
@@ -209,3 +209,9 @@ async def working(worker: Worker) -> AsyncIterator[None]:
     finally:
         worker.stop()
         await task
+
+
+async def rotate_secrets(settings: Settings) -> secrets.Rotation:
+    """Encrypts every stored secret with the first key of the settings; raises as `open_parts` does."""
+    async with open_parts(settings) as parts, parts.engine.begin() as connection:
+        return await secrets.rotate(connection, Vault(encryption_keys(settings)))

@@ -2,14 +2,15 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken
 from pydantic_core import from_json, to_json
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.tables import company, crm_connection
+from app.db.tables import company, crm_connection, idempotency_key
 from app.domain.errors import SecretsUnreadable
 
 SECRET_NAMES = frozenset(
@@ -72,20 +73,55 @@ def _key_id(key: str | bytes) -> bytes:
     return hashlib.sha256(raw).hexdigest()[:8].encode()
 
 
-async def rotate(connection: AsyncConnection, vault: Vault) -> int:
-    """Encrypts every stored secret with the first key; how many were not. Older keys may be dropped then."""
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """What became of the stored secrets: how many got the first key, and whose cannot be read with any of ours."""
+
+    rotated: int
+    unreadable: tuple[str, ...] = ()
+
+
+async def rotate(connection: AsyncConnection, vault: Vault) -> Rotation:
+    """Encrypts every stored secret with the first key. Older keys may be dropped then, unless one is unreadable.
+
+    Answers kept for an Idempotency-Key are secrets, too; one that cannot be read helps nobody and is forgotten.
+    """
     count = 0
-    for table, key, column in (
-        (crm_connection, crm_connection.c.company_id, crm_connection.c.secrets),
-        (company, company.c.id, company.c.nav_secrets),
+    unreadable: list[str] = []
+    named = await connection.execute(select(company.c.id, company.c.name))
+    names = {row.id: row.name for row in named}
+    for key, column, what in (
+        (crm_connection.c.company_id, crm_connection.c.secrets, "the CRM connection"),
+        (company.c.id, company.c.nav_secrets, "the NAV settings"),
     ):
         found = await connection.execute(select(key, column).where(column.is_not(None)).with_for_update())
-        for row_id, stored in found.all():
-            if not vault.is_current(stored):
-                await connection.execute(
-                    update(table).where(key == row_id).values({column.name: vault.rotate(stored)})
-                )
+        for company_id, stored in found.all():
+            try:
+                rotated = vault.rotate(stored)
+            except SecretsUnreadable:
+                unreadable.append(f"{what} of {names[company_id]}")
+                continue
+            if rotated != stored:
+                statement = update(column.table).where(key == company_id).values({column.name: rotated})
+                await connection.execute(statement)
                 count += 1
+    return Rotation(count + await _rotate_answers(connection, vault), tuple(unreadable))
+
+
+async def _rotate_answers(connection: AsyncConnection, vault: Vault) -> int:
+    kept = idempotency_key.c
+    query = select(kept.caller, kept.key, kept.body).where(kept.body.is_not(None)).with_for_update()
+    count = 0
+    for caller, key, stored in (await connection.execute(query)).all():
+        same = (kept.caller == caller, kept.key == key)
+        try:
+            rotated = vault.rotate(stored)
+        except SecretsUnreadable:
+            await connection.execute(delete(idempotency_key).where(*same))
+            continue
+        if rotated != stored:
+            await connection.execute(update(idempotency_key).where(*same).values(body=rotated))
+            count += 1
     return count
 
 

@@ -9,24 +9,33 @@ from pathlib import Path
 import anyio
 import httpx
 import pytest
+from cryptography.fernet import Fernet
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.db.secrets import Vault
+from app.db.unit_of_work import SqlUnitOfWork
+from app.domain.company import Company
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).resolve().parents[2]
 NAVCRM = [sys.executable, "-c", "from app.cli import main; main()"]
 
 
-def environment(database: str) -> dict[str, str]:
+KEY = "kAevlggpokAzIe0MrUgwUt3voSDTCjIYCMfcvWFkDso="
+
+
+def environment(database: str, secret_keys: str = KEY) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("NAVCRM_")}
     return {
         **kept,
         "PYTHONPATH": str(ROOT),
         "NAVCRM_DATABASE_URL": database,
-        "NAVCRM_SECRET_KEYS": "kAevlggpokAzIe0MrUgwUt3voSDTCjIYCMfcvWFkDso=",
+        "NAVCRM_SECRET_KEYS": secret_keys,
     }
 
 
-async def navcrm(database: str, *arguments: str) -> str:
-    done = await anyio.run_process([*NAVCRM, *arguments], env=environment(database), check=False)
+async def navcrm(database: str, *arguments: str, secret_keys: str = KEY) -> str:
+    done = await anyio.run_process([*NAVCRM, *arguments], env=environment(database, secret_keys), check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.decode()
 
@@ -71,3 +80,18 @@ class _serving:  # noqa: N801 - reads as a verb
         self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
+
+
+async def test_stored_secrets_get_the_new_key_by_the_command_line(database: str, engine: AsyncEngine) -> None:
+    new = Fernet.generate_key().decode()
+    old_memory, new_memory = (SqlUnitOfWork(engine, Vault([key])) for key in (KEY, new))
+    company = Company(0, "cronus", "CRONUS", nav={"kind": "nav_odata", "password": "sesame"})
+    async with old_memory() as tx:
+        await tx.companies.add(company)
+    told = await navcrm(database, "rotate-secrets", secret_keys=f"{new},{KEY}")
+    assert told.startswith("1 secrets were encrypted with the first key.")
+    async with new_memory() as tx:
+        assert (await tx.companies.get("cronus")).nav == company.nav
+    done = await anyio.run_process([*NAVCRM, "rotate-secrets"], env=environment(database, KEY), check=False)
+    assert done.returncode == 1
+    assert b"the NAV settings of cronus" in done.stderr

@@ -12,7 +12,7 @@ from cryptography.fernet import Fernet
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.db.secrets import Vault, rotate
+from app.db.secrets import Rotation, Vault, rotate
 from app.db.unit_of_work import SqlUnitOfWork
 from app.domain.access import ApiKey, Scope
 from app.domain.coupling import Change, Failure, Outcome, SynchAction
@@ -233,8 +233,8 @@ async def test_stored_secrets_move_to_a_new_key_and_the_old_one_may_go(engine: A
         with pytest.raises(SecretsUnreadable):
             await tx.companies.get("cronus")
     async with engine.begin() as connection:
-        assert await rotate(connection, both) == 2
-        assert await rotate(connection, both) == 0
+        assert await rotate(connection, both) == Rotation(2)
+        assert await rotate(connection, both) == Rotation(0)
     async with new() as tx:
         assert (await tx.companies.get("cronus")).nav == nav
         assert await tx.companies.get("fabrikam") == plain
@@ -244,6 +244,32 @@ async def test_stored_secrets_move_to_a_new_key_and_the_old_one_may_go(engine: A
     async with old() as tx:
         with pytest.raises(SecretsUnreadable):
             await tx.connections.find(company.id)
+
+
+async def test_answers_that_are_kept_move_to_a_new_key_too(engine: AsyncEngine) -> None:
+    fresh = Fernet.generate_key().decode()
+    old, lost = a_memory(engine), SqlUnitOfWork(engine, Vault([Fernet.generate_key().decode()]))
+    new = SqlUnitOfWork(engine, Vault([fresh]))
+    for memory, key in ((old, "kept"), (lost, "lost")):
+        async with memory() as tx:
+            await tx.idempotency.claim("me", key, b"one", NOON)
+            await tx.idempotency.answer("me", key, ANSWER)
+    async with engine.begin() as connection:
+        assert await rotate(connection, Vault([fresh, KEY])) == Rotation(1)
+    async with new() as tx:
+        assert await tx.idempotency.claim("me", "kept", b"one", NOON) == ANSWER
+        assert await tx.idempotency.claim("me", "lost", b"one", NOON) is None  # nobody could have read it
+
+
+async def test_a_secret_whose_key_is_gone_is_named_and_the_others_move(engine: AsyncEngine) -> None:
+    lost = SqlUnitOfWork(engine, Vault([Fernet.generate_key().decode()]))
+    for memory, name in ((lost, "cronus"), (a_memory(engine), "fabrikam")):
+        company = await a_company(memory, name)
+        async with memory() as tx:
+            await tx.connections.save(company.id, a_setup())
+    fresh = Fernet.generate_key().decode()
+    async with engine.begin() as connection:
+        assert await rotate(connection, Vault([fresh, KEY])) == Rotation(1, ("the CRM connection of cronus",))
 
 
 def test_a_damaged_secret_is_no_secret() -> None:
