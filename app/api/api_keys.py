@@ -33,6 +33,13 @@ class ApiKeyIn(BaseModel):
         default=None, min_length=1, description="Names of the companies it is bound to; null: every company."
     )
     expires_at: AwareDatetime | None = Field(default=None, description="null: never.")
+    email: str | None = Field(
+        default=None,
+        min_length=3,
+        max_length=320,
+        pattern=r"^[^@\s]+@[^@\s]+$",
+        description="By which CRM knows who uses the key, for companies whose callers must be CRM users.",
+    )
 
 
 class ApiKeyOut(BaseModel):
@@ -46,6 +53,7 @@ class ApiKeyOut(BaseModel):
     created_at: datetime | None
     expires_at: datetime | None
     last_used_at: datetime | None
+    email: str | None
 
 
 class CreatedApiKeyOut(ApiKeyOut):
@@ -64,6 +72,7 @@ def _out(key: ApiKey) -> dict[str, object]:
         "created_at": key.created_at,
         "expires_at": key.expires_at,
         "last_used_at": key.last_used_at,
+        "email": key.email,
     }
 
 
@@ -95,7 +104,9 @@ async def create_api_key(
 ) -> dict[str, object]:
     """Makes a key. The key itself is in this answer alone; only its hash is kept."""
     _unbound(caller)
-    key, token = await api_keys.create_api_key(ctx, body.name, body.scopes, body.companies, body.expires_at)
+    key, token = await api_keys.create_api_key(
+        ctx, body.name, body.scopes, body.companies, body.expires_at, body.email
+    )
     response.headers["Location"] = f"{BASE}/api-keys/{key.id}"
     return {**_out(key), "key": token}
 

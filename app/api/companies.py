@@ -16,6 +16,7 @@ from app.domain.access import Scope
 from app.domain.company import Company, Generation
 from app.domain.errors import Forbidden
 from app.use_cases import companies
+from app.use_cases.button import show_company
 from app.use_cases.rehearsal import rehearsal
 
 router = api_router(f"{BASE}/companies", "Companies")
@@ -136,8 +137,12 @@ async def change_company(
 ) -> Any:
     """Changes what the body names."""
     revision = preconditions.revision(of_revision(company.revision), company.revision)
-    ctx = rehearsal(ctx, body.preview)
-    saved = await companies.change_company(ctx, company.name, body.model_dump(exclude_unset=True), revision)
+    given = body.model_dump(exclude_unset=True)
+    saved = await companies.change_company(rehearsal(ctx, body.preview), company.name, given, revision)
+    if not body.preview and saved.nav_web_client_url != company.nav_web_client_url:
+        async with ctx.uow() as tx:
+            connection = await tx.connections.find(saved.id)
+        await show_company(ctx, saved, connection)
     return preconditions.answer(_out(saved), of_revision(saved.revision))
 
 

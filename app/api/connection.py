@@ -18,7 +18,7 @@ from app.api.connection_models import (
     connection_out,
     report_out,
 )
-from app.api.dependencies import BASE, CompanyDep, ContextDep
+from app.api.dependencies import BASE, CallerDep, CompanyDep, ContextDep
 from app.api.etags import Preconditions, PreconditionsDep, of_revision
 from app.api.models import Flag, Input
 from app.api.operation import CRM, api_router, operation
@@ -28,7 +28,10 @@ from app.domain.company import Company, ConnectionSetup
 from app.domain.errors import NotFound
 from app.ports import Context
 from app.use_cases import companies, connection, default_setup, integration_ids
+from app.use_cases.button import show_company
+from app.use_cases.callers import check_mapped
 from app.use_cases.rehearsal import rehearsal
+from app.use_cases.sales_orders import switch_sales_orders
 
 router = api_router(f"{BASE}/companies/{{company}}/crm-connection", "CRM connection")
 
@@ -99,6 +102,8 @@ async def replace_crm_connection(
     if body.is_enabled is False and saved.is_enabled:
         saved = await _disabled(ctx, company, saved, body.preview)
     company = await _with_address(ctx, company, address)
+    if address and not body.preview:
+        await show_company(ctx, company, saved)
     return preconditions.answer(connection_out(company, saved), of_revision(saved.revision))
 
 
@@ -114,6 +119,7 @@ async def change_crm_connection(
     company: CompanyDep,
     present: MaybeConnection,
     body: ConnectionPatch,
+    caller: CallerDep,
     preconditions: PreconditionsDep,
 ) -> Any:
     """Changes what the body names.
@@ -121,13 +127,18 @@ async def change_crm_connection(
     `is_enabled: true` tests the connection first; on failure it stays disabled and the answer is 422
     `connection-test-failed` with the cause. Mappings are never touched. `is_enabled: false` keeps everything, and
     jobs wait.
+    `sales_order_integration_enabled` is a setting of CRM, switched there.
     """
     revision = _revision(preconditions, present)
     address, given = _parted(company, body.changes())
+    if present is not None and given.get("user_mapping_required") and present.is_enabled:
+        await check_mapped(ctx.sides.crm(company, present), present, caller.email, caller.id)
     ctx = rehearsal(ctx, body.preview)
     extra: Mapping[str, object] = {}
     if body.is_enabled is True:
-        enabled = await connection.enable_connection(ctx, company, revision, given)
+        enabled = await connection.enable_connection(
+            ctx, company, revision, given, body.resync, preview=body.preview
+        )
         saved, extra = enabled.connection, _next_steps(company, enabled)
     elif body.is_enabled is False and not given:
         saved = await connection.disable_connection(ctx, company, revision=revision)
@@ -135,7 +146,11 @@ async def change_crm_connection(
         saved = await connection.save_connection(ctx, company, given, revision=revision)
         if body.is_enabled is False:
             saved = await _disabled(ctx, company, saved, body.preview)
+    if body.sales_order_integration_enabled is not None and not body.preview:
+        saved = await switch_sales_orders(ctx, company, body.sales_order_integration_enabled)
     company = await _with_address(ctx, company, address)
+    if address and not body.preview:
+        await show_company(ctx, company, saved)
     return preconditions.answer(connection_out(company, saved) | dict(extra), of_revision(saved.revision))
 
 

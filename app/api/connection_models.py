@@ -10,11 +10,17 @@ from app.api.models import Flag, Input
 from app.api.previews import Previewable
 from app.domain.company import Company, ConnectionSetup, ConnectionStatus
 from app.ports import ConnectionReport
+from app.use_cases.resync import Resync
 
 Secret = Annotated[str | None, Field(repr=False, json_schema_extra={"writeOnly": True})]
 KEPT = (
     "Left out: as it was, while type, tenant, client and authority stay. When one of them changes the stored secret is "
     "dropped, so that it never goes to another login; `has_secret` says so."
+)
+MAPPED = "Callers must be users of CRM: one with their e-mail address, that of the API key or of the token."
+IGNORED = (
+    "NAV's rule: what the user of this connection changes in CRM is never got. By default only our own writes are no "
+    "change, by their content."
 )
 CRM_EXAMPLE = "https://cronus.crm4.dynamics.com"
 TENANT = "11111111-2222-4333-8444-555555555555"
@@ -73,6 +79,8 @@ class ConnectionIn(_Writable):
     nav_web_client_url: str | None = Field(
         default=None, description="The NAV client that links open; kept with the company."
     )
+    user_mapping_required: Flag = Field(default=False, description=MAPPED)
+    ignore_changes_by_user: Flag = Field(default=False, description=IGNORED)
     is_enabled: Literal[False] | None = Field(
         default=None, description="Saving never enables: PATCH `is_enabled: true` does."
     )
@@ -86,7 +94,25 @@ class ConnectionPatch(_Writable):
     authentication: AuthenticationPatch = Field(default_factory=AuthenticationPatch)
     app_id: UUID | None = None
     nav_web_client_url: str | None = None
+    user_mapping_required: Flag = Field(default=False, description=MAPPED)
+    ignore_changes_by_user: Flag = Field(default=False, description=IGNORED)
+    sales_order_integration_enabled: Flag | None = Field(
+        default=None,
+        description="Switches it in CRM itself, which takes the privilege to change the organization. Not off while "
+        "submitted sales orders wait.",
+    )
     is_enabled: Flag | None = Field(default=None, description="true tests the connection and enables it.")
+    resync: Resync = Field(
+        default=Resync.CHANGED,
+        description="With `is_enabled: true`: which records count as changed then. `changed`: those that were changed "
+        "while the connection was off; `none`: none of them; `all`: every record, as NAV marks them.",
+    )
+
+    def changes(self) -> dict[str, Any]:
+        """What the body names of the setup itself."""
+        return self.model_dump(
+            exclude_unset=True, exclude={"is_enabled", "resync", "sales_order_integration_enabled"}
+        )
 
 
 class AuthenticationOut(BaseModel):
@@ -110,7 +136,14 @@ class ConnectionOut(BaseModel):
     crm_version: str | None
     organization_id: UUID | None
     user_id: UUID | None = Field(description="The CRM user that we work as.")
+    user_is_integration_user: bool | None = Field(
+        description="An application or integration user, no person's."
+    )
+    user_is_administrator: bool | None = Field(description="It may do more than the integration needs.")
     integration_solution_installed: bool | None
+    sales_order_integration_enabled: bool | None = Field(description="The switch of the CRM organization.")
+    user_mapping_required: bool
+    ignore_changes_by_user: bool
     base_currency: str | None
     status: ConnectionStatus
     disabled_reason: str | None
@@ -152,6 +185,9 @@ class ConnectionTestOut(BaseModel):
     crm_version: str | None
     base_currency: str | None
     integration_solution_installed: bool | None
+    user_is_integration_user: bool | None
+    user_is_administrator: bool | None
+    sales_order_integration_enabled: bool | None
 
 
 class DefaultSetupIn(Input):
@@ -207,7 +243,12 @@ def connection_out(company: Company, setup: ConnectionSetup) -> dict[str, Any]:
         "crm_version": setup.crm_version,
         "organization_id": setup.organization_id,
         "user_id": setup.user_id,
+        "user_is_integration_user": setup.user_is_integration_user,
+        "user_is_administrator": setup.user_is_administrator,
         "integration_solution_installed": setup.integration_solution_installed,
+        "sales_order_integration_enabled": setup.sales_order_integration_enabled,
+        "user_mapping_required": setup.user_mapping_required,
+        "ignore_changes_by_user": setup.ignore_changes_by_user,
         "base_currency": setup.base_currency,
         "status": setup.status,
         "disabled_reason": setup.disabled_reason,
@@ -230,4 +271,7 @@ def report_out(report: ConnectionReport) -> dict[str, Any]:
         "crm_version": report.crm_version,
         "base_currency": report.base_currency,
         "integration_solution_installed": report.integration_solution_installed,
+        "user_is_integration_user": report.user_is_integration_user,
+        "user_is_administrator": report.user_is_administrator,
+        "sales_order_integration_enabled": report.sales_order_integration_enabled,
     }

@@ -10,8 +10,11 @@ from app.api.auth import Gate
 from app.domain.access import Caller
 from app.domain.company import Company
 from app.ports import Context
+from app.use_cases.callers import require_mapped
 
 BASE = "/api/v1"
+WORKS_IN_CRM = frozenset({409, 502, 503})
+"""Who declares these answers works in CRM: not enabled, refused, not reached."""
 
 Readiness = Callable[[], Awaitable[Mapping[str, str | None]]]
 """What stands between the service and being ready: by check the reason, None where all is well."""
@@ -24,6 +27,8 @@ class Door:
     context: Context
     gate: Gate
     readiness: Readiness
+    stopping: Callable[[], bool] = lambda: False
+    """Whether the process was told to stop."""
 
 
 def door_of(request: Request) -> Door:
@@ -47,10 +52,14 @@ CompanyName = Annotated[
 ]
 
 
-async def _company(ctx: ContextDep, company: CompanyName) -> Company:
+async def _company(request: Request, ctx: ContextDep, caller: CallerDep, company: CompanyName) -> Company:
     async with ctx.uow() as tx:
-        return await tx.companies.get(company)
+        found = await tx.companies.get(company)
+    if request.scope["route"].responses.keys() >= WORKS_IN_CRM:
+        await require_mapped(ctx, found, caller.email, caller.id)
+    return found
 
 
 CompanyDep = Annotated[Company, Depends(_company)]
-"""The company of the path. Raises CompanyNotFound."""
+"""The company of the path. Raises CompanyNotFound; UserNotMapped where the operation works in CRM and the company
+wants its callers to be users there."""

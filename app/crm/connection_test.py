@@ -16,7 +16,7 @@ from app.crm.failures import GIVE_ROLE
 from app.crm.metadata import Metadata
 from app.crm.wire import Request
 from app.domain import solution
-from app.domain.errors import IntegrationError
+from app.domain.errors import CrmRecordNotFound, CrmRefused, IntegrationError
 from app.ports import ConnectionReport, TestStep
 
 READ = ("systemuser", "account", "contact", "transactioncurrency")
@@ -26,6 +26,9 @@ INSTALL = (
     "Import the integration solution into CRM (navcrm crm-solution writes the file) and publish it. "
     "Without it, customers are kept in step but account statistics are not written."
 )
+ADMINISTRATOR = "System Administrator"
+TOO_MUCH = f"The role {ADMINISTRATOR} allows more than the integration needs: give the user the integration roles instead."
+USE_APPLICATION_USER = "Connect as an application user: what a person changes under the same user cannot be told from the integration."
 ENABLE_TRACKING = (
     "In the maker portal open the table's properties and switch on Track changes. Until then changes are found by "
     "their time, and deletions in CRM are not noticed."
@@ -57,6 +60,9 @@ class ConnectionTest:
         self._version: str | None = None
         self._base_currency: str | None = None
         self._solution: bool | None = None
+        self._is_integration_user: bool | None = None
+        self._is_administrator: bool | None = None
+        self._sales_orders: bool | None = None
 
     async def run(self) -> ConnectionReport:
         """All steps, up to the first that makes the rest pointless."""
@@ -73,6 +79,9 @@ class ConnectionTest:
             crm_version=self._version,
             base_currency=self._base_currency,
             integration_solution_installed=self._solution,
+            user_is_integration_user=self._is_integration_user,
+            user_is_administrator=self._is_administrator,
+            sales_order_integration_enabled=self._sales_orders,
         )
 
     def _steps(self) -> Sequence[tuple[str, Step, bool]]:
@@ -80,6 +89,7 @@ class ConnectionTest:
             ("address", self._address, True),
             ("login", self._login, True),
             ("user", self._who_am_i, True),
+            ("roles", self._roles, False),
             ("version", self._crm_version, False),
             ("tables", self._tables, True),
             ("read", self._read, True),
@@ -109,6 +119,28 @@ class ConnectionTest:
             ) from error
         return f"We are the user {self._user_id} of the organization {self._organization_id}.", None
 
+    async def _roles(self) -> Finding:
+        """What kind of user we work as. Nothing depends on it, so CRM need not tell."""
+        path = odata.query(
+            f"systemusers({self._user_id})",
+            {
+                "$select": "isintegrationuser,applicationid",
+                "$expand": "systemuserroles_association($select=name)",
+            },
+        )
+        try:
+            row = await self._read_json(path, "our user")
+        except (CrmRefused, CrmRecordNotFound):
+            return "CRM does not show us our own user and its security roles.", GIVE_ROLE
+        roles = sorted(str(role["name"]) for role in row.get("systemuserroles_association") or ())
+        self._is_integration_user = bool(row.get("isintegrationuser") or row.get("applicationid"))
+        self._is_administrator = ADMINISTRATOR in roles
+        kind = "an integration user" if self._is_integration_user else "a person's user"
+        held = f"Our user is {kind} with the roles {', '.join(roles) or 'none'}."
+        advice = [USE_APPLICATION_USER] if not self._is_integration_user else []
+        advice += [TOO_MUCH] if self._is_administrator else []
+        return held, " ".join(advice) or None
+
     async def _crm_version(self) -> Finding:
         self._version = str((await self._read_json("RetrieveVersion()", "RetrieveVersion"))["Version"])
         return f"CRM {self._version}.", None
@@ -130,9 +162,11 @@ class ConnectionTest:
 
     async def _organization(self) -> Finding:
         found = await self._read_json(
-            "organizations?$select=name&$expand=basecurrencyid($select=isocurrencycode)", "the organization"
+            "organizations?$select=name,issopintegrationenabled&$expand=basecurrencyid($select=isocurrencycode)",
+            "the organization",
         )
         row: dict[str, Any] = next(iter(found["value"]), {})
+        self._sales_orders = bool(row.get("issopintegrationenabled"))
         base = (row.get("basecurrencyid") or {}).get("isocurrencycode")
         if not base:
             raise StepFailed("CRM does not tell its base currency.", GIVE_ROLE)

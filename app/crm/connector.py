@@ -65,7 +65,8 @@ class Connector:
         if opened is not None:
             # Somebody may be in the middle of using it: it is closed with everything else.
             self._replaced.append(opened.store)
-        store = Dataverse(self._client(setup))
+        ignored = setup.user_id if setup.ignore_changes_by_user else None
+        store = Dataverse(self._client(setup), ignored_user=ignored)
         self._opened[company_id] = _Opened(setup.revision, store)
         return store
 

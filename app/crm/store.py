@@ -1,6 +1,7 @@
 """CRM as a RecordStore: the words of ports.py over the Dataverse Web API."""
 
 from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import replace
 from uuid import UUID
 
 from app.crm import reading, writing
@@ -8,23 +9,43 @@ from app.crm.changes import changed, changes
 from app.crm.client import DataverseClient
 from app.crm.metadata import Metadata
 from app.crm.rows import columns_of
-from app.domain.records import Side, Snapshot, TableDefinition
+from app.domain.records import Reference, Side, Snapshot, TableDefinition
 from app.ports import CrmSide, Delete, Listing, Page, Refused, Write, Written
 
 PAGE_SIZE = 5000
+AUTHOR = "modifiedby"
 
 
 class Dataverse(CrmSide):
-    """The CRM side behind one connection."""
+    """The CRM side behind one connection.
+
+    Changes whose last author is `ignored_user` are none, as in NAV (nav-behaviour 9.2); of entities that do not tell
+    who changed a row they are changes like any other.
+    """
 
     side = Side.CRM
 
     def __init__(
-        self, client: DataverseClient, metadata: Metadata | None = None, page_size: int = PAGE_SIZE
+        self,
+        client: DataverseClient,
+        metadata: Metadata | None = None,
+        page_size: int = PAGE_SIZE,
+        *,
+        ignored_user: UUID | None = None,
     ) -> None:
+        self._ignored_user = ignored_user
         self.client = client
         self.metadata = metadata or Metadata(client)
         self._page_size = page_size
+
+    async def require_entry(self, entities: Collection[str]) -> None:
+        """Asks for one row of each of these entities, in one request: whether our user is let in at all.
+
+        Raises LoginRefused; PermissionMissing when CRM shows it none of them; CrmUnavailable.
+        """
+        names = await self.metadata.names()
+        known = [names[entity] for entity in sorted(set(entities)) if entity in names]
+        await reading.require_entry(self.client, {each.entity_set: each.key for each in known})
 
     async def definition(self, table: str) -> TableDefinition:
         """What the entity holds. Raises TableNotFound."""
@@ -43,9 +64,20 @@ class Dataverse(CrmSide):
 
     async def changes(self, table: str, fields: Collection[str], since: str | None) -> AsyncIterator[Page]:
         """What changed or was deleted since the watermark, or everything. Raises WatermarkExpired."""
-        columns = columns_of(await self.metadata.with_fields(table, fields), fields)
+        described = await self.metadata.table(table)
+        judged = self._ignored_user is not None and described.field(AUTHOR) is not None
+        wanted = {*fields, AUTHOR} if judged else set(fields)
+        columns = columns_of(await self.metadata.with_fields(table, wanted), wanted)
         async for page in changes(self.client, columns, since, self._page_size):
-            yield page
+            yield (
+                replace(page, records=[r for r in page.records if not self._is_ignored(r)])
+                if judged
+                else page
+            )
+
+    def _is_ignored(self, record: Snapshot) -> bool:
+        author = record.values.get(AUTHOR)
+        return isinstance(author, Reference) and author.id == self._ignored_user
 
     async def changed(self, places: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
         """Those of these entities and watermarks after which there is something, in one request."""

@@ -34,6 +34,7 @@ class SqlApiKeys:
             "created_at": func.coalesce(key.created_at, func.now()),
             "expires_at": key.expires_at,
             "last_used_at": key.last_used_at,
+            "email": key.email,
         }
         with translated(f"an API key {key.prefix}"):
             await self._connection.execute(insert(api_key).values(values))
@@ -76,4 +77,5 @@ def _key(row: Row[Any]) -> ApiKey:
         created_at=row.created_at,
         expires_at=row.expires_at,
         last_used_at=row.last_used_at,
+        email=row.email,
     )

@@ -101,10 +101,11 @@ class SqlCompanies:
             defaults_generation=Generation(row.defaults_generation),
             local_currency=row.local_currency,
             tracking=bool(row.is_enabled),
+            user_mapping_required=bool(row.user_mapping_required),
             revision=row.revision,
         )
 
 
-_SELECT: Select[Any] = select(company, crm_connection.c.is_enabled).outerjoin(
-    crm_connection, crm_connection.c.company_id == company.c.id
-)
+_SELECT: Select[Any] = select(
+    company, crm_connection.c.is_enabled, crm_connection.c.user_mapping_required
+).outerjoin(crm_connection, crm_connection.c.company_id == company.c.id)

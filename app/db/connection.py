@@ -15,8 +15,9 @@ from app.domain.errors import AlreadyExists, PreconditionFailed
 
 _AS_IS = (
     "server_url", "api_version", "is_enabled", "app_id", "crm_version", "organization_id", "user_id",
-    "integration_solution_installed", "base_currency", "disabled_reason", "last_error",
-    "last_checked_at",
+    "user_is_integration_user", "user_is_administrator", "integration_solution_installed",
+    "sales_order_integration_enabled", "user_mapping_required", "ignore_changes_by_user",
+    "base_currency", "disabled_reason", "last_error", "last_checked_at",
 )  # fmt: skip
 
 
@@ -63,6 +64,19 @@ class SqlConnections:
             .where(contact.company_id == company_id, contact.is_enabled)
             .where(or_(contact.last_checked_at.is_(None), contact.last_checked_at < at))
             .values(status=status, last_error=error, last_checked_at=at)
+        )
+
+    async def posts_watermark(self, company_id: int) -> str | None:
+        """Up to which version posted sales orders were told to CRM."""
+        query = select(crm_connection.c.posts_watermark).where(crm_connection.c.company_id == company_id)
+        return (await self._connection.execute(query)).scalar_one_or_none()
+
+    async def set_posts_watermark(self, company_id: int, watermark: str) -> None:
+        """Not a change of the setup, so its revision stays."""
+        await self._connection.execute(
+            update(crm_connection)
+            .where(crm_connection.c.company_id == company_id)
+            .values(posts_watermark=watermark)
         )
 
     async def _insert(self, company_id: int, connection: ConnectionSetup) -> Row[Any]:

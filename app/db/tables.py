@@ -87,7 +87,32 @@ crm_connection = Table(
     Column("last_error", Text),  # why the last contact failed
     Column("last_checked_at", TIMESTAMP),
     Column("watched_at", TIMESTAMP),  # when a worker last began to look for changes
+    Column("user_is_integration_user", Boolean),
+    Column("user_is_administrator", Boolean),
+    Column("sales_order_integration_enabled", Boolean),
+    Column("user_mapping_required", Boolean, nullable=False, server_default="false"),
+    Column("ignore_changes_by_user", Boolean, nullable=False, server_default="false"),
+    Column("posts_watermark", Text),  # up to where posted sales orders were told to CRM
     Column("revision", Integer, nullable=False, server_default="0"),
+)
+
+crm_breaker = Table(
+    "crm_breaker",
+    metadata,
+    # Refusals of our user by CRM; a row whose opened_at is set keeps the jobs of its company waiting.
+    Column(
+        "company_id",
+        Integer,
+        ForeignKey("crm_connection.company_id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("first_failed_at", TIMESTAMP),
+    Column("opened_at", TIMESTAMP),
+    Column("reason", JSON),  # what CRM said last: code, message, fix
+    Column("probes", Integer, nullable=False, server_default="0"),
+    Column("probe_at", TIMESTAMP),
 )
 
 integration_table_mapping = Table(
@@ -173,6 +198,8 @@ coupling = Table(
     Column("last_error", JSON),
     Column("last_job_id", Uuid),
     Column("skipped", Boolean, nullable=False, server_default="false"),
+    Column("intent", JSON),  # what was sent and not yet answered
+    Column("replacing", Boolean, nullable=False, server_default="false"),
     Column("revision", Integer, nullable=False, server_default="0"),
     Column("created_at", TIMESTAMP, nullable=False, server_default=func.now()),
     # One NAV record, one CRM row; a CRM row may stand for records of two NAV tables (nav-behaviour 1.3).
@@ -182,6 +209,7 @@ coupling = Table(
     Index("coupling_nav_key_idx", "company_id", "nav_table", "nav_key"),
     Index("coupling_mapping_idx", "company_id", "mapping", "id"),
     Index("coupling_skipped_idx", "company_id", "mapping", postgresql_where=text("skipped")),
+    Index("coupling_replacing_idx", "company_id", "mapping", postgresql_where=text("replacing")),
     Index(
         "coupling_failed_idx",
         "company_id",
@@ -331,6 +359,7 @@ api_key = Table(
     Column("expires_at", TIMESTAMP),
     Column("revoked_at", TIMESTAMP),
     Column("last_used_at", TIMESTAMP),
+    Column("email", Text),  # by which CRM knows who uses the key
 )
 
 idempotency_key = Table(

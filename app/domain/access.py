@@ -25,7 +25,7 @@ class ApiKey:
     """An API key without the key itself, of which only a hash is kept.
 
     `prefix` are the first characters of the key, to recognize it by. `companies` are the names it is
-    bound to; None: every company.
+    bound to; None: every company. `email` is by which CRM knows who uses the key.
     """
 
     id: UUID
@@ -36,6 +36,7 @@ class ApiKey:
     created_at: datetime | None = None
     expires_at: datetime | None = None
     last_used_at: datetime | None = None
+    email: str | None = None
 
     def expired(self, now: datetime) -> bool:
         """Whether it can no longer be used."""
@@ -44,11 +45,12 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever sends a request: `id` is stable and names the key or the application."""
+    """Whoever sends a request: `id` is stable and names the key or the application, `email` the person."""
 
     id: str
     scopes: frozenset[Scope]
     companies: tuple[str, ...] | None = None
+    email: str | None = None
 
     def may(self, needed: Scope) -> bool:
         """Whether one of the caller's scopes is enough."""

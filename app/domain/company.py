@@ -27,7 +27,8 @@ class NavKind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Company:
     """A NAV company. `name` is the word in our URLs, `tracking` says whether the CRM connection is
-    enabled, which is when NAV gives new records their integration id (nav-behaviour 2.1)."""
+    enabled, which is when NAV gives new records their integration id (nav-behaviour 2.1);
+    `user_mapping_required`, whether callers must be users of CRM (3.7)."""
 
     id: int
     name: str
@@ -37,6 +38,7 @@ class Company:
     defaults_generation: Generation = Generation.NAV2018
     local_currency: str = "GBP"
     tracking: bool = False
+    user_mapping_required: bool = False
     revision: int = 0
 
 
@@ -77,7 +79,12 @@ class ConnectionSetup:
     crm_version: str | None = None
     organization_id: UUID | None = None
     user_id: UUID | None = None
+    user_is_integration_user: bool | None = None
+    user_is_administrator: bool | None = None
     integration_solution_installed: bool | None = None
+    sales_order_integration_enabled: bool | None = None
+    user_mapping_required: bool = False  # callers must be CRM users, by e-mail
+    ignore_changes_by_user: bool = False  # NAV's rule about changes that the user of the connection makes
     base_currency: str | None = None
     status: ConnectionStatus = ConnectionStatus.DISABLED
     disabled_reason: str | None = None

@@ -42,6 +42,14 @@ class Connections(Protocol):
         known; not a change of the setup, so its revision stays."""
         ...
 
+    async def posts_watermark(self, company_id: int) -> str | None:
+        """Up to which version of NAV posted sales orders were told to CRM; None: nobody looked yet."""
+        ...
+
+    async def set_posts_watermark(self, company_id: int, watermark: str) -> None:
+        """Call it in the transaction that records what came before it."""
+        ...
+
     async def delete(self, company_id: int) -> None: ...
 
 
@@ -144,6 +152,14 @@ class Couplings(Protocol):
     async def save(self, company_id: int, couplings: Sequence[Coupling]) -> set[UUID]:
         """Writes back couplings read before; those whose revision moved meanwhile are left alone.
         Returns the ids that were saved."""
+        ...
+
+    async def intend(self, company_id: int, couplings: Sequence[Coupling]) -> None:
+        """Writes the intents of couplings read before, and nothing else of them: their revision stays."""
+        ...
+
+    async def replacing(self, company_id: int, mapping: str) -> list[Coupling]:
+        """The couplings of a mapping whose replacement was begun and not remembered."""
         ...
 
     async def delete(self, company_id: int, ids: Collection[UUID]) -> int: ...

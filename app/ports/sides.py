@@ -278,6 +278,9 @@ class ConnectionReport:
     crm_version: str | None = None
     base_currency: str | None = None
     integration_solution_installed: bool | None = None
+    user_is_integration_user: bool | None = None
+    user_is_administrator: bool | None = None
+    sales_order_integration_enabled: bool | None = None
 
     @property
     def ok(self) -> bool:
@@ -287,6 +290,13 @@ class ConnectionReport:
 
 class CrmSide(RecordStore, Protocol):
     """What only CRM can do."""
+
+    async def require_entry(self, entities: Collection[str]) -> None:
+        """Asks for one row of each of these entities, in one request: whether our user is let in at all.
+
+        Raises LoginRefused; PermissionMissing when CRM shows it none of them; CrmUnavailable.
+        """
+        ...
 
     async def definition_of_set(self, entity_set: str) -> TableDefinition:
         """The entity behind a word in our URLs (`accounts`). Raises TableNotFound."""

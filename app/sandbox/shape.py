@@ -45,7 +45,7 @@ def options_of(request: ApiRequest) -> dict[str, str]:
 def _with_aliases(text: str, aliases: dict[str, str]) -> str:
     if "@" not in text:
         return text
-    pieces = re.findall(r"'(?:[^']|'')*'|@\w+|[^'@]+|.", text, re.DOTALL)
+    pieces = re.findall(r"'(?:[^']|'')*'|\"(?:[^\"\\]|\\.)*\"|@\w+|[^'\"@]+|.", text, re.DOTALL)
     return "".join(aliases.get(piece, "null") if re.fullmatch(r"@\w+", piece) else piece for piece in pieces)
 
 

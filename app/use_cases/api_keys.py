@@ -25,12 +25,14 @@ async def create_api_key(
     scopes: Collection[Scope],
     companies: Sequence[str] | None = None,
     expires_at: datetime | None = None,
+    email: str | None = None,
 ) -> tuple[ApiKey, str]:
     """A new key and its token, which is shown this once and never kept.
 
     Args:
         companies: names of the companies the key is bound to; None: every company.
         expires_at: aware; None: never.
+        email: by which CRM knows who uses the key, for companies whose callers must be CRM users.
     Raises:
         Invalid: no scope, an expiry in the past, or a company that does not exist.
     """
@@ -48,6 +50,7 @@ async def create_api_key(
         companies=None if companies is None else tuple(companies),
         created_at=now,
         expires_at=expires_at,
+        email=email,
     )
     async with ctx.uow() as tx:
         for position, company in enumerate(key.companies or ()):

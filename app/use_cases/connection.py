@@ -22,10 +22,19 @@ from app.domain.errors import (
     SideUnavailable,
 )
 from app.ports import ConnectionReport, Context, TestStep
-from app.use_cases.button import add_to_button
+from app.use_cases.admission import let_in
+from app.use_cases.button import show_company
 from app.use_cases.integration_ids import mapped_tables, tracked
+from app.use_cases.resync import Resync, marks, set_marks
 
-WRITABLE: Final = ("server_url", "api_version", "app_id", "authentication")
+WRITABLE: Final = (
+    "server_url",
+    "api_version",
+    "app_id",
+    "authentication",
+    "user_mapping_required",
+    "ignore_changes_by_user",
+)
 _SECRETS: Final = ("client_secret", "certificate", "private_key", "private_key_password")
 
 
@@ -54,7 +63,8 @@ async def save_connection(
 
     Args:
         changes: `server_url`, `api_version`, `app_id`, `authentication` (type, tenant_id, client_id,
-            authority and the secrets), as far as they are to change.
+            authority and the secrets), `user_mapping_required`, `ignore_changes_by_user`, as far as they are to
+            change.
         whole: the changes are the whole setup (PUT); what they leave out gets its default.
         revision: the one the caller read, guards against changes by others.
 
@@ -76,22 +86,36 @@ async def save_connection(
     setup = _changed(stored, changes, whole)
     if setup == stored:
         return setup
-    if stored is not None and setup.is_enabled and _reaches_other(stored, setup):
+    tried = stored is not None and setup.is_enabled and _reaches_other(stored, setup)
+    if tried:
         report = await _tested(ctx, company, setup)
         setup = _with_facts(ctx, setup, report)
     async with ctx.uow() as tx:
         saved = await tx.connections.save(company.id, setup)
+        if tried:
+            await tx.breakers.close(company.id, ctx.clock.now())
     await ctx.sides.forget(company)
     return saved
 
 
 async def test_connection(ctx: Context, company: Company) -> ConnectionReport:
-    """Tries the connection step by step, enabled or not. Changes nothing. Raises NotFound when there is none."""
-    return await _report(ctx, company, await _found(ctx, company))
+    """Tries the connection step by step, enabled or not. Changes nothing about it; a success lets jobs go on that
+    waited because CRM refused our user. Raises NotFound when there is none."""
+    setup = await _found(ctx, company)
+    report = await _report(ctx, company, setup)
+    if report.ok and setup.is_enabled:
+        await let_in(ctx, company.id)
+    return report
 
 
 async def enable_connection(
-    ctx: Context, company: Company, revision: int | None = None, changes: Mapping[str, Any] | None = None
+    ctx: Context,
+    company: Company,
+    revision: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+    resync: Resync = Resync.CHANGED,
+    *,
+    preview: bool = False,
 ) -> Enabled:
     """Tests the connection, enables it, and says what is still to be done.
 
@@ -99,6 +123,8 @@ async def enable_connection(
 
     Args:
         changes: what is to change about the setup before, as for `save_connection`; saved only if the test succeeds.
+        preview: leave CRM alone too; our memory is a rehearsal's already.
+        resync: which records count as changed; by default those that changed while the connection was off.
     Raises:
         ConnectionTestFailed: naming the step that failed; the connection stays as it was.
         InvalidServerUrl, Invalid: with what is wrong with `changes` per field.
@@ -110,13 +136,17 @@ async def enable_connection(
         setup = _changed(setup, changes, whole=False)
     report = await _tested(ctx, company, setup)
     enabled = replace(_with_facts(ctx, setup, report), is_enabled=True)
+    found = await marks(ctx, company, enabled, resync)
     # Before it is saved: afterwards jobs begin at once, and would lose what they have just opened.
     await ctx.sides.forget(company)
     async with ctx.uow() as tx:
         saved = await tx.connections.save(company.id, enabled)
+        await set_marks(tx, company, found)
+        await tx.breakers.close(company.id, ctx.clock.now())
         mappings = [stored.mapping for stored in await tx.mappings.all(company.id)]
         await tx.job_queue.wake(company.id, [mapping.name for mapping in mappings], ctx.clock.now())
-    await add_to_button(ctx, company, saved)
+    if not preview:
+        await show_company(ctx, company, saved)
     tables = mapped_tables(company.defaults_generation, mappings)
     return Enabled(saved, report, not mappings, await _without_ids(ctx, company, tables))
 
@@ -131,6 +161,7 @@ async def disable_connection(
             raise _no_connection(company)
         _require_revision(setup, revision)
         saved = await tx.connections.save(company.id, turned_off(setup, reason))
+        await tx.breakers.close(company.id, ctx.clock.now())
     await ctx.sides.forget(company)
     return saved
 
@@ -174,13 +205,21 @@ def _changed(stored: ConnectionSetup | None, changes: Mapping[str, Any], whole: 
     base = ConnectionSetup("", Credentials("", "", "")) if stored is None else stored
     if whole:
         blank = ConnectionSetup("", Credentials("", "", ""))
-        base = replace(base, api_version=blank.api_version, app_id=None)
+        base = replace(
+            base,
+            api_version=blank.api_version,
+            app_id=None,
+            user_mapping_required=False,
+            ignore_changes_by_user=False,
+        )
     login = changes.get("authentication")
     setup = replace(
         base,
         server_url=checked_server_url(changes["server_url"]) if "server_url" in changes else base.server_url,
         api_version=checked_api_version(changes.get("api_version") or base.api_version),
         app_id=changes.get("app_id", base.app_id),
+        user_mapping_required=changes.get("user_mapping_required", base.user_mapping_required),
+        ignore_changes_by_user=changes.get("ignore_changes_by_user", base.ignore_changes_by_user),
         credentials=base.credentials if login is None else _credentials(stored, login, whole),
     )
     if stored is not None and stored.server_url != setup.server_url and not setup.is_enabled:
@@ -227,6 +266,9 @@ def _without_facts(setup: ConnectionSetup) -> ConnectionSetup:
         organization_id=None,
         user_id=None,
         integration_solution_installed=None,
+        user_is_integration_user=None,
+        user_is_administrator=None,
+        sales_order_integration_enabled=None,
         base_currency=None,
         last_checked_at=None,
         disabled_reason=None,
@@ -240,6 +282,9 @@ def _with_facts(ctx: Context, setup: ConnectionSetup, report: ConnectionReport) 
         organization_id=report.organization_id,
         user_id=report.user_id,
         integration_solution_installed=report.integration_solution_installed,
+        user_is_integration_user=report.user_is_integration_user,
+        user_is_administrator=report.user_is_administrator,
+        sales_order_integration_enabled=report.sales_order_integration_enabled,
         base_currency=report.base_currency,
         status=ConnectionStatus.CONNECTED,
         disabled_reason=None,

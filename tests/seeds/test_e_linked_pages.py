@@ -8,7 +8,7 @@ import pytest
 from app.sandbox import DEFAULT_SECRET, Fault
 from tests.seeds.conftest import SETUP
 from tests.seeds.test_d1_contacts import open_nav
-from tests.seeds.world import NAV_CLIENT, SALESPERSON, USER, Json, World
+from tests.seeds.world import SALESPERSON, USER, Json, World
 
 pytestmark = pytest.mark.anyio
 CONNECTION = "crm-connection"
@@ -82,19 +82,6 @@ async def test_E_06_whether_the_solution_is_installed_is_read_and_never_written(
     refused = await connected.refused("PATCH", CONNECTION, {"integration_solution_installed": False})
     assert refused.status == 422
     assert refused.body["errors"][0]["pointer"] == "/integration_solution_installed"
-
-
-async def test_E_07_the_address_of_the_nav_client_is_set_and_taken_back(world: World) -> None:
-    account = await world.coupled_customer()
-    await world.patch(CONNECTION, {"nav_web_client_url": "https://other.example/NAV"})
-    assert (await world.get("/api/v1/companies/cronus"))["nav_web_client_url"] == "https://other.example/NAV"
-    answer = await open_nav(world, "account", account)
-    assert answer.headers["Location"].startswith("https://other.example/NAV")
-    await world.patch(CONNECTION, {"nav_web_client_url": None})
-    assert (await open_nav(world, "account", account)).status_code == 409
-    assert (await world.get("nav/customers/10000/coupling"))["nav_url"] is None
-    await world.patch(CONNECTION, {"nav_web_client_url": NAV_CLIENT})
-    assert (await open_nav(world, "account", account)).status_code == 302
 
 
 async def test_E_08_the_version_is_read_from_crm(connected: World) -> None:

@@ -72,8 +72,15 @@ class CrmPeople:
         """Leaves."""
         await self._http.aclose()
 
+    def works_as(self, user: str | None) -> None:
+        """From here on it is this person who works in CRM, not the user of the connection."""
+        self._http.headers.pop("MSCRMCallerID", None)
+        if user is not None:
+            self._http.headers["MSCRMCallerID"] = user
+
     async def begin(self) -> None:
         """An organization as new, with one user besides the application's."""
+        self.works_as(None)
         self.organization.faults.clear()
         self.organization.reset()
         await self.log_in()

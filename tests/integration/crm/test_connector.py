@@ -58,6 +58,7 @@ async def test_a_good_connection_says_who_we_are_and_what_is_there() -> None:
         "address",
         "login",
         "user",
+        "roles",
         "version",
         "tables",
         "read",
