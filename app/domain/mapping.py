@@ -1,8 +1,9 @@
 """Integration table mappings and integration field mappings."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from uuid import UUID
 
 from app.domain.records import Side
@@ -92,7 +93,7 @@ class FieldMapping:
         return self.status is FieldStatus.ENABLED and self.direction.allows(run)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TableMapping:
     """Which NAV table goes with which CRM entity, and how their records are kept in step.
 
@@ -119,12 +120,25 @@ class TableMapping:
 
     def rows(self, run: Direction) -> tuple[FieldMapping, ...]:
         """The field rows of a one-way run."""
-        return tuple(row for row in self.fields if row.takes_part(run))
+        return self._rows[run]
 
     def names_on(self, side: Side) -> frozenset[str]:
         """Every field that the enabled rows touch on that side."""
-        enabled = (row for row in self.fields if row.status is FieldStatus.ENABLED)
-        return frozenset(name for row in enabled if (name := row.name_on(side)) is not None)
+        return self._names[side]
+
+    # Worked out once: every record of a run asks for them.
+
+    @cached_property
+    def _rows(self) -> Mapping[Direction, tuple[FieldMapping, ...]]:
+        return {run: tuple(row for row in self.fields if row.takes_part(run)) for run in Direction}
+
+    @cached_property
+    def _names(self) -> Mapping[Side, frozenset[str]]:
+        enabled = [row for row in self.fields if row.status is FieldStatus.ENABLED]
+        return {
+            side: frozenset(name for row in enabled if (name := row.name_on(side)) is not None)
+            for side in Side
+        }
 
     def table_on(self, side: Side) -> str:
         """The table or entity of that side."""
