@@ -97,6 +97,10 @@ class Settings(BaseSettings):
     """Requests at once to one CRM; Dataverse allows 52 to one user."""
     crm_timeout_seconds: float = Field(default=60.0, gt=0)
     """How long CRM may take for one answer."""
+    crm_retry_seconds: float = Field(default=0.5, gt=0)
+    """How long to wait before a request that got no usable answer is sent again; the wait doubles with every try."""
+    crm_probe_seconds: float = Field(default=30.0, gt=0)
+    """How soon CRM is asked again whether it lets us in, after it refused us; the wait doubles, up to 15 minutes."""
     nav_timeout_seconds: float = Field(default=60.0, gt=0)
     """How long a remote NAV may take for one answer."""
     allowed_outbound_hosts: Annotated[tuple[str, ...], NoDecode] = ()
@@ -107,6 +111,9 @@ class Settings(BaseSettings):
     """Synch jobs that one worker runs at once."""
     worker_heartbeat_timeout_seconds: float = Field(default=30.0, ge=2)
     """After so long without a sign of life a job is given to another worker."""
+    worker_retry_seconds: float = Field(default=30.0, gt=0)
+    """How soon a synch job that failed is tried again; the wait doubles with every attempt. A job queue entry has its
+    own."""
     worker_poll_seconds: float = Field(default=5.0, gt=0)
     """How often a worker looks for due work that nobody announced."""
     worker_watch_seconds: float = Field(default=5.0, ge=0)

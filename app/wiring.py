@@ -22,6 +22,7 @@ from app.db.engine import connect, create_engine
 from app.db.migrate import upgrade
 from app.db.secrets import Vault
 from app.db.unit_of_work import SqlUnitOfWork
+from app.domain.breaker import BreakerPolicy
 from app.domain.company import Company, ConnectionSetup, NavKind
 from app.domain.errors import IntegrationError, NavUnavailable
 from app.jobs.handlers import ACCOUNT_STATISTICS, SYNCHRONIZE, registry
@@ -155,6 +156,8 @@ class Parts:
             heartbeat_timeout=timedelta(seconds=settings.worker_heartbeat_timeout_seconds),
             poll=timedelta(seconds=settings.worker_poll_seconds),
             watch=timedelta(seconds=settings.worker_watch_seconds) if settings.worker_watch_seconds else None,
+            retry=timedelta(seconds=settings.worker_retry_seconds),
+            breaker=BreakerPolicy(first_probe=timedelta(seconds=settings.crm_probe_seconds)),
         )
         return Worker(lambda: connect(self.address), self.context, HANDLERS, options)
 
@@ -182,7 +185,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         connector = Connector(
             lanes=settings.crm_concurrency,
             allowed_hosts=settings.allowed_outbound_hosts,
-            patience=Patience(read=settings.crm_timeout_seconds),
+            patience=Patience(read=settings.crm_timeout_seconds, first_wait=settings.crm_retry_seconds),
         )
         clock = DatabaseClock()
         await clock.look(engine)

@@ -72,6 +72,7 @@ class EntityNames:
 
     name: str
     entity_set: str
+    key: str
     tracks_changes: bool
 
 
@@ -165,11 +166,14 @@ class Metadata:
             return value
 
     async def _read_names(self) -> Mapping[str, EntityNames]:
-        path = "EntityDefinitions?$select=LogicalName,EntitySetName,ChangeTrackingEnabled"
+        path = "EntityDefinitions?$select=LogicalName,EntitySetName,PrimaryIdAttribute,ChangeTrackingEnabled"
         answer = (await self._client.send(Request("GET", path), "the list of entities")).json()
         return {
             entity["LogicalName"]: EntityNames(
-                entity["LogicalName"], entity["EntitySetName"], bool(entity.get("ChangeTrackingEnabled"))
+                entity["LogicalName"],
+                entity["EntitySetName"],
+                entity["PrimaryIdAttribute"],
+                bool(entity.get("ChangeTrackingEnabled")),
             )
             for entity in answer["value"]
             if entity.get("EntitySetName")

@@ -12,7 +12,7 @@ from app.crm.filters import crm_filter, invalid_filter
 from app.crm.metadata import CrmTable
 from app.crm.rows import Columns, columns_of, list_path, pages, rest
 from app.crm.wire import Answer, Request
-from app.domain.errors import CrmRefused
+from app.domain.errors import CrmRefused, PermissionMissing
 from app.domain.records import Reference, Snapshot, Value
 from app.ports import Listing
 
@@ -21,6 +21,22 @@ COUNTED = 5000  # CRM stops counting there
 QUERIES_A_BATCH = 10  # of up to 500 ids each; their rows are in memory together
 LONGEST_PATH = 4000  # characters; proxies on the way take less than CRM does
 SEARCHED = "emailaddress1"
+
+
+async def require_entry(client: DataverseClient, keys: Mapping[str, str]) -> None:
+    """Asks for one row of each of these entity sets, named with their keys; without any, who we are (which CRM
+    tells a user without a role, too). See `ports.CrmSide`."""
+    if not keys:
+        await client.send(Request("GET", "WhoAmI"), "who we are")
+        return
+    rows = [Request("GET", odata.query(name, {"$select": key, "$top": "1"})) for name, key in keys.items()]
+    refusals = []
+    for answer, name in zip(await client.batch(rows, "one row of each entity"), keys, strict=True):
+        if answer.ok:
+            return
+        refusals.append(error_of(answer, name))
+    undecided = [error for error in refusals if not isinstance(error, PermissionMissing)]
+    raise (undecided or refusals)[0]
 
 
 async def by_ids(client: DataverseClient, columns: Columns, ids: Collection[UUID]) -> dict[UUID, Snapshot]:

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, String, and_, cast, exists, or_
 from sqlalchemy.sql import alias
 
+from app.db.breaker_rows import let_in
 from app.db.coupling_rows import decode_failure, encode_failure
 from app.db.tables import synch_job
 from app.db.values import clean
@@ -74,14 +75,15 @@ def summed(parent: SynchJob, children: Iterable[SynchJob]) -> SynchJob:
 
 
 def unblocked() -> ColumnElement[bool]:
-    """No sibling that the job depends on is still to end, and it is no parent."""
+    """No sibling that the job depends on is still to end, it is no parent, and CRM lets its company in."""
     sibling, child = alias(synch_job), alias(synch_job)
     awaited = exists().where(
         sibling.c.parent_id == synch_job.c.parent_id,
         synch_job.c.request["depends_on"].op("?")(cast(sibling.c.id, String)),
         sibling.c.status.in_(NOT_ENDED),
     )
-    return ~awaited & ~exists().where(child.c.parent_id == synch_job.c.id)
+    is_parent = exists().where(child.c.parent_id == synch_job.c.id)
+    return and_(~awaited, ~is_parent, let_in(synch_job.c.company_id))
 
 
 def mapping_free() -> ColumnElement[bool]:

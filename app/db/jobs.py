@@ -222,7 +222,8 @@ class SqlSynchJobs:
         return True
 
     async def requeue(self, job: SynchJob, not_before: datetime | None, now: datetime) -> bool:
-        """Takes a running job back into the queue with its `attempt` and `message`, guarded by its fence."""
+        """Takes a running job back into the queue with its `attempt`, `message` and `error`, guarded by its
+        fence."""
         back = (
             update(synch_job)
             .where(fenced(job))
@@ -230,6 +231,7 @@ class SqlSynchJobs:
                 status=JobStatus.QUEUED,
                 attempt=job.attempt,
                 message=storable(job.message),
+                error=encode_error(job.error),
                 not_before=not_before,
                 heartbeat_at=None,
             )
@@ -326,6 +328,7 @@ class SqlSynchJobs:
                 heartbeat_at=now,
                 started_at=func.coalesce(synch_job.c.started_at, now),
                 not_before=None,
+                error=None,
             )
             .returning(synch_job)
         )

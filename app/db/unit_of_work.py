@@ -8,6 +8,7 @@ from sqlalchemy.exc import TimeoutError as NoFreeConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.db.api_keys import SqlApiKeys
+from app.db.breakers import SqlBreakers
 from app.db.companies import SqlCompanies
 from app.db.connection import SqlConnections
 from app.db.couplings import SqlCouplings
@@ -24,6 +25,7 @@ from app.db.workers import SqlWorkers
 from app.domain.errors import DatabaseUnavailable
 from app.ports import (
     ApiKeys,
+    Breakers,
     Companies,
     Connections,
     Couplings,
@@ -46,6 +48,7 @@ class SqlTransaction:
     def __init__(self, connection: AsyncConnection, vault: Vault) -> None:
         self.companies: Companies = SqlCompanies(connection, vault)
         self.connections: Connections = SqlConnections(connection, vault)
+        self.breakers: Breakers = SqlBreakers(connection)
         self.mappings: Mappings = SqlMappings(connection)
         self.option_mappings: OptionMappings = SqlOptionMappings(connection)
         self.couplings: Couplings = SqlCouplings(connection)

@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlalchemy import exists, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.breaker_rows import let_in
 from app.db.job_queue import starts_on_change
 from app.db.job_rows import NOT_ENDED
 from app.db.tables import coupling, crm_connection, job_queue_entry, synch_job
@@ -22,7 +23,8 @@ class SqlWatches:
         self._connection = connection
 
     async def claim(self, now: datetime, before: datetime, limit: int) -> list[int]:
-        """Takes companies whose connection is enabled and that nobody looked at since `before`; their ids.
+        """Takes companies whose connection is enabled, whom CRM lets in, and that nobody looked at since `before`;
+        their ids.
 
         Another worker that asks meanwhile gets others.
         """
@@ -30,6 +32,7 @@ class SqlWatches:
             select(crm_connection.c.company_id)
             .where(
                 crm_connection.c.is_enabled,
+                let_in(crm_connection.c.company_id),
                 or_(crm_connection.c.watched_at.is_(None), crm_connection.c.watched_at <= before),
             )
             .order_by(crm_connection.c.watched_at.nulls_first())

@@ -109,7 +109,7 @@ class SynchJob:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     not_before: datetime | None = None
-    error: Failure | None = None  # why the job as a whole failed; records that failed are counted instead
+    error: Failure | None = None  # why it failed as a whole, or its last attempt; failed records are counted
 
     @property
     def counted(self) -> Counts:

@@ -3,7 +3,16 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from app.domain.errors import Busy, DatabaseFull, DatabaseUnavailable, SideUnavailable, StaleRecord, Throttled
+from app.domain.errors import (
+    Busy,
+    DatabaseFull,
+    DatabaseUnavailable,
+    LoginRefused,
+    PermissionMissing,
+    SideUnavailable,
+    StaleRecord,
+    Throttled,
+)
 
 FIRST_DELAY = timedelta(seconds=30)  # nav-behaviour 13.1
 LONGEST_DELAY = timedelta(hours=1)

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import structlog
 
+from app.domain.breaker import BreakerPolicy
 from app.domain.coupling import Failure
 from app.domain.errors import IntegrationError, Invalid, NotFound
 from app.domain.job import JobStatus, SynchJob, ended_as, failures_told
@@ -18,9 +19,11 @@ from app.jobs.report import JobReport
 from app.ports import Cancelled, CompanyJob, Context, Draining, Fenced, Handler, Transaction
 from app.telemetry.figures import job_run
 from app.telemetry.tracing import named_in_log, span
+from app.use_cases.admission import note_refusal
 
 log = structlog.get_logger(__name__)
 TRIES_TO_WRITE_DOWN = 5
+BREAKER = BreakerPolicy()
 
 
 class UnexpectedError(IntegrationError):
@@ -51,9 +54,10 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The job as a whole failed."""
+    """The job as a whole failed. `shut_out`: CRM lets our user do nothing, so the job waits until it does."""
 
     error: IntegrationError
+    shut_out: bool = False
 
 
 End = Done | Stopped | Interrupted | Lost | Failed
@@ -62,8 +66,19 @@ End = Done | Stopped | Interrupted | Lost | Failed
 class Runner:
     """Runs the jobs that tickets name, several at a time."""
 
-    def __init__(self, ctx: Context, handlers: Mapping[str, Handler], worker_id: UUID) -> None:
+    def __init__(
+        self,
+        ctx: Context,
+        handlers: Mapping[str, Handler],
+        worker_id: UUID,
+        *,
+        retry: timedelta = FIRST_DELAY,
+        breaker: BreakerPolicy = BREAKER,
+    ) -> None:
+        """`retry` is the delay before the second attempt of a job that does not say one itself."""
         self._ctx = ctx
+        self._retry = retry
+        self._breaker = breaker
         self._handlers = handlers
         self._worker_id = worker_id
         self._running: dict[asyncio.Task[None], JobReport] = {}
@@ -119,7 +134,7 @@ class Runner:
         task = asyncio.create_task(self._handle(claimed, report))
         self._running[task] = report
         try:
-            return await self._end_of(task)
+            return await self._judged(claimed, await self._end_of(task))
         finally:
             del self._running[task]
 
@@ -159,6 +174,17 @@ class Runner:
                     )
                 )
 
+    async def _judged(self, claimed: CompanyJob, end: End) -> End:
+        """The end, and whether it befell more than this job."""
+        if not isinstance(end, Failed):
+            return end
+        try:
+            breaker = await note_refusal(self._ctx, claimed.company_id, end.error, self._breaker)
+        except IntegrationError as error:  # our own memory is away: it is counted next time
+            log.warning("a refusal of CRM could not be counted", error=error.detail)
+            return end
+        return replace(end, shut_out=breaker is not None and breaker.is_open)
+
     async def _write_down(self, claimed: CompanyJob, end: End) -> None:
         """Our database may be away for a moment. If it stays away, the job is lost and found again."""
         for attempt in range(TRIES_TO_WRITE_DOWN):
@@ -186,18 +212,26 @@ class Runner:
                 await tx.jobs.requeue(replace(job, attempt=job.attempt - 1), None, now)
                 return
             case Failed(error=error) if not present.cancel_requested:
-                retry = after_failure(error, job.attempt, job.maximum_attempts, _first_delay(job))
+                told = replace(job, message=error.detail, error=Failure.of(error))
+                if end.shut_out:  # this was no attempt: it is claimed again once the breaker is closed
+                    await tx.jobs.requeue(replace(told, attempt=job.attempt - 1), None, now)
+                    return
+                retry = after_failure(error, job.attempt, job.maximum_attempts, self._first_delay(job))
                 if isinstance(retry, RetryIn):
-                    await tx.jobs.requeue(replace(job, message=error.detail), now + retry.delay, now)
+                    await tx.jobs.requeue(told, now + retry.delay, now)
                     return
                 ours = await tx.jobs.finish(job, JobStatus.FAILED, error.detail, now, Failure.of(error))
             case Stopped() | Failed():
                 ours = await tx.jobs.finish(job, JobStatus.CANCELLED, "It was cancelled.", now)
             case Done():
-                told = failures_told(present.counted, job.id)
-                ours = await tx.jobs.finish(job, ended_as(present.counted), told, now)
+                failures = failures_told(present.counted, job.id)
+                ours = await tx.jobs.finish(job, ended_as(present.counted), failures, now)
         if ours:
             await settle_entry(tx, company_id, job.id, now)
+
+    def _first_delay(self, job: SynchJob) -> timedelta:
+        seconds = job.request.get(RERUN_DELAY)
+        return timedelta(seconds=seconds) if isinstance(seconds, int | float) else self._retry
 
 
 def _attributes(about: Mapping[str, str | None]) -> dict[str, str]:

@@ -9,11 +9,13 @@ from datetime import timedelta
 
 import structlog
 
+from app.domain.breaker import BreakerPolicy
 from app.domain.company import Company, ConnectionSetup
 from app.domain.errors import IntegrationError
 from app.domain.records import Side
 from app.jobs.schedule import start_due
 from app.ports import Context, RecordStore, Watch
+from app.use_cases.admission import note_refusal
 
 log = structlog.get_logger(__name__)
 AT_ONCE = 8
@@ -24,14 +26,17 @@ PATIENCE = timedelta(seconds=15)
 """A side that has not answered by then is asked again at the next look."""
 
 
-async def watch(ctx: Context, every: timedelta) -> int:
+BREAKER = BreakerPolicy()
+
+
+async def watch(ctx: Context, every: timedelta, breaker: BreakerPolicy = BREAKER) -> int:
     """Looks at every company nobody looked at for `every`, and starts what has changes; how many entries."""
     woken = 0
     began = ctx.clock.now()
     while True:
         async with ctx.uow() as tx:
             companies = await tx.watches.claim(began, began - every, AT_ONCE)
-        woken += sum(await asyncio.gather(*(_look(ctx, company_id) for company_id in companies)))
+        woken += sum(await asyncio.gather(*(_look(ctx, company_id, breaker) for company_id in companies)))
         if len(companies) < AT_ONCE:
             break
     if woken:
@@ -39,13 +44,15 @@ async def watch(ctx: Context, every: timedelta) -> int:
     return woken
 
 
-async def _look(ctx: Context, company_id: int) -> int:
+async def _look(ctx: Context, company_id: int, breaker: BreakerPolicy) -> int:
     """Wakes the entries of the company's mappings that have changes; a side without an answer wakes none."""
     try:
         async with asyncio.timeout(PATIENCE.total_seconds()):
             return await _wake_changed(ctx, company_id)
     except (IntegrationError, TimeoutError) as error:
         log.info("a company could not be watched", company_id=company_id, error=str(error))
+        if isinstance(error, IntegrationError):
+            await note_refusal(ctx, company_id, error, breaker)
         return 0
 
 

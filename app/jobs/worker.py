@@ -16,10 +16,13 @@ from pgqueuer.adapters.persistence.queries import Queries
 from pgqueuer.core.qm import QueueManager
 from pgqueuer.domain.models import Job
 
+from app.domain.breaker import BreakerPolicy
+from app.domain.retry import FIRST_DELAY
 from app.jobs import schedule
 from app.jobs.runner import Runner
 from app.jobs.watch import watch
 from app.ports import TICKET, Context, Handler
+from app.use_cases.admission import probe_due
 
 log = structlog.get_logger(__name__)
 Connect = Callable[[], Awaitable["asyncpg.Connection[asyncpg.Record]"]]
@@ -39,6 +42,10 @@ class WorkerOptions:
     """How often it looks for what nobody announced: due entries, lost jobs."""
     watch: timedelta | None = None
     """How often it looks at both sides of every company for changes; None: it does not."""
+    retry: timedelta = FIRST_DELAY
+    """The delay before the second attempt of a job that does not say one itself."""
+    breaker: BreakerPolicy = BreakerPolicy()
+    """When the jobs of a connection whose user CRM refuses wait, and how soon CRM is asked again."""
     drain: timedelta = timedelta(seconds=25)
     """How long jobs have to end the page in flight when the worker stops."""
 
@@ -60,7 +67,9 @@ class Worker:
         self._connect = connect
         self._ctx = ctx
         self._options = options or WorkerOptions()
-        self._runner = Runner(ctx, handlers, self.id)
+        self._runner = Runner(
+            ctx, handlers, self.id, retry=self._options.retry, breaker=self._options.breaker
+        )
         self._slots = asyncio.Semaphore(self._options.concurrency)
         self._stopping = asyncio.Event()
         self._queue: QueueManager | None = None
@@ -72,6 +81,7 @@ class Worker:
         background = [
             asyncio.create_task(self._every(self._options.poll, self._tick)),
             asyncio.create_task(self._every(beat, self._runner.heartbeat)),
+            asyncio.create_task(self._every(self._options.poll, self._probe)),
             asyncio.create_task(self._lose_patience()),
         ]
         if self._options.watch is not None:
@@ -149,7 +159,11 @@ class Worker:
 
     async def _watch(self) -> None:
         if self._options.watch is not None and not self._stopping.is_set():
-            await watch(self._ctx, self._options.watch)
+            await watch(self._ctx, self._options.watch, self._options.breaker)
+
+    async def _probe(self) -> None:
+        if not self._stopping.is_set():
+            await probe_due(self._ctx, self._options.breaker)
 
     async def _every(self, period: timedelta, work: Callable[[], Awaitable[None]]) -> None:
         """Does it again and again; what went wrong once is tried again."""

@@ -11,9 +11,11 @@ WATERMARK  up to where the changes of one side have been read and safely recorde
 RUN        one synchronization in one direction; a synch job holds one or two.
 RESERVED   a coupling whose partner may not exist yet: its id is chosen and saved before it is written.
 WAITING    a record that cannot be transferred until one it refers to is coupled; RELEASED once that is.
+BREAKER    stops the jobs of a connection whose user CRM refuses, until it lets us in again.
 COMPANION  a CRM row that goes along with a record: the price of a product, the unit of a unit group.
 """
 
+from app.ports.breakers import Breakers, CompanyBreaker
 from app.ports.callers import ApiKeys, IdempotencyKeys, StoredAnswer
 from app.ports.jobs import (
     TICKET,
@@ -73,9 +75,11 @@ from app.ports.work import (
 __all__ = [
     "TICKET",
     "ApiKeys",
+    "Breakers",
     "Cancelled",
     "Clock",
     "Companies",
+    "CompanyBreaker",
     "CompanyEntry",
     "CompanyJob",
     "ConnectionReport",

@@ -111,7 +111,8 @@ class SynchJobs(Protocol):
         ...
 
     async def requeue(self, job: SynchJob, not_before: datetime | None, now: datetime) -> bool:
-        """Takes a running job back into the queue with its `attempt` and `message`, guarded by its fence."""
+        """Takes a running job back into the queue with its `attempt`, `message` and `error`, guarded by its
+        fence."""
         ...
 
     async def cancel(self, company_id: int, job_id: UUID, at: datetime) -> SynchJob:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from app.domain.company import Company
 from app.domain.job import Counts, SynchJob
+from app.ports.breakers import Breakers
 from app.ports.callers import ApiKeys, IdempotencyKeys
 from app.ports.jobs import JobQueue, SynchJobs, SynchLog, Watches, Workers
 from app.ports.memory import Companies, Connections, Couplings, Mappings, OptionMappings, WaitingRecords
@@ -19,6 +20,7 @@ class Transaction(Protocol):
 
     companies: Companies
     connections: Connections
+    breakers: Breakers
     mappings: Mappings
     option_mappings: OptionMappings
     couplings: Couplings
