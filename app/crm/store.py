@@ -47,15 +47,6 @@ class Dataverse(CrmSide):
         known = [names[entity] for entity in sorted(set(entities)) if entity in names]
         await reading.require_entry(self.client, {each.entity_set: each.key for each in known})
 
-    async def require_entry(self, entities: Collection[str]) -> None:
-        """Asks for one row of each of these entities, in one request: whether our user is let in at all.
-
-        Raises LoginRefused; PermissionMissing when CRM shows it none of them; CrmUnavailable.
-        """
-        names = await self.metadata.names()
-        known = [names[entity] for entity in sorted(set(entities)) if entity in names]
-        await reading.require_entry(self.client, {each.entity_set: each.key for each in known})
-
     async def definition(self, table: str) -> TableDefinition:
         """What the entity holds. Raises TableNotFound."""
         return (await self.metadata.table(table)).definition
