@@ -237,7 +237,3 @@ class Runner:
 def _attributes(about: Mapping[str, str | None]) -> dict[str, str]:
     return {f"navcrm.{name}": value for name, value in about.items() if value is not None}
 
-
-def _first_delay(job: SynchJob) -> timedelta:
-    seconds = job.request.get(RERUN_DELAY)
-    return timedelta(seconds=seconds) if isinstance(seconds, int | float) else FIRST_DELAY
