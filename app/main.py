@@ -6,9 +6,11 @@ from functools import partial
 from typing import Any
 
 import httpx
+import structlog
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app.api import (
     api_keys,
@@ -30,13 +32,15 @@ from app.api import (
     statistics,
     synch_jobs,
 )
-from app.api.auth import FAILURES_PER_MINUTE, EntraTokens, Gate, Tokens
+from app.api.auth import Gate, Tokens
 from app.api.dependencies import Door, Readiness
+from app.api.entra import EntraTokens
 from app.api.headers import REQUEST_ID, BodyLimit, EveryAnswer
 from app.api.limits import RateLimit
 from app.api.paths import Segments
 from app.db.readiness import readiness
 from app.ports import Context
+from app.precautions import doubts
 from app.settings import Settings
 from app.wiring import open_parts, working
 
@@ -58,6 +62,8 @@ ROUTERS = (
     health.router,
 )
 
+log = structlog.get_logger(__name__)
+
 VERSION = "0.1.0"
 """Of the contract; that of the package too, as a test makes sure."""
 
@@ -72,6 +78,8 @@ def create_app(settings: Settings, *, worker: bool = False) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_parts(settings) as parts, httpx.AsyncClient(timeout=10) as http:
+            for doubt in doubts(settings):
+                log.warning("settings", doubt=doubt)
             app.state.door = door(settings, parts.context, partial(readiness, parts.engine), http)
             async with working(parts.worker()) if worker else nullcontext():
                 yield
@@ -101,7 +109,7 @@ def create_app(settings: Settings, *, worker: bool = False) -> FastAPI:
 def _middleware(settings: Settings) -> list[Middleware]:
     found = [
         Middleware(Segments),  # first: those after it see what routing makes of its path
-        Middleware(EveryAnswer),
+        Middleware(EveryAnswer, over_tls=(settings.public_url or "").startswith("https://")),
         Middleware(BodyLimit, limit=settings.max_body_bytes),
     ]
     if settings.cors_origins:
@@ -113,6 +121,8 @@ def _middleware(settings: Settings) -> list[Middleware]:
             expose_headers=["ETag", "Location", "Retry-After", REQUEST_ID],
         )
         found.insert(2, cors)
+    if settings.trusted_proxies:
+        found.insert(0, Middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies)))
     return found
 
 
@@ -127,7 +137,7 @@ def door(settings: Settings, ctx: Context, ready: Readiness, http: httpx.AsyncCl
         bootstrap_key=bootstrap.get_secret_value() if bootstrap is not None else None,
         tokens=tokens,
         requests=RateLimit(settings.rate_limit_per_minute),
-        failures=RateLimit(FAILURES_PER_MINUTE),
+        failures=RateLimit(settings.failed_logins_per_minute),
     )
     return Door(context=ctx, gate=gate, readiness=ready)
 

@@ -8,6 +8,9 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+LONGEST_HEAD = 64 * 1024
+"""Bytes of a request before its body: address and headers."""
+
 
 def serve_until_told(
     app: ASGIApp, listening: socket.socket, drain_seconds: int, started: Callable[[], None]
@@ -22,6 +25,9 @@ def serve_until_told(
         "access_log": False,
         "log_level": "warning",
         "server_header": False,
+        "proxy_headers": False,  # the application believes those proxies alone that the settings name
+        "http": "h11",  # the other implementation takes headers of any length
+        "h11_max_incomplete_event_size": LONGEST_HEAD,
         "ws": "none",
         "timeout_graceful_shutdown": drain_seconds,
     }

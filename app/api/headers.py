@@ -27,15 +27,20 @@ CAREFUL = {
     "Cache-Control": "no-store",
 }
 """Set where the answer does not say otherwise."""
+ONLY_TLS = ("Strict-Transport-Security", "max-age=31536000")
 
 log = structlog.get_logger("app.access")
 
 
 class EveryAnswer:
-    """ASGI middleware that names requests, logs them and adds headers to their answers."""
+    """ASGI middleware that names requests, logs them and adds headers to their answers.
 
-    def __init__(self, app: ASGIApp) -> None:
+    `over_tls` says that callers reach the service by https, even where this process is asked by http.
+    """
+
+    def __init__(self, app: ASGIApp, over_tls: bool = False) -> None:
         self.app = app
+        self.over_tls = over_tls
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -53,6 +58,8 @@ class EveryAnswer:
                 headers[REQUEST_ID] = request_id
                 for name, value in CAREFUL.items():
                     headers.setdefault(name, value)
+                if self.over_tls or scope["scheme"] == "https":
+                    headers.setdefault(*ONLY_TLS)
             await send(message)
 
         with (

@@ -4,7 +4,10 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import timedelta
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from time import monotonic
+
+from fastapi import Request
 
 from app.api.problems import TooManyRequests
 
@@ -38,7 +41,24 @@ class RateLimit:
     def check(self, caller: str) -> None:
         """Raises TooManyRequests when the caller has none left."""
         if self.per_minute and (left := self.left(caller)) < 1:
-            wait = timedelta(seconds=math.ceil((1 - left) * 60 / self.per_minute))
-            raise TooManyRequests(
-                f"No more than {self.per_minute} of these are accepted in a minute.", retry_after=wait
-            )
+            raise self.exceeded(timedelta(seconds=math.ceil((1 - left) * 60 / self.per_minute)))
+
+    def exceeded(self, wait: timedelta) -> TooManyRequests:
+        """What is told to whoever sent too many."""
+        return TooManyRequests(
+            f"No more than {self.per_minute} of these are accepted in a minute.", retry_after=wait
+        )
+
+
+def address_of(request: Request) -> str:
+    """Whom failures are counted for: the address, or the /64 network of an IPv6 one, which one caller has whole."""
+    host = request.client.host if request.client else "unknown"
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(IPv6Network((address, 64), strict=False))
+    return str(address)

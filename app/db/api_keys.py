@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, func, insert, or_, select, update
+from sqlalchemy import Row, func, insert, not_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.tables import api_key
@@ -57,6 +57,16 @@ class SqlApiKeys:
         statement = update(api_key).where(api_key.c.id == key_id, api_key.c.revoked_at.is_(None))
         if not (await self._connection.execute(statement.values(revoked_at=at))).rowcount:
             raise NotFound(f"There is no API key {key_id}.", fix="GET /api-keys lists those there are.")
+
+    async def unbind(self, company: str, at: datetime) -> None:
+        """Takes a company from the keys that are bound to it, and revokes those that are bound to no other."""
+        rest = func.array_remove(api_key.c.companies, company)
+        bound = update(api_key).where(api_key.c.companies.any_() == company)
+        nothing_left = func.cardinality(rest) == 0
+        await self._connection.execute(
+            bound.where(nothing_left).values(revoked_at=func.coalesce(api_key.c.revoked_at, at))
+        )
+        await self._connection.execute(bound.where(not_(nothing_left)).values(companies=rest))
 
     async def touch(self, key_id: UUID, at: datetime) -> None:
         """Notes when the key was last used, to the minute."""

@@ -362,6 +362,16 @@ api_key = Table(
     Column("email", Text),  # by which CRM knows who uses the key
 )
 
+refused_login = Table(
+    "refused_login",
+    metadata,
+    Column("address", Text, primary_key=True),
+    Column("minute", TIMESTAMP, nullable=False),
+    Column("count", Integer, nullable=False),
+    Index("refused_login_minute_idx", "minute"),
+    prefixes=["UNLOGGED"],  # a server that crashed may forget them
+)
+
 idempotency_key = Table(
     "idempotency_key",
     metadata,

@@ -16,6 +16,7 @@ from app.db.idempotency import SqlIdempotencyKeys
 from app.db.job_queue import SqlJobQueue
 from app.db.jobs import SqlSynchJobs
 from app.db.mappings import SqlMappings, SqlOptionMappings
+from app.db.refused_logins import SqlRefusedLogins
 from app.db.secrets import Vault
 from app.db.synch_log import SqlSynchLog
 from app.db.violations import UNREACHABLE, of_transaction
@@ -33,6 +34,7 @@ from app.ports import (
     JobQueue,
     Mappings,
     OptionMappings,
+    RefusedLogins,
     SynchJobs,
     SynchLog,
     Transaction,
@@ -58,6 +60,7 @@ class SqlTransaction:
         self.job_queue: JobQueue = SqlJobQueue(connection)
         self.api_keys: ApiKeys = SqlApiKeys(connection)
         self.idempotency: IdempotencyKeys = SqlIdempotencyKeys(connection, vault)
+        self.refused_logins: RefusedLogins = SqlRefusedLogins(connection)
         self.watches: Watches = SqlWatches(connection)
         self.workers: Workers = SqlWorkers(connection)
 

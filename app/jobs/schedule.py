@@ -99,4 +99,5 @@ async def clean_up(ctx: Context) -> None:
         await tx.jobs.delete_ended(now - JOBS_KEPT)
     async with ctx.uow() as tx:
         await tx.idempotency.forget(now - ANSWERS_KEPT)
+        await tx.refused_logins.forget(now - ANSWERS_KEPT)
         await tx.workers.forget(now - ANSWERS_KEPT)

@@ -16,7 +16,7 @@ COMPANION  a CRM row that goes along with a record: the price of a product, the 
 """
 
 from app.ports.breakers import Breakers, CompanyBreaker
-from app.ports.callers import ApiKeys, IdempotencyKeys, StoredAnswer
+from app.ports.callers import ApiKeys, IdempotencyKeys, RefusedLogins, StoredAnswer
 from app.ports.jobs import (
     TICKET,
     CompanyEntry,
@@ -106,6 +106,7 @@ __all__ = [
     "Page",
     "RecordStore",
     "Refused",
+    "RefusedLogins",
     "Report",
     "SideFactory",
     "StoredAnswer",

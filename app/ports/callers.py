@@ -26,6 +26,10 @@ class ApiKeys(Protocol):
         """Raises NotFound, also for a key that was revoked before."""
         ...
 
+    async def unbind(self, company: str, at: datetime) -> None:
+        """Takes a company from the keys that are bound to it, and revokes those that are bound to no other."""
+        ...
+
     async def touch(self, key_id: UUID, at: datetime) -> None:
         """Notes when the key was last used."""
         ...
@@ -59,4 +63,14 @@ class IdempotencyKeys(Protocol):
 
     async def release(self, caller: str, key: str) -> None:
         """Gives a claim back: nothing was done, the next request may try."""
+        ...
+
+
+class RefusedLogins(Protocol):
+    async def count(self, address: str, at: datetime) -> int:
+        """Counts a refused key or token from an address; how many it has in that minute, on all processes."""
+        ...
+
+    async def forget(self, before: datetime) -> int:
+        """Forgets addresses that none came from since then; how many."""
         ...

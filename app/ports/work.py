@@ -9,7 +9,7 @@ from uuid import UUID
 from app.domain.company import Company
 from app.domain.job import Counts, SynchJob
 from app.ports.breakers import Breakers
-from app.ports.callers import ApiKeys, IdempotencyKeys
+from app.ports.callers import ApiKeys, IdempotencyKeys, RefusedLogins
 from app.ports.jobs import JobQueue, SynchJobs, SynchLog, Watches, Workers
 from app.ports.memory import Companies, Connections, Couplings, Mappings, OptionMappings, WaitingRecords
 from app.ports.sides import Clock, SideFactory
@@ -31,6 +31,7 @@ class Transaction(Protocol):
     watches: Watches
     api_keys: ApiKeys
     idempotency: IdempotencyKeys
+    refused_logins: RefusedLogins
     workers: Workers
 
 

@@ -97,10 +97,13 @@ def _is_same_connector(stored: Mapping[str, Any], given: Mapping[str, Any]) -> b
 
 async def delete_company(ctx: Context, name: str, revision: int | None = None) -> None:
     """Deletes the company with everything below it: NAV records kept here, connection, mappings,
-    couplings, jobs, logs. Nothing changes in CRM, or in a NAV far away. Raises CompanyNotFound, PreconditionFailed."""
+    couplings, jobs, logs. Nothing changes in CRM, or in a NAV far away. Keys that were bound to it are no longer, and
+    those bound to it alone are revoked: another company of that name is none of theirs. Raises CompanyNotFound,
+    PreconditionFailed."""
     async with ctx.uow() as tx:
         company = await tx.companies.get(name)
         _require_revision(company, revision)
+        await tx.api_keys.unbind(name, ctx.clock.now())
         await tx.companies.delete(company.id)
     await ctx.sides.forget(company)
     if company.nav.get("kind") == NavKind.EMBEDDED:

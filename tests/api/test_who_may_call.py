@@ -1,12 +1,17 @@
 """Keys, scopes and bindings to companies."""
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.api.conftest import client_of
+from app.main import create_app
+from app.settings import Settings
+from tests.api.conftest import ADDRESS, ADMIN_KEY, client_of
 
 pytestmark = pytest.mark.anyio
 KEYS = "/api/v1/api-keys"
@@ -103,6 +108,85 @@ async def test_who_guesses_too_often_has_to_wait_and_nobody_else(
     assert int(answers[-1].headers["Retry-After"]) >= 1
     assert (await anyone.get("/api/v1/companies")).status_code == 401
     assert (await admin.get("/api/v1/companies")).status_code == 200
+
+
+async def test_guesses_are_counted_for_all_processes_together(
+    settings: Settings, app: FastAPI, admin: httpx.AsyncClient
+) -> None:
+    few = settings.model_copy(update={"failed_logins_per_minute": 5})
+    other, third = create_app(few), create_app(few)
+    async with other.router.lifespan_context(other), third.router.lifespan_context(third):
+        statuses: list[int] = []
+        for each in (other, third) * 4:
+            async with client_of(each, "nck_guess") as client:
+                answer = await client.get("/api/v1/companies")
+            statuses.append(answer.status_code)
+        # Eight within one minute, or three and five where it ended on the way.
+        assert statuses.count(429) in (3, 0)
+        if statuses.count(429):
+            assert statuses[5:] == [429] * 3
+            assert 1 <= int(answer.headers["Retry-After"]) <= 60
+        async with client_of(third, ADMIN_KEY) as client:
+            assert (await client.get("/api/v1/companies")).status_code == 200
+
+
+async def test_who_calls_is_believed_to_configured_proxies_alone(settings: Settings) -> None:
+    """Guesses are counted for the address a proxy names, and nobody else can name one."""
+    update = {"failed_logins_per_minute": 1, "trusted_proxies": ("10.0.0.0/24",)}
+    app = create_app(settings.model_copy(update=update))
+
+    async def guess(peer: str, said: str) -> int:
+        transport = httpx.ASGITransport(app, client=(peer, 40000))
+        headers = {"Authorization": "Bearer nck_guess", "X-Forwarded-For": said}
+        async with httpx.AsyncClient(transport=transport, base_url=ADDRESS, headers=headers) as client:
+            return (await client.get("/api/v1/companies")).status_code
+
+    async with app.router.lifespan_context(app):
+        assert [await guess("10.0.0.7", f"203.0.113.{n}") for n in range(4)] == [401] * 4
+        assert [await guess("10.0.0.7", "198.51.100.1") for _ in range(2)] == [401, 429]
+        # A caller can put what it likes before the address that the proxy saw.
+        assert await guess("10.0.0.7", "192.0.2.99, 198.51.100.1") == 429
+        assert [await guess("192.0.2.1", f"203.0.113.{n}") for n in range(4)] == [401] + [429] * 3
+        assert [await guess("2001:db8::1", ""), await guess("2001:db8::2", "")] == [401, 429]  # one network
+
+
+async def test_an_expired_key_opens_nothing(
+    app: FastAPI, admin: httpx.AsyncClient, engine: AsyncEngine
+) -> None:
+    soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    made = await a_key(admin, expires_at=soon)
+    async with client_of(app, made["key"]) as client:
+        assert (await client.get("/api/v1/companies")).status_code == 200
+        async with engine.begin() as connection:
+            await connection.execute(text("UPDATE api_key SET expires_at = now() - interval '1 second'"))
+        assert (await client.get("/api/v1/companies")).status_code == 401
+
+
+async def test_of_a_key_nothing_is_kept_that_would_open_anything(
+    admin: httpx.AsyncClient, engine: AsyncEngine
+) -> None:
+    made = await a_key(admin)
+    async with engine.connect() as connection:
+        row = (await connection.execute(text("SELECT * FROM api_key"))).one()
+    assert bytes(row.hash) == hashlib.sha256(made["key"].encode()).digest()
+    assert made["key"] not in str(row)
+    assert len(made["key"].removeprefix(row.prefix)) >= 32  # what the prefix leaves to be guessed
+
+
+async def test_a_key_of_a_company_that_was_deleted_does_not_open_the_next_of_that_name(
+    app: FastAPI, admin: httpx.AsyncClient
+) -> None:
+    await a_company(admin, "cronus")
+    await a_company(admin, "fabrikam")
+    alone = await a_key(admin, companies=["cronus"])
+    both = await a_key(admin, companies=["cronus", "fabrikam"])
+    assert (await admin.delete("/api/v1/companies/cronus")).status_code == 204
+    await a_company(admin, "cronus")
+    async with client_of(app, alone["key"]) as client:
+        assert (await client.get("/api/v1/companies/cronus")).status_code == 401
+    async with client_of(app, both["key"]) as client:
+        assert (await client.get("/api/v1/companies/cronus")).status_code == 403
+        assert (await client.get("/api/v1/companies/fabrikam")).status_code == 200
 
 
 async def test_every_operation_wants_a_key_and_enough_of_it(
