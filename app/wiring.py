@@ -13,26 +13,30 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.crm.client import Contact, Patience
+from app.crm.client import PATIENCE, Contact, Patience
 from app.crm.connector import Connector
 from app.db import crm_shares, secrets
 from app.db.clock import DatabaseClock
 from app.db.embedded import embedded_unless_named
 from app.db.engine import connect, create_engine
+from app.db.idempotency import mark_begun
 from app.db.migrate import upgrade
 from app.db.secrets import Vault
 from app.db.unit_of_work import SqlUnitOfWork
 from app.domain.breaker import BreakerPolicy
 from app.domain.company import Company, ConnectionSetup, NavKind
 from app.domain.errors import IntegrationError, NavUnavailable
-from app.jobs.handlers import ACCOUNT_STATISTICS, SYNCHRONIZE, registry
+from app.domain.retention import Retention
+from app.jobs.handlers import ACCOUNT_STATISTICS, SYNCHRONIZE, TIMELINE_POSTS, registry
 from app.jobs.worker import Worker, WorkerOptions
 from app.nav.store import EmbeddedNav
 from app.ports import ConnectionReport, Context, CrmSide, Handler, NavSide
 from app.precautions import require_safe
 from app.settings import Settings, encryption_keys
+from app.telemetry.tracing import configure_tracing, trace_statements
 from app.use_cases.run import run_job
 from app.use_cases.statistics import run_account_statistics
+from app.use_cases.timeline import run_timeline_posts
 
 log = structlog.get_logger(__name__)
 UPKEEP_EVERY = timedelta(seconds=5)
@@ -158,12 +162,29 @@ class Parts:
             watch=timedelta(seconds=settings.worker_watch_seconds) if settings.worker_watch_seconds else None,
             retry=timedelta(seconds=settings.worker_retry_seconds),
             breaker=BreakerPolicy(first_probe=timedelta(seconds=settings.crm_probe_seconds)),
+            retention=Retention(
+                jobs=timedelta(days=settings.keep_jobs_days),
+                history=timedelta(days=settings.keep_history_days),
+                deletions=timedelta(days=settings.keep_deletions_days),
+            ),
         )
         return Worker(lambda: connect(self.address), self.context, HANDLERS, options)
 
 
+def _patience(settings: Settings) -> Patience:
+    """How long a request to CRM is tried. A batch has more time with every part, as much as by default in relation."""
+    read = settings.crm_timeout_seconds
+    return Patience(
+        read=read,
+        read_per_part=PATIENCE.read_per_part * read / PATIENCE.read,
+        first_wait=settings.crm_retry_seconds,
+    )
+
+
 HANDLERS: Mapping[str, Handler] = registry(
-    ((SYNCHRONIZE,), run_job), ((ACCOUNT_STATISTICS,), run_account_statistics)
+    ((SYNCHRONIZE,), run_job),
+    ((ACCOUNT_STATISTICS,), run_account_statistics),
+    ((TIMELINE_POSTS,), run_timeline_posts),
 )
 
 
@@ -172,20 +193,24 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     """Opens the database (starting the embedded one where none is named), brings it to the newest schema, and
     closes everything again.
 
-    Raises SettingsRefused, and what the database says when it cannot be reached.
+    Raises SettingsRefused, TracingUnavailable, and what the database says when it cannot be reached.
     """
     require_safe(settings)
     vault = Vault(encryption_keys(settings))
+    stop_tracing = configure_tracing(settings.otlp_endpoint) if settings.otlp_endpoint is not None else None
     embedded = await asyncio.to_thread(embedded_unless_named, settings)
     try:
         named = settings.database_url.get_secret_value() if settings.database_url else None
         address = named or (embedded.url if embedded else "")
         await upgrade(address)
         engine = create_engine(address, pool_size=settings.database_pool_size)
+        mark_begun(engine)
+        if settings.otlp_endpoint is not None:
+            trace_statements(engine)
         connector = Connector(
             lanes=settings.crm_concurrency,
             allowed_hosts=settings.allowed_outbound_hosts,
-            patience=Patience(read=settings.crm_timeout_seconds, first_wait=settings.crm_retry_seconds),
+            patience=_patience(settings),
         )
         clock = DatabaseClock()
         await clock.look(engine)
@@ -201,6 +226,8 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     finally:
         if embedded is not None:
             await asyncio.to_thread(embedded.stop)
+        if stop_tracing is not None:
+            await asyncio.to_thread(stop_tracing)
 
 
 @asynccontextmanager

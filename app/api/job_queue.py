@@ -48,8 +48,12 @@ class EntryIn(EntryPatch):
     """An entry to be created."""
 
     description: str = Field(min_length=1, max_length=250, examples=[EXAMPLE])
-    mapping: str = Field(description="The mapping that it synchronizes.", examples=["CUSTOMER"])
-    kind: Literal["synchronize"] = "synchronize"
+    mapping: str | None = Field(
+        default=None,
+        description="The mapping that it synchronizes; of the other kinds, which belong to none, null.",
+        examples=["CUSTOMER"],
+    )
+    kind: Literal["synchronize", "account_statistics", "timeline_posts"] = "synchronize"
     status: Literal[EntryStatus.READY, EntryStatus.ON_HOLD] = EntryStatus.READY
 
 

@@ -29,6 +29,7 @@ FEATURES: Final = frozenset({"unit_groups", "price_lists", "sales_orders_to_crm"
 where the first two are off; a company without features integrates no orders."""
 
 ACCOUNT_STATISTICS: Final = "account_statistics"
+TIMELINE_POSTS: Final = "timeline_posts"
 SYNCHRONIZE: Final = "synchronize"
 PRODUCT: Final = {
     Generation.NAV2017: "Dynamics CRM",
@@ -123,10 +124,12 @@ def default_entries(
     now: datetime,
     features: Collection[str] = (),
     solution_installed: bool = False,
+    timelines: bool = False,
 ) -> tuple[JobQueueEntry, ...]:
     """The recurring jobs of these default mappings (nav-behaviour 13.1), each due one interval from now.
 
-    `solution_installed` adds the job that updates the account statistics.
+    `timelines` adds the job that posts about sales orders, where CRM has posts; `solution_installed` the job that
+    updates the account statistics.
     """
     entries = [
         JobQueueEntry(
@@ -145,20 +148,27 @@ def default_entries(
         for row in _installed(generation, features)
         if row["name"] in mappings and "job" in row
     ]
+    if timelines:
+        description = f"Sales Order Posts - {PRODUCT[generation]} synchronization job."
+        entries.append(_entry(TIMELINE_POSTS, description, 2, 10, new_id(), now))
     if solution_installed:
-        entries.append(_statistics_entry(generation, new_id(), now))
+        description = f"Customer Statistics - {PRODUCT[generation]} synchronization job."
+        entries.append(_entry(ACCOUNT_STATISTICS, description, 30, 2, new_id(), now))
     return tuple(entries)
 
 
-def _statistics_entry(generation: Generation, entry_id: UUID, now: datetime) -> JobQueueEntry:
+def _entry(
+    kind: str, description: str, minutes: int, attempts: int, entry_id: UUID, now: datetime
+) -> JobQueueEntry:
+    """A job of its own, of no mapping."""
     return JobQueueEntry(
         id=entry_id,
-        description=f"Customer Statistics - {PRODUCT[generation]} synchronization job.",
-        kind=ACCOUNT_STATISTICS,
+        description=description,
+        kind=kind,
         mapping=None,
-        minutes_between_runs=30,
-        earliest_start_at=now + timedelta(minutes=30),
-        maximum_attempts=2,
+        minutes_between_runs=minutes,
+        earliest_start_at=now + timedelta(minutes=minutes),
+        maximum_attempts=attempts,
         rerun_delay=_RERUN_DELAY,
         is_default=True,
     )

@@ -7,6 +7,7 @@ from app.ports import Handler
 
 SYNCHRONIZE = "synchronize"
 ACCOUNT_STATISTICS = "account_statistics"
+TIMELINE_POSTS = "timeline_posts"
 
 
 def registry(*entries: tuple[Iterable[str], Handler]) -> Mapping[str, Handler]:

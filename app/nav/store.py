@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -15,8 +16,8 @@ from app.domain.company import Company
 from app.domain.errors import DatabaseFull, DatabaseUnavailable, IntegrationError, NavRefused, TableNotFound
 from app.domain.naming import near
 from app.domain.records import Side, Snapshot, TableDefinition, Values
-from app.nav import entry, lookups, statements
-from app.nav.changes import changed_pages, count_query, waiting
+from app.nav import entry, lookups, statements, tombstones
+from app.nav.changes import changed_pages, count_query, settled_version, waiting
 from app.nav.definitions import NavTable, nav_tables
 from app.nav.identities import count_without, give_ids
 from app.nav.keys import by_canonical
@@ -105,6 +106,13 @@ class EmbeddedNav:
             return {(row[0], row[1]) for row in await scope.connection.execute(query)}
 
         return unknown | await self._read(ask)
+
+    async def present(self) -> str:
+        """The version up to which everything is settled. Raises DatabaseUnavailable."""
+        try:
+            return str(await settled_version(self._engine, self._company.id))
+        except UNREACHABLE as error:
+            raise _translated(error) from error
 
     async def count_changes(self, table: str, since: str | None) -> int:
         """How many records with an integration id changed since the watermark; all of them without one."""
@@ -235,6 +243,13 @@ class EmbeddedNav:
         """Sets statistics figures of customers, by number; it changes no record's version."""
         table = self._table("customers")
         await self._change(lambda scope: entry.put_figures(scope, table, customers))
+
+    async def forget_deletions(self, before: datetime, limit: int) -> int:
+        """Forgets up to so many deletions from before then; how many. Reading changes from a version before one of
+        them raises WatermarkExpired from now on."""
+        return await self._change(
+            lambda scope: tombstones.forget(scope.connection, self._company.id, before, limit)
+        )
 
     async def clear(self) -> None:
         """Removes everything the company has here. Nothing is left, not even tombstones."""

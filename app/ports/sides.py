@@ -218,6 +218,11 @@ class NavSide(RecordStore, Protocol):
         """Changes fields from outside input; a new key renames, the integration id stays."""
         ...
 
+    async def forget_deletions(self, before: datetime, limit: int) -> int:
+        """Forgets up to so many deletions from before then; how many. Reading changes from a watermark before one of
+        them raises WatermarkExpired from then on; a side that does not keep deletions itself forgets none."""
+        ...
+
     async def remove(self, table: str, key: str, *, preview: bool = False) -> None:
         """Deletes the record and leaves a tombstone. Raises NavRecordNotFound."""
         ...
@@ -230,6 +235,10 @@ class NavSide(RecordStore, Protocol):
         preview: bool = False,
     ) -> list[NavRecord | IntegrationError]:
         """Creates or changes many; one bad record harms no other. Answers in order."""
+        ...
+
+    async def present(self) -> str:
+        """The watermark after which `changes` has nothing now, of any table."""
         ...
 
     async def count_changes(self, table: str, since: str | None) -> int:

@@ -79,6 +79,7 @@ _TYPE_CODES = {
     "sdkmessagefilter": 4607,
     "asyncoperation": 4700,
     "solution": 7100,
+    "post": 8000,
     "transactioncurrency": 9105,
     "nav_accountstatistics": 10001,
     "nav_connection": 10002,
@@ -94,6 +95,7 @@ _PRIMARY_NAMES = {
     "salesorderdetail": "productdescription",
     "invoicedetail": "productdescription",
     "productpricelevel": None,
+    "post": None,
     "sdkmessagefilter": None,
 }
 
@@ -179,6 +181,7 @@ CASCADE_DELETE = frozenset(
         ("salesorder", "customerid"),
         ("invoice", "customerid"),
         ("incident", "customerid"),
+        ("post", "regardingobjectid"),
         ("quotedetail", "quoteid"),
         ("salesorderdetail", "salesorderid"),
         ("invoicedetail", "invoiceid"),
@@ -256,6 +259,13 @@ _ADDITIONAL: dict[str, list[dict[str, Any]]] = {
 }
 
 
+def _options(*labels: str) -> list[dict[str, Any]]:
+    return [
+        {"value": value, "name": label.replace(" ", ""), "label": label}
+        for value, label in enumerate(labels, 1)
+    ]
+
+
 def additional(table: str) -> list[dict[str, Any]]:
     """Columns that the service needs and NAV's tables do not have."""
     return _ADDITIONAL.get(table, [])
@@ -284,6 +294,22 @@ def system_tables() -> dict[str, list[dict[str, Any]]]:
         ],
         "quoteclose": activity("quoteclose", "quote"),
         "incidentresolution": [*activity("incidentresolution", "incident"), _column("timespent", "Integer")],
+        "post": [
+            _column("postid", "Uniqueidentifier") | key,
+            _column("text", "Memo", max_length=2000),
+            _column("source", "Picklist", options=_options("Auto Post", "Manual Post", "ActionHub Post")),
+            _column(
+                "type",
+                "Picklist",
+                options=_options(
+                    "Check-in", "Idea", "News", "Private Message", "Question", "Re-post", "Status"
+                ),
+            ),
+            _lookup(
+                "regardingobjectid", "account", "contact", "opportunity", "quote", "salesorder", "incident"
+            ),
+            *audit(),
+        ],
         "sdkmessage": [
             _column("sdkmessageid", "Uniqueidentifier") | key,
             _column("name", "String", max_length=256),

@@ -26,6 +26,7 @@ from app.use_cases.admission import let_in
 from app.use_cases.button import show_company
 from app.use_cases.integration_ids import mapped_tables, tracked
 from app.use_cases.resync import Resync, marks, set_marks
+from app.use_cases.timeline import begin_at_present
 
 WRITABLE: Final = (
     "server_url",
@@ -137,11 +138,14 @@ async def enable_connection(
     report = await _tested(ctx, company, setup)
     enabled = replace(_with_facts(ctx, setup, report), is_enabled=True)
     found = await marks(ctx, company, enabled, resync)
+    present = await begin_at_present(ctx, company)
     # Before it is saved: afterwards jobs begin at once, and would lose what they have just opened.
     await ctx.sides.forget(company)
     async with ctx.uow() as tx:
         saved = await tx.connections.save(company.id, enabled)
         await set_marks(tx, company, found)
+        if resync is Resync.NONE or await tx.connections.posts_watermark(company.id) is None:
+            await tx.connections.set_posts_watermark(company.id, present)
         await tx.breakers.close(company.id, ctx.clock.now())
         mappings = [stored.mapping for stored in await tx.mappings.all(company.id)]
         await tx.job_queue.wake(company.id, [mapping.name for mapping in mappings], ctx.clock.now())

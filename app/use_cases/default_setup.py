@@ -13,6 +13,7 @@ from app.domain.job import JobQueueEntry
 from app.domain.mapping import FieldMapping, FieldStatus, TableMapping
 from app.domain.naming import near
 from app.domain.records import Side, TableDefinition
+from app.domain.timeline import POST
 from app.ports import Context, CrmSide, NavSide, RecordStore, Transaction
 from app.use_cases.integration_ids import tracked
 from app.use_cases.options import OptionValues, find_or_create
@@ -107,7 +108,8 @@ async def use_default_setup(
         for mapping in fitted.mappings
         if mapping.option_attribute is not None
     ]
-    entries = _entries(ctx, company, connection, fitted, everything=mappings is None)
+    has_posts = mappings is None and await _definition(crm, POST) is not None
+    entries = _entries(ctx, company, connection, fitted, everything=mappings is None, timelines=has_posts)
     if not preview:
         async with ctx.uow() as tx:
             present = await _present(tx, company, mappings)
@@ -233,7 +235,13 @@ def _row(row: FieldMapping, nav: TableDefinition, crm: TableDefinition) -> Field
 
 
 def _entries(
-    ctx: Context, company: Company, connection: ConnectionSetup, fitted: _Fitted, *, everything: bool
+    ctx: Context,
+    company: Company,
+    connection: ConnectionSetup,
+    fitted: _Fitted,
+    *,
+    everything: bool,
+    timelines: bool,
 ) -> tuple[JobQueueEntry, ...]:
     return default_entries(
         company.defaults_generation,
@@ -241,6 +249,7 @@ def _entries(
         new_id=ctx.new_id,
         now=ctx.clock.now(),
         solution_installed=everything and bool(connection.integration_solution_installed),
+        timelines=timelines,
     )
 
 

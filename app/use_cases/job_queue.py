@@ -13,7 +13,9 @@ from app.domain.job import EntryStatus, JobQueueEntry, SynchJob
 from app.domain.schedule import job_of, started
 from app.ports import Context, Transaction
 
-KINDS: Final = ("synchronize",)
+KINDS: Final = ("synchronize", "account_statistics", "timeline_posts")
+OF_THEIR_OWN: Final = ("account_statistics", "timeline_posts")
+"""Kinds of jobs that belong to no mapping."""
 """What an entry made by hand can do."""
 CHANGEABLE: Final = (
     "description",
@@ -57,7 +59,9 @@ async def create_entry(
         problems.append(FieldProblem("/kind", f"An entry can be of kind {' or '.join(KINDS)}.", KINDS[0]))
     if status not in (EntryStatus.READY, EntryStatus.ON_HOLD):
         problems.append(FieldProblem("/status", "A new entry is ready or on hold.", EntryStatus.READY))
-    if mapping is None:
+    if kind in OF_THEIR_OWN and mapping is not None:
+        problems.append(FieldProblem("/mapping", f"An entry of kind {kind} belongs to no mapping."))
+    if kind not in OF_THEIR_OWN and mapping is None:
         problems.append(FieldProblem("/mapping", "Name the mapping that the entry synchronizes."))
     async with ctx.uow() as tx:
         if mapping is not None:

@@ -19,6 +19,7 @@ from app.db.unit_of_work import SqlUnitOfWork
 from app.main import create_app, door
 from app.ports import Context
 from app.sandbox import DEFAULT_CLIENT, DEFAULT_SECRET, DEFAULT_TENANT, create_sandbox
+from app.probes import vitals
 from app.settings import Settings
 from app.wiring import Parts, Sides, time_ordered_id, working
 from tests.crm_sandbox import served
@@ -91,7 +92,9 @@ class Service:
         try:
             async with httpx.AsyncClient() as http:
                 self.app.state.door = door(settings, context, partial(readiness, engine), http)
-                yield Parts(settings, address, engine, connector, context)
+                parts = Parts(settings, address, engine, connector, context)
+                self.app.state.vitals = vitals(parts, lambda: False)
+                yield parts
         finally:
             await engine.dispose()
 

@@ -195,7 +195,8 @@ async def test_E_16_synchronizing_what_was_modified_reads_nothing_else(at_work: 
 
 
 async def test_E_17_the_default_jobs_with_their_intervals(world: World) -> None:
-    entries = {entry["mapping"]: entry for entry in await world.items("job-queue-entries")}
+    found = await world.items("job-queue-entries")
+    entries = {entry["mapping"]: entry for entry in found}
     assert set(entries) == {
         "SALESPEOPLE",
         "CUSTOMER",
@@ -209,7 +210,9 @@ async def test_E_17_the_default_jobs_with_their_intervals(world: World) -> None:
         "POSTEDSALESINV-INV",
         None,
     }
-    assert entries[None]["kind"] == "account_statistics"
+    of_their_own = {entry["kind"] for entry in found if entry["mapping"] is None}
+    assert of_their_own == {"account_statistics", "timeline_posts"}
+    assert len(found) == len(entries) + 1
     assert (entries["CUSTOMER"]["minutes_between_runs"], entries["SALESPEOPLE"]["minutes_between_runs"]) == (
         2,
         30,
@@ -219,7 +222,7 @@ async def test_E_17_the_default_jobs_with_their_intervals(world: World) -> None:
 async def test_E_17_without_the_solution_no_job_updates_statistics(without_solution: World) -> None:
     await without_solution.post(SETUP, {"replace_existing": True})
     kinds = {entry["kind"] for entry in await without_solution.items("job-queue-entries")}
-    assert kinds == {"synchronize"}
+    assert kinds == {"synchronize", "timeline_posts"}
 
 
 async def test_E_18_a_mapping_that_goes_both_ways_sends_to_crm_first(at_work: World) -> None:

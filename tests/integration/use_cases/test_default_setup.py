@@ -40,7 +40,7 @@ async def test_it_makes_mappings_rows_jobs_and_integration_ids(connected: House)
     async with connected.ctx.uow() as tx:
         entries = await tx.job_queue.all(connected.company.id)
     assert len(entries) == made.job_queue_entries
-    assert {entry.kind for entry in entries} == {"synchronize", "account_statistics"}
+    assert {entry.kind for entry in entries} == {"synchronize", "account_statistics", "timeline_posts"}
     assert set(await mappings_of(connected)) == set(made.mappings)
 
 
