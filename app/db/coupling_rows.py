@@ -7,7 +7,8 @@ from sqlalchemy import Row
 
 from app.db import values
 from app.db.values import clean
-from app.domain.coupling import Base, Coupling, CouplingStatus, Failure, SynchAction, SynchResult
+from app.domain.coupling import Base, Coupling, CouplingStatus, Failure, Intent, SynchAction, SynchResult
+from app.domain.records import Side
 
 _COLUMNS = {
     "id": "uuid",
@@ -27,6 +28,8 @@ _COLUMNS = {
     "last_error": "jsonb",
     "last_job_id": "uuid",
     "skipped": "boolean",
+    "intent": "jsonb",
+    "replacing": "boolean",
 }
 COLUMNS = ", ".join(_COLUMNS)
 TYPES = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
@@ -54,6 +57,8 @@ def encode(one: Coupling) -> dict[str, Any]:
         "last_error": None if one.last_error is None else encode_failure(one.last_error),
         "last_job_id": one.last_job_id,
         "skipped": one.skipped,
+        "intent": encode_intent(one.intent),
+        "replacing": one.replacing,
     }
 
 
@@ -75,8 +80,17 @@ def decode(row: Row[Any]) -> Coupling:
         last_error=decode_failure(row.last_error),
         last_job_id=row.last_job_id,
         skipped=row.skipped,
+        intent=_intent(row.intent),
+        replacing=row.replacing,
         revision=row.revision,
     )
+
+
+def encode_intent(intent: Intent | None) -> dict[str, Any] | None:
+    """An intent as JSON."""
+    if intent is None:
+        return None
+    return {"side": intent.side, "nav": values.encode(intent.nav), "crm": values.encode(intent.crm)}
 
 
 def encode_failure(failure: Failure) -> dict[str, Any]:
@@ -92,6 +106,12 @@ def encode_failure(failure: Failure) -> dict[str, Any]:
 def decode_failure(stored: Mapping[str, Any] | None) -> Failure | None:
     """The failure out of JSON."""
     return None if stored is None else Failure(**stored)
+
+
+def _intent(stored: Mapping[str, Any] | None) -> Intent | None:
+    if stored is None:
+        return None
+    return Intent(Side(stored["side"]), values.decode(stored["nav"]), values.decode(stored["crm"]))
 
 
 def _base(row: Row[Any]) -> Base | None:

@@ -33,6 +33,12 @@ _SAVE = text(f"""
     WHERE held.id = given.id AND held.company_id = :company_id AND held.revision = given.revision
     RETURNING held.id
     """)  # noqa: S608 - names of our columns, no input
+_INTEND = text("""
+    UPDATE coupling AS held SET intent = given.intent, replacing = given.replacing
+    FROM jsonb_to_recordset(CAST(:rows AS jsonb))
+      AS given(id uuid, intent jsonb, replacing boolean, revision integer)
+    WHERE held.id = given.id AND held.company_id = :company_id AND held.revision = given.revision
+    """)
 _TRIES = 3
 
 
@@ -140,6 +146,25 @@ class SqlCouplings:
         with translated("a coupling of one of these records"):
             saved = await self._connection.execute(_SAVE, {"company_id": company_id, "rows": json_text(rows)})
         return set(saved.scalars())
+
+    async def intend(self, company_id: int, couplings: Sequence[Coupling]) -> None:
+        """Writes the intents of couplings read before, in one statement, and nothing else of them: their revision
+        stays. Those whose revision moved meanwhile are left alone."""
+        rows = [
+            {
+                "id": one.id,
+                "intent": coupling_rows.encode_intent(one.intent),
+                "replacing": one.replacing,
+                "revision": one.revision,
+            }
+            for one in _in_lock_order(couplings)
+        ]
+        if rows:
+            await self._connection.execute(_INTEND, {"company_id": company_id, "rows": json_text(rows)})
+
+    async def replacing(self, company_id: int, mapping: str) -> list[Coupling]:
+        """The couplings of a mapping whose replacement was begun and not remembered."""
+        return await self._read(_of(company_id).where(coupling.c.mapping == mapping, coupling.c.replacing))
 
     async def delete(self, company_id: int, ids: Collection[UUID]) -> int:
         """Deletes these couplings; how many there were. The records stay."""

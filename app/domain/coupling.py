@@ -74,9 +74,24 @@ class Base:
 
 
 @dataclass(frozen=True, slots=True)
+class Intent:
+    """A write to `side` that was sent: the values of both sides it is about. It is kept until the answer is
+    remembered, so that after a crash what we wrote ourselves is not taken for somebody's change."""
+
+    side: Side
+    nav: Values = field(default_factory=dict)
+    crm: Values = field(default_factory=dict)
+
+    def on(self, side: Side) -> Values:
+        """The values it is about on that side."""
+        return self.nav if side is Side.NAV else self.crm
+
+
+@dataclass(frozen=True, slots=True)
 class Coupling:
     """Two coupled records. `base` is missing until they have been synchronized once.
 
+    `replacing` says that the intent is to create a new partner, whose coupling takes the place of this one.
     `revision` counts the writes of this row and guards them against each other.
     """
 
@@ -95,6 +110,8 @@ class Coupling:
     last_error: Failure | None = None
     last_job_id: UUID | None = None
     skipped: bool = False
+    intent: Intent | None = None
+    replacing: bool = False
     revision: int = 0
 
     def id_on(self, side: Side) -> UUID:
@@ -116,6 +133,7 @@ class Coupling:
             last_synch_result=SynchResult.SUCCESS,
             last_error=None,
             last_job_id=job_id or self.last_job_id,
+            intent=None,
         )
 
     def failed(self, failure: Failure, at: datetime, job_id: UUID | None = None) -> "Coupling":

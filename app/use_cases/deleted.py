@@ -10,6 +10,7 @@ from uuid import UUID
 
 from app.domain.coupling import Base, Coupling, Failure, Outcome, SynchAction
 from app.domain.errors import DeletionConflict, IntegrationError, StaleRecord, TooManyDeletions
+from app.domain.intents import settled
 from app.domain.mapping import DeletionConflictResolution, Direction
 from app.domain.plan import covers
 from app.domain.records import Side
@@ -160,11 +161,14 @@ async def _propagate(
     there = run.destination
     store, table = setting.side(there), setting.mapping.table_on(there)
     aftermath = Aftermath()
-    unsure = [c.id_on(there) for c in couplings if c.base is None or c.base.version(there) is None]
+    unsure = [c.id_on(there) for c in couplings if c.intent or not c.base or c.base.version(there) is None]
     shown = await store.get(table, unsure, setting.fields(there)) if unsure else {}
     doomed: list[tuple[Coupling, Delete]] = []
     for coupling in couplings:
-        base, partner = coupling.base or Base(), shown.get(coupling.id_on(there))
+        partner = shown.get(coupling.id_on(there))
+        if partner is not None and coupling.intent is not None and coupling.intent.side is there:
+            coupling = settled(setting.shape, coupling, partner.values)
+        base = coupling.base or Base()
         if partner is not None and not covers(setting.shape, there, base.on(there), partner.values):
             aftermath.failed.append((coupling, conflict(setting, run, coupling)))
         else:
@@ -208,7 +212,7 @@ async def _restore(
         setting.mapping.table_on(there), [c.id_on(there) for c in couplings], setting.fields(there)
     )
     replaced = frozenset(c.id for c in couplings if c.id_on(there) in partners)
-    options = Options(force=True, create=True, replace=replaced, background=False, preview=preview)
+    options = Options(create=True, replace=replaced, background=False, preview=preview)
     restorer = Exchange(ctx, setting, back, options, job_id)
     restored = await restorer.synchronize(list(partners.values()))
     orphans = [c for c in couplings if c.id_on(there) not in partners]

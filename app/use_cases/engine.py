@@ -8,7 +8,7 @@ A destination whose kept version still stands needs no reading: the write is gua
 refusal (StaleRecord) sends just those records round again with a fresh look.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import assert_never
@@ -17,11 +17,9 @@ from uuid import UUID
 from app.domain.cell import Lookups
 from app.domain.coupling import Change, Coupling, CouplingStatus, SynchAction
 from app.domain.errors import (
-    CrmRecordNotFound,
     Filtered,
     IntegrationError,
     InvalidMapping,
-    NavRecordNotFound,
     PartnerGone,
     StaleRecord,
 )
@@ -36,11 +34,11 @@ from app.domain.plan import (
     Unchanged,
     decide,
 )
-from app.domain.records import Side, Snapshot, Value, Values
+from app.domain.records import Side, Snapshot, Values
 from app.domain.templates import completed
 from app.domain.transfer import needs, translate
-from app.ports import Context, Insert, Refused, Transaction, Update, Write, Written
-from app.use_cases import deletions, partners, remembering, reserving
+from app.ports import Context, Transaction
+from app.use_cases import acting, deletions, partners, remembering, reserving
 from app.use_cases.companions import Companions
 from app.use_cases.items import Item, Options, foresee
 from app.use_cases.lookups import Resolver
@@ -71,13 +69,21 @@ class Exchange:
 
     # --- the way of a set ---------------------------------------------------------------------------
 
-    async def synchronize(self, sources: Sequence[Snapshot]) -> list[Item]:
+    async def synchronize(
+        self, sources: Sequence[Snapshot], coupled: Mapping[UUID, Coupling] | None = None
+    ) -> list[Item]:
         """Takes a set as far as the destination's answer; `remember` finishes it.
 
-        Uncoupled records that are not to be created are ignored: they appear nowhere (nav-behaviour 9.1).
+        `coupled` are the couplings of the sources by source, for who has just read them. Uncoupled records that
+        are not to be created are ignored: they appear nowhere (nav-behaviour 9.1).
         Raises SideUnavailable when a side cannot be reached; everything may then be done again.
         """
-        items = await self._with_couplings(sources)
+        if coupled is None:
+            coupled = await self._couplings({source.id for source in sources})
+        # A page may hold a record twice; the last is newest.
+        unique = {source.id: source for source in sources}
+        entered = [Item(source, coupled.get(key)) for key, source in unique.items()]
+        items = [item for item in entered if self._enters(item)]
         todo = [item for item in items if not item.settled]
         for _ in range(ROUNDS):
             if not todo:
@@ -90,7 +96,7 @@ class Exchange:
                 todo = foresee(todo)
                 continue
             await self._reserve(todo)
-            todo = await self._act(todo)
+            todo = await acting.act(self.ctx, self.setting, self.run, todo)
         for item in todo:
             said = f"{self._named(item)} was changed by somebody else {ROUNDS} times meanwhile."
             item.fail(StaleRecord(said, fix="Try again."))
@@ -126,6 +132,9 @@ class Exchange:
         gone = [item.held.id for item in items if item.release or item.uncouple]
         if gone:
             await tx.couplings.delete(company, gone)
+        refused = [item.replaced for item in items if item.release and item.replaced is not None]
+        if refused:
+            await tx.couplings.intend(company, [replace(c, intent=None, replacing=False) for c in refused])
         await self.waiting.note(tx, items)
         lost = [item for key, item in saves.items() if key not in saved]
         kept = [item for item in items if item not in lost] if lost else list(items)
@@ -136,22 +145,15 @@ class Exchange:
 
     # --- before the decision -------------------------------------------------------------------------
 
-    async def _with_couplings(self, sources: Sequence[Snapshot]) -> list[Item]:
-        mapping, ids = self.setting.mapping, {source.id for source in sources}
+    async def _couplings(self, ids: Collection[UUID]) -> dict[UUID, Coupling]:
+        company, table = self.setting.company.id, self.setting.mapping.nav_table
         async with self.ctx.uow() as tx:
-            if self.run.source is Side.NAV:
-                coupled = await tx.couplings.of_nav(self.setting.company.id, mapping.nav_table, ids)
-            else:
-                coupled = await tx.couplings.of_crm(self.setting.company.id, mapping.nav_table, ids)
-        unique = {
-            source.id: source for source in sources
-        }  # a page may hold a record twice; the last is newest
-        items = [Item(source, coupled.get(key)) for key, source in unique.items()]
-        return [item for item in items if self._enters(item)]
+            by_source = tx.couplings.of_nav if self.run.source is Side.NAV else tx.couplings.of_crm
+            return await by_source(company, table, ids)
 
     def _enters(self, item: Item) -> bool:
         """Settles what needs no look at the other side; False when the record is to be ignored."""
-        if item.coupling is not None and item.coupling.id in self.options.replace:
+        if item.coupling is not None and self._replaces(item.coupling):
             item.replaced = item.coupling
             item.coupling = reserving.successor(self.setting, self.run, item.source, item.replaced)
         coupling, source = item.coupling, item.source
@@ -170,6 +172,12 @@ class Exchange:
             item.action = SynchAction.UNMODIFIED
         return True
 
+    def _replaces(self, coupling: Coupling) -> bool:
+        """Whether the record gets a new partner, or got one in an attempt that was interrupted."""
+        intent = coupling.intent if coupling.replacing else None
+        begun = intent is not None and intent.side is self.run.destination
+        return begun or coupling.id in self.options.replace
+
     def _left_out(self, item: Item) -> bool:
         if self.options.background and item.coupling is None:
             return False
@@ -187,6 +195,7 @@ class Exchange:
             or self.options.look
             or self.setting.moves_with_base_rate
             or coupling.base is None
+            or coupling.intent is not None
             or coupling.last_error is not None
         ):
             return False
@@ -197,9 +206,7 @@ class Exchange:
         reading the set."""
         unknown: dict[UUID, Item] = {}
         for item in todo:
-            if item.coupling is None or (
-                item.coupling.status is CouplingStatus.RESERVED and item.coupling.base is None
-            ):
+            if item.coupling is None or (item.reserved and item.coupling.intent is None):
                 item.found = None
             elif not item.looked and (assumed := self._assumed(item.coupling)) is not None:
                 item.found = assumed
@@ -213,11 +220,17 @@ class Exchange:
             item.found, item.looked = read.get(key), True
             if item.found is None:
                 self._partner_gone(item)
+            elif item.reserved:
+                acting.take_up(self.setting, self.run, item)
+            else:
+                acting.settle(self.setting, self.run, item)
 
     def _assumed(self, coupling: Coupling) -> Snapshot | None:
         there = self.run.destination
         if self.options.look or coupling.base is None or coupling.base.version(there) is None:
             return None
+        if coupling.intent is not None:
+            return None  # what was sent last may have got through
         if coupling.last_error is not None:
             return None  # what failed last may have been a change of theirs that we have not got yet
         version = coupling.base.version(there) or ""
@@ -225,8 +238,10 @@ class Exchange:
         return Snapshot(coupling.id_on(there), key, version, coupling.base.on(there))
 
     def _partner_gone(self, item: Item) -> None:
-        if item.held.status is CouplingStatus.RESERVED:
+        made_here = item.held.intent is not None and item.held.intent.side is self.run.source
+        if item.reserved and not made_here:
             return  # it was never created: create it now, under the id that was chosen for it
+        item.coupling = replace(item.held, status=CouplingStatus.COUPLED, intent=None)
         action = deletions.partner_gone(self.setting.mapping.deletion_conflict_resolution, self._named(item))
         if isinstance(action, IntegrationError):
             item.fail(action)
@@ -322,66 +337,15 @@ class Exchange:
         async with self.ctx.uow() as tx:
             ids = [(self.ctx.new_id(), self.ctx.new_id()) for _ in new]
             chosen = [
-                reserving.reservation(self.setting, self.run, item.source, *pair)
+                replace(
+                    reserving.reservation(self.setting, self.run, item.source, *pair),
+                    intent=acting.intent_of(self.setting, self.run, item),
+                )
                 for item, pair in zip(new, ids, strict=True)
             ]
             held = await tx.couplings.reserve(self.setting.company.id, chosen)
         for item, coupling in zip(new, held, strict=True):
             item.coupling = coupling
-
-    async def _act(self, todo: Sequence[Item]) -> list[Item]:
-        """Writes the set. Returns the records that have to be looked at again."""
-        again: list[Item] = []
-        writes: list[tuple[Item, Write]] = []
-        for item in todo:
-            if item.settled or item.coupling is None:
-                continue
-            if isinstance(item.plan, Create) and not item.reserved and not item.looked:
-                item.plan = None  # somebody else coupled it meanwhile
-            if item.plan is None:
-                again.append(item)
-            else:
-                writes.append((item, self._write_of(item)))
-        table = self.setting.mapping.table_on(self.run.destination)
-        answers = await self._destination.write(table, [write for _, write in writes]) if writes else []
-        for (item, write), answer in zip(writes, answers, strict=True):
-            if not self._answered(item, write, answer):
-                again.append(item)
-        return again
-
-    def _write_of(self, item: Item) -> Write:
-        there = self.run.destination
-        target, asked = item.held.id_on(there), self.setting.fields(there)
-        match item.plan:
-            case Create(values):
-                return Insert(target, _filled(values), fields=asked)
-            case Modify(changes):
-                version = item.found.version if item.found else None
-                return Update(target, changes, version or None, asked)
-            case _:
-                raise RuntimeError(f"{self._named(item)}: nothing to write for {item.plan!r}")
-
-    def _answered(self, item: Item, write: Write, answer: Written | Refused) -> bool:
-        """Takes the destination's answer in; False when the record has to be looked at again."""
-        if isinstance(answer, Written) and answer.snapshot is not None:
-            shown = item.found.values if item.found else {}
-            item.after = replace(answer.snapshot, values={**shown, **answer.snapshot.values})
-            if isinstance(write, Insert) and not answer.created:
-                # An earlier attempt got through, and the record may have been changed since: compare.
-                item.found, item.looked, item.plan, item.repeated = item.after, True, None, True
-                item.coupling = replace(item.held, status=CouplingStatus.COUPLED)
-                return False
-            item.action = SynchAction.INSERTED if isinstance(write, Insert) else SynchAction.MODIFIED
-            return True
-        if isinstance(answer, Written):
-            raise RuntimeError(f"{self._named(item)}: no record came back from the write")
-        if isinstance(answer.error, StaleRecord | CrmRecordNotFound | NavRecordNotFound):
-            item.looked, item.plan, item.changes = True, None, ()
-            return False
-        item.fail(answer.error)
-        item.changes = ()
-        item.release = item.reserved and not answer.error.retryable
-        return True
 
     async def _spare(self, items: Sequence[Item]) -> None:
         """Keeps the reservations of failed records whose partner exists after all: an attempt whose answer was
@@ -414,15 +378,11 @@ class Exchange:
         return remembering.named(self.setting, self.run, item)
 
 
-def _filled(values: Values) -> dict[str, Value]:
-    """A new record is sent without its blanks: a column left out is blank already."""
-    return {name: value for name, value in values.items() if value not in (None, "")}
-
-
 async def carry_out(
     exchange: Exchange,
     sources: Sequence[Snapshot],
     finish: Callable[[Transaction, Sequence[Item]], Awaitable[None]] | None = None,
+    coupled: Mapping[UUID, Coupling] | None = None,
 ) -> list[Item]:
     """Synchronizes a set and remembers it; `finish` adds to the remembering transaction (progress, watermark).
 
@@ -430,7 +390,7 @@ async def carry_out(
     remembered is what both sides really agree on.
     """
     ctx = exchange.ctx
-    items = await exchange.synchronize(sources)
+    items = await exchange.synchronize(sources, coupled)
     if exchange.options.preview:
         return items
     async with ctx.uow() as tx:

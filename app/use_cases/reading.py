@@ -51,6 +51,21 @@ class Reading:
         async for page in self._everything(run):
             yield page
 
+    async def unfinished(self) -> AsyncIterator[tuple[Direction, list[Snapshot]]]:
+        """Records that were getting a new partner when a run was interrupted, by the direction that makes it.
+
+        They come before everything else: the partner may exist already, and would look like a new record.
+        """
+        mapping = self._setting.mapping
+        async with self._ctx.uow() as tx:
+            begun = await tx.couplings.replacing(self._setting.company.id, mapping.name)
+        for run in mapping.direction.runs:
+            ids = [c.id_on(run.source) for c in begun if c.intent and c.intent.side is run.destination]
+            for chunk in chunks(ids):
+                side = self._setting.side(run.source)
+                found = await side.get(mapping.table_on(run.source), chunk, self._setting.fields(run.source))
+                yield run, list(found.values())
+
     async def _released(self, run: Direction, *, uncoupled: bool) -> AsyncIterator[Page]:
         """Records that waited for another, which is coupled by now; those that are gone come as released only."""
         company, name, side = self._setting.company.id, self._setting.mapping.name, run.source

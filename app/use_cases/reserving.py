@@ -1,5 +1,6 @@
 """Couplings that are chosen before the other side hears of the record."""
 
+from dataclasses import replace
 from uuid import UUID, uuid5
 
 from app.domain.coupling import Coupling, CouplingStatus
@@ -32,4 +33,5 @@ def successor(setting: Setting, run: Direction, source: Snapshot, old: Coupling)
     same, and the old coupling stands until the new partner exists.
     """
     chosen = uuid5(old.id, f"coupling {old.revision}")
-    return reservation(setting, run, source, chosen, uuid5(old.id, "partner"))
+    new = reservation(setting, run, source, chosen, uuid5(old.id, "partner"))
+    return replace(new, intent=old.intent) if old.replacing else new

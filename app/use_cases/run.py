@@ -33,6 +33,8 @@ async def run_job(ctx: Context, company: Company, job: SynchJob, report: Report)
     setting = await open_setting(ctx, company, mapping=job.mapping)
     run = Run(ctx, setting, job, report)
     await announce(ctx, setting, job, report, create=creates(setting, job.request.get("create_uncoupled")))
+    if job.mode is not SynchMode.UNCOUPLE:
+        await run.finish_replacements()
     match job.mode:
         case SynchMode.MODIFIED | SynchMode.FULL:
             for direction in job.direction.runs if job.direction else setting.mapping.direction.runs:
@@ -53,6 +55,21 @@ class Run:
         self._job = job
         self._report = report
         self._reading = Reading(ctx, setting, job.id)
+        self._tallies: dict[Direction, Tally] = {}
+
+    async def finish_replacements(self) -> None:
+        """Records whose new partner was being made when a run was interrupted."""
+        async for run, sources in self._reading.unfinished():
+            exchange = Exchange(self._ctx, self._setting, run, Options(background=False), self._job.id)
+            await self._take(exchange, self._tally(run), sources)
+
+    def _tally(self, run: Direction) -> Tally:
+        """The counts of that direction. A full run that was interrupted reads everything again, so it counts again,
+        and so does a selection."""
+        if run not in self._tallies:
+            goes_on = self._job.mode is SynchMode.MODIFIED
+            self._tallies[run] = Tally(self._job.counts.get(run.value) if goes_on else None)
+        return self._tallies[run]
 
     # --- a whole mapping ------------------------------------------------------------------------------
 
@@ -62,8 +79,7 @@ class Run:
         started = self._ctx.clock.now()
         options = self._options()
         exchange = Exchange(self._ctx, self._setting, run, options, self._job.id)
-        # A full run that was interrupted reads everything again, so it counts again.
-        tally = Tally(None if full else self._job.counts.get(run.value))
+        tally = self._tally(run)
         async for page in self._reading.pages(run, full=full, create=options.create):
             await self._page(exchange, tally, page, started)
 
@@ -117,7 +133,7 @@ class Run:
         named = self._job.request.get("keys")
         keys = [str(key) for key in named] if isinstance(named, list | tuple) else []
         options = Options(force=True, background=False, log_unmodified=True)
-        exchange, tally = Exchange(self._ctx, self._setting, run, options, self._job.id), Tally()
+        exchange, tally = Exchange(self._ctx, self._setting, run, options, self._job.id), self._tally(run)
         for chunk in chunks(keys):
             self._report.go_on()
             sources, missing = await self._reading.named(run, chunk)

@@ -58,9 +58,11 @@ async def synchronize_record(
         force=direction != MERGE, look=direction == MERGE or preview, background=False, preview=preview
     )
     items: list[tuple[Direction, Item]] = []
+    known: Coupling | None = coupling
     for run in runs:
         source = await _source(about, coupling, run)
-        items.append((run, await _one(ctx, about.setting, run, source, options)))
+        items.append((run, await _one(ctx, about.setting, run, source, options, known)))
+        known = None  # the first run may have changed it
     return _result([item for _, item in items], about.id_generated, preview)
 
 
@@ -93,16 +95,30 @@ async def _source(about: Subject, coupling: Coupling, run: Direction) -> Snapsho
     return found[coupling.crm_id]
 
 
-async def _one(ctx: Context, setting: Setting, run: Direction, source: Snapshot, options: Options) -> Item:
-    """One record through the engine, logged as a synch job of its own. Raises what kept it from succeeding."""
-    (item,) = await synchronize_set(ctx, setting, run, [source], options)
+async def _one(
+    ctx: Context,
+    setting: Setting,
+    run: Direction,
+    source: Snapshot,
+    options: Options,
+    known: Coupling | None = None,
+) -> Item:
+    """One record through the engine, logged as a synch job of its own; `known` is its coupling, if it was just read.
+    Raises what kept it from succeeding."""
+    coupled = {source.id: known} if known is not None else None
+    (item,) = await synchronize_set(ctx, setting, run, [source], options, coupled)
     if item.error is not None:
         raise item.error
     return item
 
 
 async def synchronize_set(
-    ctx: Context, setting: Setting, run: Direction, sources: Sequence[Snapshot], options: Options
+    ctx: Context,
+    setting: Setting,
+    run: Direction,
+    sources: Sequence[Snapshot],
+    options: Options,
+    coupled: Mapping[UUID, Coupling] | None = None,
 ) -> list[Item]:
     """Records through the engine together, logged as one synch job. What kept one from succeeding is in its item.
 
@@ -115,7 +131,7 @@ async def synchronize_set(
     async def log_job(tx: Transaction, items: Sequence[Item]) -> None:
         await tx.jobs.add(setting.company.id, [_job(setting, run, items, job_id, started, ctx.clock.now())])
 
-    items = await carry_out(exchange, sources, log_job)
+    items = await carry_out(exchange, sources, log_job, coupled)
     for item in items:
         item.job_id = job_id
     return items

@@ -1,0 +1,128 @@
+"""Writing what was decided, in one set: the intents first, then the writes, then what their answers tell."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from app.domain import intents
+from app.domain.coupling import Coupling, CouplingStatus, Intent, SynchAction
+from app.domain.errors import CrmRecordNotFound, NavRecordNotFound, StaleRecord
+from app.domain.mapping import Direction
+from app.domain.plan import Create, Modify
+from app.domain.records import Value, Values
+from app.ports import Context, Insert, Refused, Update, Write, Written
+from app.use_cases import remembering
+from app.use_cases.items import Item
+from app.use_cases.setting import Setting
+
+
+async def act(ctx: Context, setting: Setting, run: Direction, todo: Sequence[Item]) -> list[Item]:
+    """Writes the set. Returns the records that have to be looked at again."""
+    again: list[Item] = []
+    decided: list[Item] = []
+    for item in todo:
+        if item.settled or item.coupling is None:
+            continue
+        if isinstance(item.plan, Create) and not item.reserved and not item.looked:
+            item.plan = None  # somebody else coupled it meanwhile
+        (again if item.plan is None else decided).append(item)
+    if not decided:
+        return again
+    await _note(ctx, setting, run, decided)
+    writes = [_write_of(setting, run, item) for item in decided]
+    answers = await setting.side(run.destination).write(setting.mapping.table_on(run.destination), writes)
+    for item, write, answer in zip(decided, writes, answers, strict=True):
+        if not _answered(setting, run, item, write, answer):
+            again.append(item)
+    return again
+
+
+# --- intents ----------------------------------------------------------------------------------------------
+
+
+def intent_of(setting: Setting, run: Direction, item: Item) -> Intent | None:
+    """What writing the record is about, for those who find it after a crash."""
+    wanted = item.translation.wanted
+    written: Values = item.plan.changes if isinstance(item.plan, Modify) else wanted
+    return intents.intended(setting.shape, run, item.source.values, wanted, written)
+
+
+def settle(setting: Setting, run: Direction, item: Item) -> None:
+    """Takes what an earlier attempt achieved for agreed. The record on the written side must have been looked at."""
+    held = item.coupling
+    if held is None or held.intent is None:
+        return
+    shown = item.source if held.intent.side is run.source else item.found
+    item.coupling = intents.settled(setting.shape, held, shown.values if shown else None)
+
+
+async def _note(ctx: Context, setting: Setting, run: Direction, items: Sequence[Item]) -> None:
+    """Saves the intents before the other side hears of them, in one short transaction. A reservation came with
+    its own."""
+    noted: list[Coupling] = []
+    for item in items:
+        intent = intent_of(setting, run, item)
+        if item.replaced is not None:
+            # The new coupling is not saved yet: the old one says what is to take its place.
+            item.replaced = replace(item.replaced, intent=intent or Intent(run.destination), replacing=True)
+            noted.append(item.replaced)
+        elif intent != item.held.intent:
+            noted.append(replace(item.held, intent=intent))
+        item.coupling = replace(item.held, intent=intent)
+    if noted:
+        async with ctx.uow() as tx:
+            await tx.couplings.intend(setting.company.id, noted)
+
+
+# --- writes and their answers -------------------------------------------------------------------------------
+
+
+def _write_of(setting: Setting, run: Direction, item: Item) -> Write:
+    there = run.destination
+    target, asked = item.held.id_on(there), setting.fields(there)
+    match item.plan:
+        case Create(values):
+            return Insert(target, _filled(values), fields=asked)
+        case Modify(changes):
+            version = item.found.version if item.found else None
+            return Update(target, changes, version or None, asked)
+        case _:
+            named = remembering.named(setting, run, item)
+            raise RuntimeError(f"{named}: nothing to write for {item.plan!r}")
+
+
+def _filled(values: Values) -> dict[str, Value]:
+    """A new record is sent without its blanks: a column left out is blank already."""
+    return {name: value for name, value in values.items() if value not in (None, "")}
+
+
+def _answered(setting: Setting, run: Direction, item: Item, write: Write, answer: Written | Refused) -> bool:
+    """Takes the destination's answer in; False when the record has to be looked at again."""
+    if isinstance(answer, Written) and answer.snapshot is not None:
+        shown = item.found.values if item.found else {}
+        item.after = replace(answer.snapshot, values={**shown, **answer.snapshot.values})
+        if isinstance(write, Insert) and not answer.created:
+            # An earlier attempt got through, and the record may have been changed since: compare.
+            item.found, item.looked, item.plan = item.after, True, None
+            take_up(setting, run, item)
+            return False
+        item.action = SynchAction.INSERTED if isinstance(write, Insert) else SynchAction.MODIFIED
+        return True
+    if isinstance(answer, Written):
+        named = remembering.named(setting, run, item)
+        raise RuntimeError(f"{named}: no record came back from the write")
+    if isinstance(answer.error, StaleRecord | CrmRecordNotFound | NavRecordNotFound):
+        item.looked, item.plan, item.changes = True, None, ()
+        return False
+    item.fail(answer.error)
+    item.changes = ()
+    item.release = item.reserved and not answer.error.retryable
+    if not answer.error.retryable:
+        item.coupling = replace(item.held, intent=None)  # it is known that nothing was written
+    return True
+
+
+def take_up(setting: Setting, run: Direction, item: Item) -> None:
+    """The partner that was reserved turns out to exist: an earlier attempt made it."""
+    settle(setting, run, item)
+    item.repeated = True
+    item.coupling = replace(item.held, status=CouplingStatus.COUPLED)

@@ -1,0 +1,228 @@
+"""The process dies between a write and its being remembered, and people go on working: what we wrote ourselves is
+never taken for somebody's change, and no second record is made."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from app.domain.coupling import Coupling
+from app.domain.mapping import DeletionConflictResolution, Direction
+from app.use_cases.synchronize import create_in_nav, synchronize_record
+from tests.integration.fuses import Crash, Fuse, fused
+from tests.integration.use_cases.office import Office
+
+pytestmark = pytest.mark.anyio
+
+NAV, CRM = "nav", "crm"
+WAYS = pytest.mark.parametrize("to", [CRM, NAV])
+NAMES = {NAV: "Name", CRM: "name"}
+
+
+def dying(office: Office, step: int, *, after: bool) -> Any:
+    """The ports of a process that dies at that step."""
+    fuse = Fuse()
+    fuse.light(step, after=after)
+    return fused(office.ctx, fuse)
+
+
+async def dies_at_every_step(
+    office: Office, attempt: Callable[[Any], Awaitable[Any]], check: Callable[[int], Awaitable[None]]
+) -> int:
+    """Carries the attempt out again and again, dying one step later each time, until it survives; so many steps."""
+    for step in range(1, 60):
+        for after in (False, True):
+            try:
+                await attempt(dying(office, step, after=after))
+            except Crash:
+                await check(step)
+            else:
+                return step
+    raise AssertionError("it never survives")
+
+
+async def write(office: Office, side: str, pair: Coupling, value: str, **others: Any) -> None:
+    """A person changes the name on one side."""
+    if side == NAV:
+        await office.change_nav("customers", pair.nav_key, Name=value, **others)
+    else:
+        await office.change_crm("account", pair.crm_id, name=value, **others)
+
+
+async def shown(office: Office, pair: Coupling) -> tuple[Any, Any]:
+    """The name on both sides."""
+    nav, crm = await office.in_nav("customers", pair.nav_key), await office.in_crm("account", pair.crm_id)
+    return nav["Name"], crm["name"]
+
+
+async def a_pair(office: Office) -> Coupling:
+    """A customer and its account, which agree."""
+    await office.customer("10000", Name="A")
+    await office.run(create_uncoupled=True)
+    await office.run()
+    return await office.coupled("10000")
+
+
+async def dies_once(
+    office: Office, run: Callable[[Any], Awaitable[Any]], written: Callable[[], Awaitable[bool]]
+) -> None:
+    """Carries the run out, dying ever later, until it dies just after something was written."""
+    for step in range(1, 60):
+        with suppress(Crash):
+            await run(dying(office, step, after=False))
+        if await written():
+            return
+    raise AssertionError("nothing was written")
+
+
+async def dies_after_writing(office: Office, to: str, value: str) -> None:
+    """A run that dies when the other side has the name, before anybody remembers it."""
+
+    async def written() -> bool:
+        if to == CRM:
+            return value in [row["name"] for row in office.accounts()]
+        return value in [(await office.in_nav("customers", no))["Name"] for no in await office.numbers()]
+
+    await dies_once(office, lambda ctx: office.run(ctx=ctx), written)
+
+
+@WAYS
+@pytest.mark.parametrize("newer", ["C", "A"])
+async def test_an_edit_after_an_unanswered_write_wins_without_a_conflict(
+    office: Office, to: str, newer: str
+) -> None:
+    """The newer edit may even put back what both sides agreed on before."""
+    pair, side = await a_pair(office), NAV if to == CRM else CRM
+    await write(office, side, pair, "B")
+    await dies_after_writing(office, to, "B")
+    await write(office, side, pair, newer)
+    for _ in range(2):
+        await office.run()
+    assert await shown(office, pair) == (newer, newer)
+    assert (await office.coupled("10000")).last_error is None
+    assert (await office.run()).wrote_nothing
+
+
+@WAYS
+async def test_an_edit_of_the_written_record_after_an_unanswered_write_flows_back(
+    office: Office, to: str
+) -> None:
+    pair, side = await a_pair(office), NAV if to == CRM else CRM
+    await write(office, side, pair, "B")
+    await dies_after_writing(office, to, "B")
+    phone = {"telephone1": "555"} if to == CRM else {"Phone_No": "555"}
+    await write(office, to, pair, "B", **phone)
+    for _ in range(2):
+        await office.run()
+    nav, crm = await office.in_nav("customers", "10000"), await office.in_crm("account", pair.crm_id)
+    assert (nav["Name"], nav["Phone_No"], crm["name"], crm["telephone1"]) == ("B", "555", "B", "555")
+    assert (await office.coupled("10000")).last_error is None
+
+
+async def test_what_both_really_changed_is_still_a_conflict(office: Office) -> None:
+    pair = await a_pair(office)
+    await write(office, NAV, pair, "B")
+    await dies_after_writing(office, CRM, "B")
+    await write(office, NAV, pair, "C")
+    await write(office, CRM, pair, "D")
+    await office.run()
+    failure = (await office.coupled("10000")).last_error
+    assert failure is not None
+    assert failure.code == "update-conflict"
+    assert await shown(office, pair) == ("C", "D")
+
+
+@WAYS
+@pytest.mark.parametrize("who", [NAV, CRM])
+async def test_an_edit_of_a_record_whose_creation_was_not_answered_is_no_conflict(
+    office: Office, to: str, who: str
+) -> None:
+    await office.set_up(synch_only_coupled_records=False)
+    if to == CRM:
+        await office.customer("10000", Name="A", City="Bonn")
+    else:
+        await office.account(name="A", address1_city="Bonn")
+    await dies_after_writing(office, to, "A")
+    (no,), (account,) = await office.numbers(), office.accounts()
+    if who == NAV:
+        await office.change_nav("customers", no, Name="C")
+    else:
+        await office.change_crm("account", account["accountid"], name="C")
+    for _ in range(2):
+        await office.run()
+    (coupling,) = await office.couplings()
+    assert coupling.last_error is None
+    assert await shown(office, coupling) == ("C", "C")
+    assert (await office.numbers(), len(office.accounts())) == ([no], 1)
+
+
+@WAYS
+async def test_a_restoration_that_dies_at_any_step_makes_no_second_record(office: Office, to: str) -> None:
+    await office.set_up(
+        synch_only_coupled_records=False, deletion_conflict_resolution=DeletionConflictResolution.RESTORE
+    )
+    pair = await a_pair(office)
+    deleted = 0
+
+    async def attempt(ctx: Any) -> None:
+        nonlocal pair, deleted
+        (pair,) = await office.couplings()
+        if to == NAV:
+            await office.nav.remove("customers", pair.nav_key)
+        else:
+            await office.delete_crm("account", pair.crm_id)
+        deleted += 1
+        await office.run(ctx=ctx)
+
+    async def check(step: int) -> None:
+        # The run that reads the side where the record was made anew comes first: it must not look new there.
+        for direction in (Direction.TO_CRM, Direction.FROM_CRM) if to == NAV else (Direction.FROM_CRM, None):
+            await office.run(direction=direction)
+        assert (len(await office.numbers()), len(office.accounts())) == (1, 1), f"step {step}"
+        assert len(await office.couplings()) == 1
+
+    assert await dies_at_every_step(office, attempt, check) > 8
+    assert deleted > 16
+
+
+async def test_a_replacement_that_was_interrupted_is_finished_and_keeps_what_people_wrote(
+    office: Office,
+) -> None:
+    await office.set_up(synch_only_coupled_records=False)
+    pair = await a_pair(office)
+
+    async def made() -> bool:
+        return len(await office.numbers()) == 2
+
+    await dies_once(office, lambda ctx: _replace(ctx, office, pair), made)
+    (new,) = set(await office.numbers()) - {"10000"}
+    await office.change_nav("customers", new, City="Bonn")
+    for _ in range(2):
+        await office.run(direction=Direction.TO_CRM)
+    assert len(office.accounts()) == 1  # the new customer was not taken for one without an account
+    assert (await office.coupled(new)).crm_id == pair.crm_id
+    assert (await office.in_crm("account", pair.crm_id))["address1_city"] == "Bonn"
+
+
+async def _replace(ctx: Any, office: Office, pair: Coupling) -> None:
+    await create_in_nav(ctx, office.company, "accounts", pair.crm_id, replace_existing=True)
+
+
+async def test_synchronize_now_that_dies_at_any_step_can_be_repeated(office: Office) -> None:
+    pair = await a_pair(office)
+    edits = 0
+
+    async def attempt(ctx: Any) -> None:
+        nonlocal edits
+        edits += 1
+        await office.change_nav("customers", "10000", Name=f"Name {edits}")
+        await synchronize_record(ctx, office.company, "customers", "10000", direction="to_crm")
+
+    async def check(step: int) -> None:
+        await office.change_nav("customers", "10000", Name=f"Newer {edits}")
+        await office.run()
+        assert await shown(office, pair) == (f"Newer {edits}", f"Newer {edits}"), f"step {step}"
+        assert (await office.coupled("10000")).last_error is None
+
+    assert await dies_at_every_step(office, attempt, check) > 4
