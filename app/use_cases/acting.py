@@ -102,6 +102,9 @@ def _answered(setting: Setting, run: Direction, item: Item, write: Write, answer
         item.after = replace(answer.snapshot, values={**shown, **answer.snapshot.values})
         if isinstance(write, Insert) and not answer.created:
             # An earlier attempt got through, and the record may have been changed since: compare.
+            if not item.looked:
+                # It may even be one that an older memory has forgotten: only what is equal counts as agreed.
+                item.coupling = replace(item.held, status=CouplingStatus.COUPLED)
             item.found, item.looked, item.plan = item.after, True, None
             take_up(setting, run, item)
             return False

@@ -334,18 +334,39 @@ class Exchange:
         new = [i for i in todo if not i.settled and isinstance(i.plan, Create) and i.coupling is None]
         if not new:
             return
+        taken = await self._taken(new)
+        for _ in range(2):
+            foreign = await self._hold(new, taken)
+            taken, new = {item.source.id for item in foreign}, foreign
+            if not new:
+                return
+        raise RuntimeError(f"{self._named(new[0])}: a new id is another record's")
+
+    async def _hold(self, items: Sequence[Item], taken: Collection[UUID]) -> list[Item]:
+        """Reserves the couplings of new records, whose partners get their ids where these are not taken
+        (docs/decisions/writes.md). Returns the items whose id turns out to be in another record's coupling."""
+        chosen = []
+        for item in items:
+            other = self.ctx.new_id() if item.source.id in taken else item.source.id
+            reserved = reserving.reservation(self.setting, self.run, item.source, self.ctx.new_id(), other)
+            chosen.append(replace(reserved, intent=acting.intent_of(self.setting, self.run, item)))
         async with self.ctx.uow() as tx:
-            ids = [(self.ctx.new_id(), self.ctx.new_id()) for _ in new]
-            chosen = [
-                replace(
-                    reserving.reservation(self.setting, self.run, item.source, *pair),
-                    intent=acting.intent_of(self.setting, self.run, item),
-                )
-                for item, pair in zip(new, ids, strict=True)
-            ]
             held = await tx.couplings.reserve(self.setting.company.id, chosen)
-        for item, coupling in zip(new, held, strict=True):
-            item.coupling = coupling
+        foreign = []
+        for item, coupling in zip(items, held, strict=True):
+            if coupling.id_on(self.run.source) == item.source.id:
+                item.coupling = coupling
+            else:
+                foreign.append(item)
+        return foreign
+
+    async def _taken(self, items: Sequence[Item]) -> Collection[UUID]:
+        """The ids of these records that a record over there has already. A run couples the two: an older memory, put
+        back after a loss, has forgotten that they belong together. Who asks for a new record gets a new one."""
+        if self.options.background:
+            return ()
+        table = self.setting.mapping.table_on(self.run.destination)
+        return (await self._destination.get(table, [item.source.id for item in items], ())).keys()
 
     async def _spare(self, items: Sequence[Item]) -> None:
         """Keeps the reservations of failed records whose partner exists after all: an attempt whose answer was
