@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 SYSTEM_DATA_DIR = Path("/var/lib/navcrm")
 KEY_FILE = "secret-keys"
+OTLP_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 NEW_KEY = "A new key: head -c 32 /dev/urandom | base64 | tr +/ -_"
 FEWEST_BYTES = 16
 """Different ones among the 32 of a key; a random one never has fewer, one that somebody typed nearly always."""
@@ -73,6 +74,8 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     public_url: str | None = None
     """Where callers reach the service, for links to it; unset: what the request says."""
+    stop_notice_seconds: float = Field(default=0.0, ge=0, le=60)
+    """How long the API still takes requests after SIGTERM while /readyz says that it stops; for a load balancer."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     rate_limit_per_minute: int = Field(default=6000, ge=0)
     """Requests a minute for one key on one process; 0: no limit."""
@@ -91,6 +94,19 @@ class Settings(BaseSettings):
     # Logs
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
+
+    # What is told while it works
+    otlp_endpoint: str | None = Field(default_factory=lambda: os.environ.get(OTLP_ENDPOINT) or None)
+    """The OpenTelemetry collector that spans are sent to, `http://collector:4318`; unset: the one that
+    OTEL_EXPORTER_OTLP_ENDPOINT names, and without that no spans."""
+
+    # What is kept
+    keep_jobs_days: int = Field(default=30, ge=1)
+    """Synch jobs that ended, with the log of their records."""
+    keep_history_days: int = Field(default=90, ge=1)
+    """What was written to the records of a coupling; never shorter than `keep_jobs_days`."""
+    keep_deletions_days: int = Field(default=30, ge=1)
+    """That a NAV record was deleted. A mapping that did not run for longer reads its whole table."""
 
     # The way out
     crm_concurrency: int = Field(default=8, ge=1, le=52)
@@ -114,6 +130,8 @@ class Settings(BaseSettings):
     worker_retry_seconds: float = Field(default=30.0, gt=0)
     """How soon a synch job that failed is tried again; the wait doubles with every attempt. A job queue entry has its
     own."""
+    worker_port: int | None = Field(default=None, ge=0, le=65535)
+    """Port on which a worker answers /healthz, /readyz and /metrics; unset: none."""
     worker_poll_seconds: float = Field(default=5.0, gt=0)
     """How often a worker looks for due work that nobody announced."""
     worker_watch_seconds: float = Field(default=5.0, ge=0)

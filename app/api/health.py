@@ -1,18 +1,29 @@
 """Whether the service lives, whether it is ready, how it fares."""
 
-from typing import Literal
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, cast
 
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
-from app.api.dependencies import door_of
-from app.api.metrics import registry_of
-from app.domain.errors import DatabaseUnavailable
-
 router = APIRouter(tags=["Service"])
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What the addresses below ask, in the API and in a worker that has a port."""
+
+    readiness: Callable[[], Awaitable[Mapping[str, str | None]]]
+    """What stands between the service and being ready: by check the reason, None where all is well."""
+    scrape: Callable[[], Awaitable[bytes]]
+
+
+def _vitals(request: Request) -> Vitals:
+    return cast(Vitals, request.app.state.vitals)
 
 
 class Health(BaseModel):
@@ -45,7 +56,7 @@ async def get_health() -> Health:
 )
 async def get_readiness(request: Request) -> Response:
     """Ready when the database answers, its migrations are at head and a worker was seen in the last minute."""
-    found = await door_of(request).readiness()
+    found = await _vitals(request).readiness()
     ready = not any(found.values())
     body = ReadinessOut(ready=ready, checks={check: reason or "ok" for check, reason in found.items()})
     return JSONResponse(body.model_dump(), status_code=200 if ready else 503)
@@ -53,15 +64,8 @@ async def get_readiness(request: Request) -> Response:
 
 @router.get("/metrics", summary="Figures for Prometheus", response_class=PlainTextResponse)
 async def get_metrics(request: Request) -> Response:
-    """The figures of this process, and of the synch jobs of all processes, in the text format of Prometheus.
+    """The figures of this process, and those that all processes share, in the text format of Prometheus.
 
-    While the database does not answer, those of the process alone.
+    While the database does not answer, those of the process alone. What is shared is at most five seconds old.
     """
-    text = generate_latest(REGISTRY)
-    ctx = door_of(request).context
-    try:
-        async with ctx.uow() as tx:
-            text += generate_latest(registry_of(await tx.jobs.figures(ctx.clock.now())))
-    except DatabaseUnavailable:
-        pass
-    return Response(text, media_type=CONTENT_TYPE_LATEST)
+    return Response(await _vitals(request).scrape(), media_type=CONTENT_TYPE_LATEST)

@@ -29,6 +29,11 @@ class Lanes:
         """How many lanes may be used at the moment."""
         return max(1, int(self._open))
 
+    @property
+    def busy(self) -> int:
+        """How many are in use."""
+        return self._busy
+
     def resize(self, size: int) -> None:
         """More or fewer lanes from now on; what is under way stays."""
         if size == self.size:

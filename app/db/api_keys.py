@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, func, insert, not_, or_, select, update
+from sqlalchemy import Row, delete, func, insert, not_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.tables import api_key
@@ -57,6 +57,11 @@ class SqlApiKeys:
         statement = update(api_key).where(api_key.c.id == key_id, api_key.c.revoked_at.is_(None))
         if not (await self._connection.execute(statement.values(revoked_at=at))).rowcount:
             raise NotFound(f"There is no API key {key_id}.", fix="GET /api-keys lists those there are.")
+
+    async def forget(self, before: datetime) -> int:
+        """Forgets keys that were revoked or have expired before then; how many."""
+        dead = or_(api_key.c.revoked_at < before, api_key.c.expires_at < before)
+        return (await self._connection.execute(delete(api_key).where(dead))).rowcount
 
     async def unbind(self, company: str, at: datetime) -> None:
         """Takes a company from the keys that are bound to it, and revokes those that are bound to no other."""

@@ -20,6 +20,12 @@ _AS_IS = (
     "message", "cancel_requested", "created_at", "started_at", "finished_at", "not_before",
 )  # fmt: skip
 NOT_ENDED = (JobStatus.QUEUED, JobStatus.RUNNING)
+REFERRED_TO = """
+    SELECT coalesce(job.parent_id, job.id) FROM synch_job AS job
+    WHERE job.id IN (SELECT last_job_id FROM coupling WHERE skipped
+                     UNION ALL SELECT last_job_id FROM job_queue_entry)
+    """
+"""The jobs, or their parents, that something present refers to: why a coupling is skipped, how an entry last fared."""
 
 
 def encode(company_id: int, job: SynchJob) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.arrays import one_of_ids
 from app.db.job_ends import after_end, priority, send_next, send_tickets
-from app.db.job_figures import job_figures
 from app.db.job_rows import (
     NOT_ENDED,
+    REFERRED_TO,
     decode,
     encode,
     encode_counts,
@@ -36,7 +36,7 @@ from app.domain.coupling import Failure
 from app.domain.errors import NotFound
 from app.domain.job import Counts, JobStatus, Standing, SynchJob, SynchMode
 from app.domain.mapping import Direction
-from app.ports import CompanyJob, JobFigures, JobFilter
+from app.ports import CompanyJob, JobFilter
 
 
 class SqlSynchJobs:
@@ -115,10 +115,6 @@ class SqlSynchJobs:
             .limit(limit)
         )
         return [CompanyJob(row.company_id, decode(row)) for row in await self._connection.execute(query)]
-
-    async def figures(self, now: datetime) -> JobFigures:
-        """How the jobs of all companies fare."""
-        return await job_figures(self._connection, now)
 
     async def failed(self, company_id: int) -> tuple[int, datetime | None]:
         """How many jobs failed since the count was last reset, and when that was."""
@@ -285,14 +281,15 @@ class SqlSynchJobs:
         tickets = [Ticket(job.id, priority=priority(job), once=f"{job.id}:{job.fence}") for job in jobs]
         return await send(self._connection, tickets)
 
-    async def delete_ended(self, before: datetime, company_id: int | None = None) -> int:
-        """Deletes jobs that ended before then, with their outcomes; and log rows without a job of that age.
-        Jobs that a skipped coupling refers to stay (nav-behaviour 14)."""
-        given = {"before": before, "company_id": company_id}
-        gone = (await self._connection.execute(_DELETE_ENDED, given)).scalar_one()
-        await self._connection.execute(_DELETE_LOG, given)
-        await forget_history(self._connection)
-        return int(gone)
+    async def delete_ended(self, before: datetime, limit: int) -> int:
+        """Deletes up to so many jobs that ended before then, with their children; how many. Those stay that a
+        skipped coupling refers to (nav-behaviour 14), and the last one of a job queue entry."""
+        gone = await self._connection.execute(_DELETE_ENDED, {"before": before, "limit": limit})
+        return gone.rowcount
+
+    async def forget_tickets(self, older_than: timedelta) -> None:
+        """Empties the queue's own log, but for the latest."""
+        await forget_history(self._connection, older_than)
 
     # --- parts -------------------------------------------------------------------------
 
@@ -377,25 +374,9 @@ _HEARTBEAT = text("""
     WHERE job.id = given.id AND job.fence = given.fence AND job.status = 'running'
     RETURNING job.id, job.cancel_requested
     """)
-_DELETE_ENDED = text("""
-    WITH old AS (
-        SELECT job.id FROM synch_job AS job
-        WHERE job.parent_id IS NULL AND job.finished_at < :before
-          AND (CAST(:company_id AS integer) IS NULL OR job.company_id = :company_id)
-          AND NOT EXISTS (
-              SELECT FROM coupling JOIN synch_job AS kept ON kept.id = coupling.last_job_id
-              WHERE coupling.skipped AND job.id IN (kept.id, kept.parent_id))
-    ), family AS (
-        SELECT id FROM old UNION ALL SELECT child.id FROM synch_job AS child JOIN old ON child.parent_id = old.id
-    ), outcomes AS (
-        DELETE FROM synch_outcome USING family WHERE synch_outcome.job_id = family.id
-    ), gone AS (
-        DELETE FROM synch_job USING old WHERE synch_job.id = old.id RETURNING 1
-    )
-    SELECT count(*) FROM gone
-    """)
-_DELETE_LOG = text("""
-    DELETE FROM synch_outcome
-    WHERE at < :before AND (CAST(:company_id AS integer) IS NULL OR company_id = :company_id)
-      AND NOT EXISTS (SELECT FROM synch_job WHERE synch_job.id = synch_outcome.job_id)
-    """)
+_DELETE_ENDED = text(f"""
+    DELETE FROM synch_job WHERE id IN (
+        SELECT id FROM synch_job
+        WHERE parent_id IS NULL AND finished_at < :before AND id NOT IN ({REFERRED_TO})
+        ORDER BY finished_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+    """)  # noqa: S608 - both parts are ours

@@ -1,5 +1,6 @@
 """Whether the database and the workers are there."""
 
+import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -11,27 +12,34 @@ from app.db.migrate import at_head
 from app.db.tables import worker
 
 SEEN_WITHIN = timedelta(minutes=1)
+PATIENCE = 3.0
+"""Seconds; who asks whether we are ready does not wait long for the answer."""
 
 
 async def readiness(engine: AsyncEngine) -> Mapping[str, str | None]:
     """By check (`database`, `migrations`, `worker`) what is in the way; None where all is well."""
     unknown = "unknown while the database does not answer"
     try:
-        if not await at_head(engine):
-            return {
-                "database": None,
-                "migrations": "the schema is not that of this version: run `navcrm migrate`",
-                "worker": "unknown before the database is migrated",
-            }
-        async with engine.connect() as connection:
-            recent = select(func.count()).where(worker.c.seen_at > func.now() - SEEN_WITHIN)
-            seen = (await connection.execute(recent)).scalar()
+        async with asyncio.timeout(PATIENCE):
+            return await _looked(engine)
     except (SQLAlchemyError, OSError, TimeoutError) as error:
         return {
             "database": f"it does not answer ({type(error).__name__})",
             "migrations": unknown,
             "worker": unknown,
         }
+
+
+async def _looked(engine: AsyncEngine) -> Mapping[str, str | None]:
+    if not await at_head(engine):
+        return {
+            "database": None,
+            "migrations": "the schema is not that of this version: run `navcrm migrate`",
+            "worker": "unknown before the database is migrated",
+        }
+    async with engine.connect() as connection:
+        recent = select(func.count()).where(worker.c.seen_at > func.now() - SEEN_WITHIN)
+        seen = (await connection.execute(recent)).scalar()
     return {
         "database": None,
         "migrations": None,

@@ -5,10 +5,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, insert, select
+from sqlalchemy import Row, Select, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.coupling_rows import decode_failure, encode_failure
+from app.db.job_rows import REFERRED_TO
 from app.db.tables import synch_job, synch_outcome
 from app.db.values import clean, decode_value, encode_value
 from app.domain.coupling import Change, Outcome, SynchAction
@@ -90,6 +91,12 @@ class SqlSynchLog:
         writes = [write for logged in found for write in _writes(logged)]
         return [write for write in writes if after is None or write["position"] < after][:limit]
 
+    async def forget(self, before: datetime, limit: int, *, history: bool) -> int:
+        """Deletes up to so many rows from before then, whose job goes too or is gone; how many. With `history`
+        those that say what was written to a record, without it the others."""
+        given = {"before": before, "limit": limit}
+        return (await self._connection.execute(_FORGET[history], given)).rowcount
+
     async def _mapping_of(self, job_id: UUID | None, outcomes: Sequence[Outcome]) -> str | None:
         """The job's mapping, for outcomes that do not say theirs."""
         if job_id is None or all("mapping" in one.extra for one in outcomes):
@@ -99,6 +106,21 @@ class SqlSynchLog:
 
     async def _read(self, query: Select[Any]) -> list[LoggedOutcome]:
         return [_logged(row) for row in await self._connection.execute(query)]
+
+
+_FORGET = {
+    history: text(f"""
+        DELETE FROM synch_outcome WHERE id IN (
+            SELECT id FROM synch_outcome AS logged
+            WHERE logged.at < :before AND logged.changes IS {"NOT NULL" if history else "NULL"}
+              AND NOT EXISTS (
+                  SELECT FROM synch_job AS job WHERE job.id = logged.job_id
+                  AND (job.finished_at IS NULL OR job.finished_at >= :before
+                       OR coalesce(job.parent_id, job.id) IN ({REFERRED_TO})))
+            ORDER BY logged.at LIMIT :limit FOR UPDATE SKIP LOCKED)
+        """)  # noqa: S608 - all parts are ours
+    for history in (False, True)
+}
 
 
 def _of(company_id: int) -> Select[Any]:

@@ -306,7 +306,9 @@ synch_outcome = Table(
     Index("synch_outcome_job_idx", "job_id", "id"),
     Index("synch_outcome_error_idx", "company_id", "id", postgresql_where=text("error_code is not null")),
     Index("synch_outcome_history_idx", "coupling_id", "id", postgresql_where=text("changes is not null")),
-    Index("synch_outcome_at_idx", "at", postgresql_using="brin"),
+    # The oldest first, those that are forgotten sooner apart from those that are kept longer.
+    Index("synch_outcome_log_at_idx", "at", postgresql_where=text("changes is null")),
+    Index("synch_outcome_history_at_idx", "at", postgresql_where=text("changes is not null")),
 )
 
 job_queue_entry = Table(

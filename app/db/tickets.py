@@ -17,8 +17,8 @@ from app.ports import TICKET
 
 _QUEUE = QueryQueueBuilder()
 _FORGET = (
-    text("DELETE FROM pgqueuer_log WHERE created < now() - make_interval(days => :days)"),
-    text("DELETE FROM pgqueuer_statistics WHERE created < now() - make_interval(days => :days)"),
+    text("DELETE FROM pgqueuer_log WHERE created < now() - CAST(:older_than AS interval)"),
+    text("DELETE FROM pgqueuer_statistics WHERE created < now() - CAST(:older_than AS interval)"),
 )
 
 
@@ -50,7 +50,7 @@ async def send(connection: AsyncConnection, tickets: Sequence[Ticket]) -> int:
     return len(written.all())
 
 
-async def forget_history(connection: AsyncConnection, days: int = 1) -> None:
+async def forget_history(connection: AsyncConnection, older_than: timedelta) -> None:
     """Empties the queue's own log, which only ever grows; the history of jobs is ours."""
     for statement in _FORGET:
-        await connection.execute(statement, {"days": days})
+        await connection.execute(statement, {"older_than": older_than})

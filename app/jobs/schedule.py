@@ -18,8 +18,6 @@ from app.ports import Context
 AT_ONCE = 100
 TICKET_LATE = timedelta(seconds=15)
 """A job that could have started so long ago lost its ticket, or every worker is busy; another does no harm."""
-JOBS_KEPT = timedelta(days=30)  # nav-behaviour 14
-ANSWERS_KEPT = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +88,3 @@ async def send_missing_tickets(ctx: Context) -> int:
     """New tickets for jobs that wait although nothing keeps them."""
     async with ctx.uow() as tx:
         return await tx.jobs.send_missing_tickets(ctx.clock.now(), TICKET_LATE)
-
-
-async def clean_up(ctx: Context) -> None:
-    """Deletes what nobody asks for any more."""
-    now = ctx.clock.now()
-    async with ctx.uow() as tx:
-        await tx.jobs.delete_ended(now - JOBS_KEPT)
-    async with ctx.uow() as tx:
-        await tx.idempotency.forget(now - ANSWERS_KEPT)
-        await tx.refused_logins.forget(now - ANSWERS_KEPT)
-        await tx.workers.forget(now - ANSWERS_KEPT)

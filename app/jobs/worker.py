@@ -6,7 +6,7 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -17,8 +17,10 @@ from pgqueuer.core.qm import QueueManager
 from pgqueuer.domain.models import Job
 
 from app.domain.breaker import BreakerPolicy
+from app.domain.retention import Retention
 from app.domain.retry import FIRST_DELAY
 from app.jobs import schedule
+from app.jobs.retention import clean_up
 from app.jobs.runner import Runner
 from app.jobs.watch import watch
 from app.ports import TICKET, Context, Handler
@@ -46,6 +48,8 @@ class WorkerOptions:
     """The delay before the second attempt of a job that does not say one itself."""
     breaker: BreakerPolicy = BreakerPolicy()
     """When the jobs of a connection whose user CRM refuses wait, and how soon CRM is asked again."""
+    retention: Retention = Retention()
+    """How long is kept what nobody needs for the work itself."""
     drain: timedelta = timedelta(seconds=25)
     """How long jobs have to end the page in flight when the worker stops."""
 
@@ -73,7 +77,6 @@ class Worker:
         self._slots = asyncio.Semaphore(self._options.concurrency)
         self._stopping = asyncio.Event()
         self._queue: QueueManager | None = None
-        self._cleaned: datetime | None = None
 
     async def run(self) -> None:
         """Works until `stop` is called, or this is cancelled; either way jobs end their page in flight first."""
@@ -82,6 +85,7 @@ class Worker:
             asyncio.create_task(self._every(self._options.poll, self._tick)),
             asyncio.create_task(self._every(beat, self._runner.heartbeat)),
             asyncio.create_task(self._every(self._options.poll, self._probe)),
+            asyncio.create_task(self._every(CLEANED_EVERY, self._clean_up)),
             asyncio.create_task(self._lose_patience()),
         ]
         if self._options.watch is not None:
@@ -98,6 +102,11 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
             await self._leave()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stopping.is_set()
 
     def stop(self) -> None:
         """Lets the jobs end their page in flight and `run` return. May be called from a signal handler."""
@@ -153,9 +162,9 @@ class Worker:
         if self._stopping.is_set():
             return
         await schedule.tick(self._ctx, self._options.heartbeat_timeout)
-        if self._cleaned is None or now - self._cleaned >= CLEANED_EVERY:
-            self._cleaned = now
-            await schedule.clean_up(self._ctx)
+
+    async def _clean_up(self) -> None:
+        await clean_up(self._ctx, self._options.retention)
 
     async def _watch(self) -> None:
         if self._options.watch is not None and not self._stopping.is_set():

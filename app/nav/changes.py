@@ -31,7 +31,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.domain.errors import WatermarkExpired
 from app.nav.definitions import NavTable
 from app.nav.rows import FIXED, Projection
-from app.nav.tables import nav_record, nav_tombstone, row_version
+from app.nav.tables import nav_horizon, nav_record, nav_tombstone, row_version
+from app.nav.tombstones import horizon
 from app.ports import Page
 
 PAGE_SIZE = 5000
@@ -61,6 +62,10 @@ async def changed_pages(
         query = _page(company_id, projection, after, bound, tombstones=since is not None).limit(page_size)
         async with engine.connect() as connection:
             found = (await connection.execute(query)).all()
+            # Asked after the page was read: what it shows was not forgotten meanwhile.
+            forgotten = await connection.scalar(horizon(company_id, projection.table.name)) or 0
+        if since is not None and forgotten > after:
+            raise _expired(projection.table, str(after))
         records = [projection.snapshot(projection.row(row[1:])) for row in found if not row[0]]
         deleted = [row[2] for row in found if row[0]]
         is_last = len(found) < page_size
@@ -87,6 +92,7 @@ def waiting(company_id: int, places: Collection[tuple[NavTable, str]]) -> Select
         for changed, conditions in (
             (nav_record, (nav_record.c.integration_id.is_not(None),)),
             (nav_tombstone, ()),
+            (nav_horizon, ()),  # what was deleted since may be forgotten: all of the table has to be read
         )
     ]
     # A version that was not drawn yet is of another life of the database: `changed_pages` does not know it.
@@ -144,8 +150,12 @@ def _version(table: NavTable, since: str | None, bound: int) -> int:
     if since is None:
         return 0
     if not since.isdecimal() or int(since) > bound:
-        raise WatermarkExpired(
-            f"NAV does not know the version {since} of '{table.definition.label}': its records are older.",
-            fix="The table is read again from the beginning.",
-        )
+        raise _expired(table, since)
     return int(since)
+
+
+def _expired(table: NavTable, version: str) -> WatermarkExpired:
+    return WatermarkExpired(
+        f"NAV does not know what changed in '{table.definition.label}' after version {version}.",
+        fix="The table is read again from the beginning.",
+    )

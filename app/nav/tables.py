@@ -98,6 +98,17 @@ Index(
     nav_tombstone.c.row_version,
 )
 
+Index("nav_tombstone_deleted_at_idx", nav_tombstone.c.company_id, nav_tombstone.c.deleted_at)
+
+# Up to which version deletions may be forgotten: changes after an older one are not known any more.
+nav_horizon = Table(
+    "nav_horizon",
+    metadata,
+    Column("company_id", Integer, primary_key=True, autoincrement=False),
+    Column("nav_table", Text, primary_key=True),
+    Column("row_version", BigInteger, nullable=False),
+)
+
 nav_number_series = Table(
     "nav_number_series",
     metadata,

@@ -17,11 +17,11 @@ COMPANION  a CRM row that goes along with a record: the price of a product, the 
 
 from app.ports.breakers import Breakers, CompanyBreaker
 from app.ports.callers import ApiKeys, IdempotencyKeys, RefusedLogins, StoredAnswer
+from app.ports.figures import ProcessFigures, ServiceFigures
 from app.ports.jobs import (
     TICKET,
     CompanyEntry,
     CompanyJob,
-    JobFigures,
     JobFilter,
     JobQueue,
     LoggedOutcome,
@@ -93,7 +93,6 @@ __all__ = [
     "Handler",
     "IdempotencyKeys",
     "Insert",
-    "JobFigures",
     "JobFilter",
     "JobQueue",
     "JobStopped",
@@ -104,10 +103,12 @@ __all__ = [
     "NavSide",
     "OptionMappings",
     "Page",
+    "ProcessFigures",
     "RecordStore",
     "Refused",
     "RefusedLogins",
     "Report",
+    "ServiceFigures",
     "SideFactory",
     "StoredAnswer",
     "StoredMapping",

@@ -35,15 +35,6 @@ class CompanyJob:
     company: str | None = None  # its name, where it is known
 
 
-@dataclass(frozen=True, slots=True)
-class JobFigures:
-    """Jobs by status, the ended ones of the last hour; and by mapping how far it is behind in the company where that
-    is furthest."""
-
-    jobs: Mapping[JobStatus, int]
-    lag: Mapping[str, timedelta]
-
-
 class SynchJobs(Protocol):
     """The synch jobs. Whatever ends a job, or takes it from its worker, also lets the queue carry the
     tickets of those that waited for it: the next of its mapping, and its dependants."""
@@ -128,10 +119,6 @@ class SynchJobs(Protocol):
         """New tickets for queued jobs that could start and have not for so long; how many."""
         ...
 
-    async def figures(self, now: datetime) -> JobFigures:
-        """How the jobs of all companies fare."""
-        ...
-
     async def failed(self, company_id: int) -> tuple[int, datetime | None]:
         """How many jobs failed since the count was last reset, and when that was."""
         ...
@@ -140,9 +127,13 @@ class SynchJobs(Protocol):
         """Lets the count of failed jobs begin again."""
         ...
 
-    async def delete_ended(self, before: datetime, company_id: int | None = None) -> int:
-        """Deletes jobs that ended before then, with their outcomes and history, and log rows without a job
-        of that age; jobs that a skipped coupling refers to stay (nav-behaviour 14)."""
+    async def delete_ended(self, before: datetime, limit: int) -> int:
+        """Deletes up to so many jobs that ended before then, with their children; how many. Those stay that a
+        skipped coupling refers to (nav-behaviour 14), and the last one of a job queue entry."""
+        ...
+
+    async def forget_tickets(self, older_than: timedelta) -> None:
+        """Empties the queue's own log, but for the latest."""
         ...
 
 
@@ -178,6 +169,11 @@ class SynchLog(Protocol):
         limit: int = 100,
     ) -> list[LoggedOutcome]:
         """The newest first; `position` continues."""
+        ...
+
+    async def forget(self, before: datetime, limit: int, *, history: bool) -> int:
+        """Deletes up to so many rows from before then, whose job goes too or is gone; how many. With `history`
+        those that say what was written to a record, without it the others."""
         ...
 
     async def history(

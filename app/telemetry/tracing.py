@@ -6,6 +6,7 @@ string, a body, a parameter of a statement or a header.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Any
 
 from opentelemetry import context as otel_context
@@ -25,7 +26,7 @@ class TracingUnavailable(RuntimeError):
     """Spans are asked for, and what sends them is not installed."""
 
 
-def configure_tracing(endpoint: str, version: str) -> Callable[[], None]:
+def configure_tracing(endpoint: str) -> Callable[[], None]:
     """Sends spans to an OpenTelemetry collector over HTTP; the answer sends the last ones and ends it.
 
     `endpoint` is the collector's base address, `http://collector:4318`; headers, sampling, the name of the service
@@ -42,7 +43,9 @@ def configure_tracing(endpoint: str, version: str) -> Callable[[], None]:
             "or unset NAVCRM_OTLP_ENDPOINT and OTEL_EXPORTER_OTLP_ENDPOINT."
         ) from error
     # What OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME say goes before what is said here.
-    named = Resource({"service.name": "navcrm", "service.version": version}).merge(_of_environment(Resource))
+    named = Resource({"service.name": "navcrm", "service.version": version("navcrm")}).merge(
+        _of_environment(Resource)
+    )
     provider = TracerProvider(resource=named)
     exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
     provider.add_span_processor(BatchSpanProcessor(exporter))

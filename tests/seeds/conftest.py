@@ -18,9 +18,12 @@ from app.db.secrets import Vault
 from app.db.unit_of_work import SqlUnitOfWork
 from app.main import create_app, door
 from app.ports import Context
-from app.sandbox import DEFAULT_CLIENT, DEFAULT_SECRET, DEFAULT_TENANT, create_sandbox
 from app.probes import vitals
+from app.sandbox import DEFAULT_CLIENT, DEFAULT_SECRET, DEFAULT_TENANT, create_sandbox
+from app.sandbox.imports import Solution
+from app.sandbox.imports import read as read_solution
 from app.settings import Settings
+from app.solution import build
 from app.wiring import Parts, Sides, time_ordered_id, working
 from tests.crm_sandbox import served
 from tests.database import TestServer
@@ -166,18 +169,39 @@ async def at_work(
         yield world
 
 
-@pytest.fixture
-async def without_solution(database: str, service: Service, organization: CrmPeople) -> AsyncIterator[World]:
-    """A company set up on a CRM that the integration solution was never imported into."""
-    settings = organization.organization.settings
-    settings.solution_installed = False
+@asynccontextmanager
+async def _with_solutions(
+    database: str, service: Service, people: CrmPeople, solutions: tuple[Solution, ...], mappings: list[str]
+) -> AsyncIterator[World]:
+    """A company set up on a CRM into which these solutions were imported, and Microsoft's never."""
+    settings = people.organization.settings
+    settings.solution_installed, settings.solutions = False, solutions
     connector = Connector()
     try:
-        await organization.begin()
-        async with service.world(database, organization, connector) as world:
+        await people.begin()
+        async with service.world(database, people, connector) as world:
             await connect(world)
-            await world.post(SETUP, {"mappings": ["SALESPEOPLE", "CUSTOMER", "CONTACT", "CURRENCY"]})
+            await world.post(SETUP, {"mappings": mappings})
             yield world
     finally:
         await connector.aclose()
-        settings.solution_installed = True
+        settings.solution_installed, settings.solutions = True, ()
+
+
+@pytest.fixture
+async def without_solution(database: str, service: Service, organization: CrmPeople) -> AsyncIterator[World]:
+    """A company set up on a CRM that the integration solution was never imported into."""
+    mappings = ["SALESPEOPLE", "CUSTOMER", "CONTACT", "CURRENCY"]
+    async with _with_solutions(database, service, organization, (), mappings) as world:
+        yield world
+
+
+@pytest.fixture
+async def our_solution(database: str, service: Service, organization: CrmPeople) -> AsyncIterator[World]:
+    """A company set up on a CRM into which the solution that navcrm writes was imported, and no other."""
+    solutions = (read_solution(build("1.0")),)
+    mappings = ["SALESPEOPLE", "CUSTOMER", "CURRENCY"]
+    async with _with_solutions(database, service, organization, solutions, mappings) as world:
+        await world.new("salespeople", SALESPERSON, Name="Peter Saddow")
+        await world.put(f"nav/salespeople/{SALESPERSON}/coupling", {"crm_id": USER})
+        yield world

@@ -282,28 +282,3 @@ async def test_jobs_are_listed_newest_first_in_pages(engine: AsyncEngine) -> Non
         customers = await tx.jobs.page(company.id, JobFilter("CUSTOMER", JobStatus.QUEUED), None, 10)
     assert [job.id for job in first + rest] == [job.id for job in reversed(jobs)]
     assert [job.id for job in customers] == [jobs[number].id for number in (5, 3, 1)]
-
-
-async def test_old_jobs_go_with_their_outcomes_but_not_what_explains_a_skipped_coupling(
-    engine: AsyncEngine,
-) -> None:
-    memory = a_memory(engine)
-    company = await a_company(memory)
-    old, referred = a_job(), a_job("CONTACT")
-    async with memory() as tx:
-        await tx.jobs.add(company.id, [old, referred])
-    for job in (old, referred):
-        running = await claimed(memory, job)
-        async with memory() as tx:
-            await tx.synch_log.add(company.id, job.id, [Outcome(SynchAction.INSERTED)], NOON)
-        await end(memory, running)
-    async with memory() as tx:
-        (coupling,) = await tx.couplings.reserve(company.id, [a_coupling()])
-        await tx.couplings.save(company.id, [replace(coupling, skipped=True, last_job_id=referred.id)])
-        await tx.synch_log.add(company.id, None, [Outcome(SynchAction.COUPLED)], NOON)
-        assert await tx.jobs.delete_ended(NOON) == 0
-        assert await tx.jobs.delete_ended(NOON + timedelta(days=7)) == 1
-        left = await tx.jobs.page(company.id, JobFilter(), None, 10)
-        assert [job.id for job in left] == [referred.id]
-        assert await tx.synch_log.outcomes(company.id, old.id, None, 0, 10) == []
-        assert len(await tx.synch_log.outcomes(company.id, referred.id, None, 0, 10)) == 1

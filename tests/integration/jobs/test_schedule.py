@@ -322,22 +322,3 @@ async def test_two_workers_run_every_due_entry_once(engine: AsyncEngine, databas
         jobs = await tx.jobs.page(company.id, JobFilter(), None, 100)
     assert sorted(str(job.mapping) for job in jobs) == [f"M{number}" for number in range(10)]
     assert {job.status for job in jobs} == {JobStatus.SUCCEEDED}
-
-
-async def test_old_things_are_cleaned_up(engine: AsyncEngine) -> None:
-    memory, clock, ctx = scene(engine)
-    company = await a_tenant(memory)
-    job = a_job()
-    async with memory() as tx:
-        await tx.jobs.add(company.id, [job])
-        await tx.idempotency.claim("caller", "key", b"1", clock.now())
-        await tx.workers.heartbeat(WORKER, "gone", clock.now())
-    await run_to_its_end(ctx, company, job.id)
-    await schedule.clean_up(ctx)
-    assert len(await jobs_of(ctx, company)) == 1
-    clock.after(days=31)
-    await schedule.clean_up(ctx)
-    assert await jobs_of(ctx, company) == []
-    async with engine.connect() as connection:
-        for table in ("idempotency_key", "worker"):
-            assert await connection.scalar(text(f"SELECT count(*) FROM {table}")) == 0
