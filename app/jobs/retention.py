@@ -51,9 +51,9 @@ async def _forget_deletions(ctx: Context, before: datetime, most: int) -> None:
             companies = await tx.companies.page(COMPANIES_AT_ONCE, after, None)
         for company in companies:
             try:
-                nav = ctx.sides.nav(company)
-                while await nav.forget_deletions(before, most) >= most:
-                    await asyncio.sleep(0)
+                nav, gone = ctx.sides.nav(company), most
+                while gone >= most:
+                    gone = await nav.forget_deletions(before, most)
             except IntegrationError as error:
                 log.info("old deletions could not be forgotten", company=company.name, error=error.detail)
         if len(companies) < COMPANIES_AT_ONCE:

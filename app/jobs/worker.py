@@ -5,7 +5,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -46,9 +46,9 @@ class WorkerOptions:
     """How often it looks at both sides of every company for changes; None: it does not."""
     retry: timedelta = FIRST_DELAY
     """The delay before the second attempt of a job that does not say one itself."""
-    breaker: BreakerPolicy = BreakerPolicy()
+    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
     """When the jobs of a connection whose user CRM refuses wait, and how soon CRM is asked again."""
-    retention: Retention = Retention()
+    retention: Retention = field(default_factory=Retention)
     """How long is kept what nobody needs for the work itself."""
     drain: timedelta = timedelta(seconds=25)
     """How long jobs have to end the page in flight when the worker stops."""

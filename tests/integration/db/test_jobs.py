@@ -10,12 +10,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db.unit_of_work import SqlUnitOfWork
-from app.domain.coupling import Failure, Outcome, SynchAction
+from app.domain.coupling import Failure
 from app.domain.errors import NotFound
 from app.domain.job import Counts, JobStatus, Standing, SynchJob, SynchMode
 from app.domain.mapping import Direction
 from app.ports import JobFilter
-from tests.integration.db.memory import NOON, a_company, a_coupling, a_job, a_memory
+from tests.integration.db.memory import NOON, a_company, a_job, a_memory
 
 pytestmark = pytest.mark.anyio
 WORKER = UUID(int=1)
