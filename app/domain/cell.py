@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cached_property
 from typing import Final
 from uuid import UUID
 
@@ -19,6 +20,17 @@ EXCHANGE_RATE: Final = "exchange_rate"
 
 
 @dataclass(frozen=True, slots=True)
+class Route:
+    """A row of a one-way run, with what both sides say about its fields."""
+
+    row: FieldMapping
+    nav: FieldDefinition | None
+    crm: FieldDefinition | None
+    origin: FieldDefinition | None  # the one it comes from; a constant has none
+    target: FieldDefinition | None  # the one it goes to
+
+
+@dataclass(frozen=True)
 class Shape:
     """A mapping together with what both sides say about its table and entity."""
 
@@ -32,26 +44,46 @@ class Shape:
 
     def field(self, row: FieldMapping, side: Side) -> FieldDefinition | None:
         """What that side says about the row's field. Raises InvalidMapping when it is gone."""
-        name = row.name_on(side)
+        table, name = (self.nav, row.nav_field) if side is Side.NAV else (self.crm, row.crm_attribute)
         if name is None:
             return None
-        try:
-            return self.definition(side).fields[name]
-        except KeyError:
+        found = table.fields.get(name)
+        if found is None:
             raise InvalidMapping(
-                f"Mapping {self.mapping.name} names {name}, which {self.definition(side).label} does not have.",
+                f"Mapping {self.mapping.name} names {name}, which {table.label} does not have.",
                 fix=f"Change or disable that row: PATCH …/integration-table-mappings/{self.mapping.name}/fields.",
-            ) from None
+            )
+        return found
 
     def required(self, row: FieldMapping, side: Side) -> FieldDefinition:
         """The same, for a row that needs a field on that side. Raises InvalidMapping."""
         definition = self.field(row, side)
         if definition is None:
-            raise InvalidMapping(
-                f"A row of mapping {self.mapping.name} needs a field on the {side.value} side.",
-                fix=f"PATCH …/integration-table-mappings/{self.mapping.name}/fields/{{id}} names it.",
-            )
+            raise self.missing(side)
         return definition
+
+    def missing(self, side: Side) -> InvalidMapping:
+        """The error of a row that needs a field on that side and names none."""
+        return InvalidMapping(
+            f"A row of mapping {self.mapping.name} needs a field on the {side.value} side.",
+            fix=f"PATCH …/integration-table-mappings/{self.mapping.name}/fields/{{id}} names it.",
+        )
+
+    def routes(self, run: Direction) -> tuple[Route, ...]:
+        """The rows of a one-way run, looked up once for all records. Raises InvalidMapping."""
+        found = self._routes.get(run)
+        if found is None:
+            found = self._routes[run] = tuple(self._route(row, run) for row in self.mapping.rows(run))
+        return found
+
+    def _route(self, row: FieldMapping, run: Direction) -> Route:
+        nav, crm = self.field(row, Side.NAV), self.field(row, Side.CRM)
+        origin, target = (nav, crm) if run is Direction.TO_CRM else (crm, nav)
+        return Route(row, nav, crm, origin, target)
+
+    @cached_property
+    def _routes(self) -> dict[Direction, tuple[Route, ...]]:
+        return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +110,12 @@ class Keep:
 KEEP: Final = Keep()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Cell:
-    """One row of one record on its way."""
+    """One row of one record on its way. Nobody changes it: it is not frozen because there are so many."""
 
     shape: Shape
-    row: FieldMapping
+    route: Route
     run: Direction
     source: Values
     found: Values | None
@@ -91,24 +123,30 @@ class Cell:
     notes: list[str]
 
     @property
+    def row(self) -> FieldMapping:
+        """The row of the mapping."""
+        return self.route.row
+
+    @property
     def nav(self) -> FieldDefinition:
         """What NAV says about the row's field."""
-        return self.shape.required(self.row, Side.NAV)
+        if self.route.nav is None:
+            raise self.shape.missing(Side.NAV)
+        return self.route.nav
 
     @property
     def crm(self) -> FieldDefinition:
         """What CRM says about the row's attribute."""
-        return self.shape.required(self.row, Side.CRM)
-
-    @property
-    def origin(self) -> FieldDefinition | None:
-        """The field it comes from; a constant has none."""
-        return self.shape.field(self.row, self.run.source)
+        if self.route.crm is None:
+            raise self.shape.missing(Side.CRM)
+        return self.route.crm
 
     @property
     def target(self) -> FieldDefinition:
         """The field it goes to."""
-        return self.shape.required(self.row, self.run.destination)
+        if self.route.target is None:
+            raise self.shape.missing(self.run.destination)
+        return self.route.target
 
     def missing(
         self, kind: type[IntegrationError], detail: str, fix: str, waits_for: Awaited | None

@@ -191,6 +191,8 @@ def blank(definition: FieldDefinition, side: Side) -> Value:
 
 def as_text(value: Value) -> str:
     """A value in words, as NAV would show it: plain decimals, Yes and No, ISO dates."""
+    if isinstance(value, str):
+        return str(value)
     match value:
         case None:
             return ""

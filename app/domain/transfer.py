@@ -16,7 +16,7 @@ from app.domain.coded import RULES
 from app.domain.errors import Awaited, IntegrationError, InvalidMapping, LookupNotCoupled
 from app.domain.links import address_of
 from app.domain.mapping import Direction
-from app.domain.records import FieldType, Reference, Side, Value, Values
+from app.domain.records import FieldDefinition, FieldType, Reference, Value, Values
 
 NEVER_NEGATIVE: Final = frozenset({("product", "price"), ("product", "quantityonhand")})
 """Attributes that NAV sends as zero where its own figure is below zero (nav-behaviour 10.6)."""
@@ -47,10 +47,10 @@ class Translation:
 
 def needs(shape: Shape, run: Direction, source: Values) -> Iterator[Need]:
     """The references that one record's translation will ask for."""
-    for row in shape.mapping.rows(run):
-        if row.rule == LOCAL_CURRENCY:
+    for route in shape.routes(run):
+        if route.row.rule == LOCAL_CURRENCY:
             yield Need(CURRENCIES, key="")
-        nav, crm = shape.field(row, Side.NAV), shape.field(row, Side.CRM)
+        nav, crm = route.nav, route.crm
         if nav is None or crm is None or crm.type is not FieldType.LOOKUP or not nav.relation:
             continue
         value = source.get(nav.name if run is Direction.TO_CRM else crm.name)
@@ -71,45 +71,43 @@ def translate(
     wanted: dict[str, Value] = {}
     kept: set[str] = set()
     notes: list[str] = []
-    for row in shape.mapping.rows(run):
-        name = row.name_on(run.destination)
-        if name is None:
-            continue
-        try:
-            value = _value(Cell(shape, row, run, source, found, lookups, notes))
-        except IntegrationError as error:
-            return Translation({}, error=error)
-        if isinstance(value, Keep):
-            kept.add(name)
-        else:
-            wanted[name] = value
+    try:
+        for route in shape.routes(run):
+            if route.target is None:
+                continue
+            value = _value(Cell(shape, route, run, source, found, lookups, notes), route.target)
+            if isinstance(value, Keep):
+                kept.add(route.target.name)
+            else:
+                wanted[route.target.name] = value
+    except IntegrationError as error:
+        return Translation({}, error=error)
     return Translation(wanted, frozenset(kept), tuple(notes))
 
 
-def _value(cell: Cell) -> Value | Keep:
-    if cell.found is not None and not cell.target.updatable:
+def _value(cell: Cell, target: FieldDefinition) -> Value | Keep:
+    row = cell.route.row
+    if cell.found is not None and not target.updatable:
         return KEEP  # it can be given to a new record only
-    if cell.target.type is FieldType.ENTITY_NAME:
+    if target.type is FieldType.ENTITY_NAME:
         return KEEP  # the type half of a polymorphic lookup travels with the lookup itself
-    if cell.row.rule is not None:
-        return RULES[cell.row.rule](cell)
-    if cell.origin is None:
-        return conversion.constant(cell.row.constant_value or "", cell.target, cell.run.destination)
-    value = _plain(cell)
-    if cell.row.not_null and value in (None, ""):
+    if row.rule is not None:
+        return RULES[row.rule](cell)
+    if cell.route.origin is None:
+        return conversion.constant(row.constant_value or "", target, cell.run.destination)
+    value = _plain(cell, cell.route.origin)
+    if row.not_null and value in (None, ""):
         return KEEP
     return value
 
 
-def _plain(cell: Cell) -> Value | Keep:
+def _plain(cell: Cell, origin: FieldDefinition) -> Value | Keep:
     nav, crm = cell.nav, cell.crm
     if crm.type is FieldType.LOOKUP:
         return _lookup(cell)
     if nav.relation and (nav.relation[0], crm.name) in cell.lookups.options:
         return _option(cell)
-    value = conversion.transformed(
-        cell.source.get(cell.shape.required(cell.row, cell.run.source).name), cell.row.transformation
-    )
+    value = conversion.transformed(cell.source.get(origin.name), cell.route.row.transformation)
     if cell.run is Direction.TO_CRM:
         sent = conversion.to_crm(value, nav, crm)
         if (cell.shape.crm.name, crm.name) in NEVER_NEGATIVE and isinstance(sent, Decimal):
