@@ -33,8 +33,10 @@ def decode(stored: Mapping[str, Any]) -> dict[str, Value]:
 
 def encode_value(value: object) -> Any:
     """One value as JSON. Raises TypeError for what is no value of a record."""
+    if type(value) in _PLAIN:
+        return value
     match value:
-        case None | bool() | int():
+        case int():  # an enumeration
             return value
         case str():
             return str(value) if _storable(value) else ["x", value.encode("utf-16-le", "surrogatepass").hex()]

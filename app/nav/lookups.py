@@ -118,7 +118,7 @@ async def page(
 
 
 async def _rows(scope: Scope, projection: Projection, query: Select[Any]) -> list[Row]:
-    return [projection.row(found) for found in await scope.connection.execute(query)]
+    return [projection.row(found) for found in (await scope.connection.execute(query)).all()]
 
 
 def _cursor(key: str) -> str:

@@ -168,7 +168,7 @@ async def _locked(
         .order_by(nav_record.c.key)  # everyone locks in the same order
         .with_for_update(key_share=True)
     )
-    return {found[0]: Row(*found) for found in await connection.execute(query)}
+    return {found[0]: Row(*found) for found in (await connection.execute(query)).all()}
 
 
 async def insert(
@@ -182,7 +182,7 @@ async def insert(
         "ids": [change.integration_id for change in changes],
         "fields": [_json(change.fields) for change in changes],
     }
-    return _stamps(await connection.execute(INSERT, parameters)) if changes else {}
+    return _stamps((await connection.execute(INSERT, parameters)).all()) if changes else {}
 
 
 async def update(
@@ -197,7 +197,7 @@ async def update(
         "ids": [change.integration_id for change in changes],
         "fields": [_json(change.fields) for change in changes],
     }
-    return _stamps(await connection.execute(UPDATE, parameters)) if changes else {}
+    return _stamps((await connection.execute(UPDATE, parameters)).all()) if changes else {}
 
 
 async def bury(connection: AsyncConnection, company_id: int, table: str, keys: Collection[str]) -> None:
@@ -241,7 +241,7 @@ async def existing(
         "tables": [table for table, _ in pairs],
         "keys": [key for _, key in pairs],
     }
-    return {(found[0], found[1]) for found in await connection.execute(EXISTING, parameters)}
+    return {(found[0], found[1]) for found in (await connection.execute(EXISTING, parameters)).all()}
 
 
 async def put_figures(

@@ -3,6 +3,7 @@ and what they say about the table and the entity."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 from app import filters
@@ -16,7 +17,7 @@ from app.domain.records import Reference, Side, Values
 from app.ports import Context, CrmSide, NavSide, RecordStore, StoredMapping, Transaction
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Setting:
     """One mapping of one company, ready to be synchronized."""
 
@@ -47,10 +48,17 @@ class Setting:
 
     def fields(self, side: Side) -> frozenset[str]:
         """What has to be read on that side: mapped fields, filtered fields, the name."""
+        return self._fields[side]
+
+    @cached_property
+    def _fields(self) -> Mapping[Side, frozenset[str]]:
+        return {side: frozenset(self._named(side)) for side in Side}
+
+    def _named(self, side: Side) -> set[str]:
         definition = self.shape.definition(side)
         named = {logical_name(name) for name in filter_names(self.mapping.filter_on(side))}
         wanted = set(self.mapping.names_on(side)) | named | {definition.name_field or ""}
-        return frozenset(name for name in wanted if name in definition.fields)
+        return wanted & definition.fields.keys()
 
 
 def logical_name(name: str) -> str:
@@ -75,11 +83,18 @@ def passes(text: str | None, values: Values) -> bool:
         value = values.get(logical_name(name))
         return value.id if isinstance(value, Reference) else value
 
-    conditions = filters.conjuncts(filters.parse(text)) if text else []
-    return all(
-        filters.matches(condition, value_of) is True
-        for condition in conditions
-        if all(logical_name(name) in values for name in filters.names(condition))
+    return not text or all(
+        holds(value_of) is True for holds, names in _conditions(text) if all(name in values for name in names)
+    )
+
+
+@lru_cache(maxsize=1000)
+def _conditions(text: str) -> tuple[tuple[filters.Predicate, frozenset[str]], ...]:
+    """The conditions that a filter joins by `and`, each with the attributes it asks about: the same for every
+    record of a run."""
+    conditions = filters.conjuncts(filters.parse(text))
+    return tuple(
+        (filters.predicate(one), frozenset(map(logical_name, filters.names(one)))) for one in conditions
     )
 
 
