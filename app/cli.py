@@ -1,5 +1,5 @@
-"""Door three: `navcrm serve`, `worker`, `migrate`, `rotate-secrets`, `demo`, `crm-sandbox`, `crm-solution`, `api-key`,
-`openapi`.
+"""Door three: `navcrm serve`, `worker`, `healthcheck`, `migrate`, `rotate-secrets`, `demo`, `crm-sandbox`,
+`crm-solution`, `api-key`, `openapi`.
 
 What a command needs is imported inside it, so that `navcrm --help` answers at once.
 """
@@ -62,31 +62,64 @@ def serve(
     with _plain_troubles():
         _begin(settings, with_parent)
         from app.main import create_app
-        from app.serving import serve_until_told
+        from app.serving import Stopping, serve_until_told
 
+        stopping = Stopping()
         url = _address(listening)
         serve_until_told(
-            create_app(settings, worker=worker),
+            create_app(settings, worker=worker, stopping=stopping),
             listening,
             DRAIN_SECONDS,
             started=lambda: _say(f"navcrm answers at {url}/api/v1; its documentation is at {url}/docs."),
+            stopping=stopping,
+            notice_seconds=settings.stop_notice_seconds,
         )
 
 
 @app.command("worker")
-def work() -> None:
+def work(
+    port: Annotated[
+        int | None,
+        typer.Option(help="Port for /healthz, /readyz and /metrics; default NAVCRM_WORKER_PORT, or none."),
+    ] = None,
+) -> None:
     """Run synch jobs until told to stop; as many workers as you like may share a database."""
-    settings = _settings()
+    settings = _settings(worker_port=port)
+    probed = settings.worker_port is not None
+    listening = _listen(settings.host, settings.worker_port or 0) if probed else None
     with _plain_troubles():
         _begin(settings)
+        from app.probes import probed_worker
         from app.wiring import open_parts
-        from app.worker import run_worker
 
         async def run() -> None:
             async with open_parts(settings) as parts:
-                await run_worker(parts.worker())
+                if listening is not None:
+                    _say(f"The worker tells how it fares at {_address(listening)}/readyz and /metrics.")
+                await probed_worker(parts, listening)
 
         asyncio.run(run())
+
+
+@app.command()
+def healthcheck(
+    port: Annotated[
+        int | None, typer.Option(help="Port of the API or the worker; default NAVCRM_PORT.")
+    ] = None,
+) -> None:
+    """Ask whether the process on this machine lives: exit code 0 when it does, 1 when not."""
+    import urllib.error
+    import urllib.request
+
+    settings = _settings(port=port)
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104 - not bound to
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(f"http://{host}:{settings.port}/healthz", timeout=2):
+            pass
+    except (urllib.error.URLError, OSError) as error:
+        _fail(f"Nothing healthy answers on port {settings.port} ({error}).")
+    _say("It lives.")
 
 
 @app.command()
@@ -418,9 +451,10 @@ def _sentence(error: Exception) -> str | None:
     from app.db.embedded import EmbeddedPostgresError
     from app.domain.errors import IntegrationError
     from app.settings import SettingsRefused
+    from app.telemetry.tracing import TracingUnavailable
 
     match error:
-        case SettingsRefused() | EmbeddedPostgresError():
+        case SettingsRefused() | TracingUnavailable() | EmbeddedPostgresError():
             return str(error)
         case IntegrationError():
             return f"{error.detail} {error.fix or ''}".strip()

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -41,6 +42,8 @@ from app.api.paths import Segments
 from app.db.readiness import readiness
 from app.ports import Context
 from app.precautions import doubts
+from app.probes import vitals
+from app.serving import Stopping
 from app.settings import Settings
 from app.wiring import open_parts, working
 
@@ -68,20 +71,28 @@ VERSION = "0.1.0"
 """Of the contract; that of the package too, as a test makes sure."""
 
 
-def create_app(settings: Settings, *, worker: bool = False) -> FastAPI:
+def create_app(settings: Settings, *, worker: bool = False, stopping: Stopping | None = None) -> FastAPI:
     """The service as an ASGI application. Its lifespan opens the database and closes it again.
 
     Args:
         worker: run a worker inside this process, too.
+        stopping: tells when the process is going to end: the service is no longer ready then, streams end, and
+            jobs go back to the queue.
     """
+    ending = stopping or Stopping()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_parts(settings) as parts, httpx.AsyncClient(timeout=10) as http:
             for doubt in doubts(settings):
                 log.warning("settings", doubt=doubt)
-            app.state.door = door(settings, parts.context, partial(readiness, parts.engine), http)
-            async with working(parts.worker()) if worker else nullcontext():
+            inside = parts.worker() if worker else None
+            if inside is not None:
+                ending.listen(inside.stop)
+            made = door(settings, parts.context, partial(readiness, parts.engine), http)
+            app.state.door = replace(made, stopping=lambda: ending.told)
+            app.state.vitals = vitals(parts, lambda: ending.told)
+            async with working(inside) if inside is not None else nullcontext():
                 yield
 
     app = FastAPI(

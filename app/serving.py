@@ -1,8 +1,10 @@
 """Serves an application on a socket until told to stop."""
 
+import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -12,12 +14,38 @@ LONGEST_HEAD = 64 * 1024
 """Bytes of a request before its body: address and headers."""
 
 
+class Stopping:
+    """Whether this process was told to stop; those who need to know at once leave word."""
+
+    def __init__(self) -> None:
+        self.told = False
+        self._listeners: list[Callable[[], None]] = []
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Calls it when the process is told to stop, in the thread of the event loop."""
+        self._listeners.append(listener)
+
+    def tell(self) -> None:
+        """The process was told to stop."""
+        self.told = True
+        for listener in self._listeners:
+            listener()
+
+
 def serve_until_told(
-    app: ASGIApp, listening: socket.socket, drain_seconds: int, started: Callable[[], None]
+    app: ASGIApp,
+    listening: socket.socket,
+    drain_seconds: int,
+    started: Callable[[], None],
+    *,
+    stopping: Stopping | None = None,
+    notice_seconds: float = 0,
 ) -> None:
     """Serves until SIGTERM or SIGINT; open requests get `drain_seconds` to end.
 
-    `started` is called once the application is ready. Raises what kept it from becoming so.
+    `started` is called once the application is ready. `stopping` is told at once, and requests are taken for
+    `notice_seconds` more, so that whoever sends them can learn it from /readyz; a second signal ends that.
+    Raises what kept the application from becoming ready.
     """
     watched = _Watched(app, started)
     config: dict[str, Any] = {
@@ -31,7 +59,7 @@ def serve_until_told(
         "ws": "none",
         "timeout_graceful_shutdown": drain_seconds,
     }
-    server = uvicorn.Server(uvicorn.Config(watched, **config))
+    server = _Server(uvicorn.Config(watched, **config), stopping or Stopping(), notice_seconds)
     # The caller tells why the start failed, in words of its own.
     logging.getLogger("uvicorn.error").addFilter(lambda record: watched.failure is None)
     try:
@@ -41,6 +69,34 @@ def serve_until_told(
             raise
     if watched.failure is not None:
         raise watched.failure
+
+
+class _Server(uvicorn.Server):
+    """A server that says that it will stop before it does."""
+
+    def __init__(self, config: uvicorn.Config, stopping: Stopping, notice_seconds: float) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+        self._notice_seconds = notice_seconds
+        self._ends_at: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal came: the first one gives notice, unless there is no time for that."""
+        again = self._stopping.told
+        self._stopping.told = True
+        if again or not self.started or not self._notice_seconds:
+            super().handle_exit(sig, frame)
+        else:
+            self._captured_signals.append(sig)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Looks ten times a second whether it is time to end."""
+        if self._stopping.told and self._ends_at is None:
+            self._ends_at = asyncio.get_running_loop().time() + self._notice_seconds
+            self._stopping.tell()
+        if self._ends_at is not None and asyncio.get_running_loop().time() >= self._ends_at:
+            self.should_exit = True
+        return await super().on_tick(counter)
 
 
 class _Watched:

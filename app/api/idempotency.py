@@ -1,13 +1,16 @@
 """Idempotency-Key: the same request twice is carried out once, and answered twice with the same."""
 
+import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
+import structlog
 from fastapi import Request
 from starlette.responses import Response
 
 from app.domain.access import Caller
-from app.domain.errors import FieldProblem, Invalid
+from app.domain.errors import DatabaseUnavailable, FieldProblem, IntegrationError, Invalid
 from app.ports import Context, StoredAnswer
 
 HEADER = "Idempotency-Key"
@@ -16,6 +19,10 @@ KEPT_HEADERS = ("content-type", "location", "etag")
 NOT_KEPT = frozenset({401, 403, 408, 413, 429})
 """Answers that say nothing about the operation itself; the next attempt may fare better."""
 
+RENEWED_EVERY = 5.0
+"""Seconds between two signs of life of a request at work; see `ports.IdempotencyKeys.claim`."""
+
+log = structlog.get_logger(__name__)
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -23,9 +30,10 @@ async def once(ctx: Context, caller: Caller, request: Request, handle: Handler) 
     """Carries the request out unless its key was used before; then gives the first answer again.
 
     Faults of ours or of another system (5xx) and answers that ask to come back (Retry-After) are not kept: they
-    free the key for the next attempt.
+    free the key for the next attempt, unless our database broke off: then what was written may be there.
 
-    Raises IdempotencyKeyReused (same key, other request), Busy (the first one is still at work) and Invalid.
+    Raises IdempotencyKeyReused (same key, other request), Busy (the first one is still at work), AnswerLost (it was
+    interrupted after it had written something) and Invalid.
     """
     key = request.headers.get(HEADER)
     if key is None:
@@ -41,12 +49,9 @@ async def once(ctx: Context, caller: Caller, request: Request, handle: Handler) 
         )
     kept = False
     try:
-        answer = await handle(request)
-        if (
-            answer.status_code < 500
-            and answer.status_code not in NOT_KEPT
-            and "retry-after" not in answer.headers
-        ):
+        async with _alive(ctx, caller.id, key):
+            answer = await handle(request)
+        if _to_keep(answer):
             headers = {name: answer.headers[name] for name in KEPT_HEADERS if name in answer.headers}
             async with ctx.uow() as tx:
                 stored = StoredAnswer(answer.status_code, headers, bytes(answer.body))
@@ -55,8 +60,35 @@ async def once(ctx: Context, caller: Caller, request: Request, handle: Handler) 
         return answer
     finally:
         if not kept:
+            unsure = isinstance(getattr(request.state, "failed", None), DatabaseUnavailable)
             async with ctx.uow() as tx:
-                await tx.idempotency.release(caller.id, key)
+                await tx.idempotency.release(caller.id, key, begun=not unsure)
+
+
+def _to_keep(answer: Response) -> bool:
+    final = answer.status_code < 500 and answer.status_code not in NOT_KEPT
+    return final and "retry-after" not in answer.headers
+
+
+@asynccontextmanager
+async def _alive(ctx: Context, caller_id: str, key: str) -> AsyncIterator[None]:
+    """Renews the claim as long as the block lasts."""
+    renewing = asyncio.create_task(_renew(ctx, caller_id, key))
+    try:
+        yield
+    finally:
+        renewing.cancel()
+        await asyncio.gather(renewing, return_exceptions=True)
+
+
+async def _renew(ctx: Context, caller_id: str, key: str) -> None:
+    while True:
+        await asyncio.sleep(RENEWED_EVERY)
+        try:
+            async with ctx.uow() as tx:
+                await tx.idempotency.renew(caller_id, key, ctx.clock.now())
+        except IntegrationError as error:
+            log.warning("a claim could not be renewed", error=str(error))
 
 
 async def fingerprint(request: Request) -> bytes:

@@ -74,6 +74,7 @@ class Operation(APIRoute):
             try:
                 return await handle(request)
             except Exception as error:
+                request.state.failed = error
                 return problems.of_exception(request, error)
 
         async def guarded(request: Request) -> Response:

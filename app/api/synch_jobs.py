@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Depends, Path, Query, Response
+from fastapi import Depends, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from app.api.dependencies import BASE, CompanyDep, ContextDep
+from app.api.dependencies import BASE, CompanyDep, ContextDep, door_of
 from app.api.operation import api_router, operation
 from app.api.pages import Page, PagingDep
 from app.api.synch_job_models import (
@@ -147,12 +147,13 @@ async def list_synch_job_errors(
     **operation(Scope.READ, 404),
 )
 async def follow_synch_job(
-    ctx: ContextDep, company: CompanyDep, job: JobDep
+    request: Request, ctx: ContextDep, company: CompanyDep, job: JobDep
 ) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: `progress` whenever the job moved, `end` when it ended, and the stream with it.
 
     The data of each is the job with its `rate` (records a second) and `remaining_seconds`. While nothing
-    moves, a comment is sent every 15 seconds. A job that is deleted meanwhile ends the stream without an event.
+    moves, a comment is sent every 15 seconds. A job that is deleted meanwhile, and a service that is stopping, end
+    the stream without an event.
     """
     last: SynchJobEvent | None = None
     for _ in range(int(LONGEST_STREAM_SECONDS / LOOK_EVERY_SECONDS)):
@@ -170,6 +171,8 @@ async def follow_synch_job(
         if last is None or event.moved_since(last):
             yield ServerSentEvent(event="progress", data=event)
             last = event
+        if door_of(request).stopping():
+            return
         await asyncio.sleep(LOOK_EVERY_SECONDS)
 
 

@@ -1,8 +1,9 @@
 """Short transactions on our memory."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
+import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoFreeConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -23,7 +24,7 @@ from app.db.violations import UNREACHABLE, of_transaction
 from app.db.waiting import SqlWaitingRecords
 from app.db.watches import SqlWatches
 from app.db.workers import SqlWorkers
-from app.domain.errors import DatabaseUnavailable
+from app.domain.errors import DatabaseUnavailable, IntegrationError
 from app.ports import (
     ApiKeys,
     Breakers,
@@ -42,6 +43,8 @@ from app.ports import (
     Watches,
     Workers,
 )
+
+log = structlog.get_logger(__name__)
 
 
 class SqlTransaction:
@@ -89,9 +92,15 @@ class SqlUnitOfWork:
             ours = of_transaction(error)
             if ours is None:
                 raise
+            _tell(ours, error)
             raise ours from error
+        except OSError as error:  # a socket that broke, or a statement that took longer than any may
+            broken = DatabaseUnavailable("The database did not answer.", fix=UNREACHABLE)
+            _tell(broken, error)
+            raise broken from error
         finally:
-            await connection.close()
+            with suppress(DBAPIError, OSError):  # a connection that broke; the pool takes a new one
+                await connection.close()
 
     async def _connected(self) -> AsyncConnection:
         try:
@@ -101,4 +110,13 @@ class SqlUnitOfWork:
                 "Every connection to the database is in use.", fix="Raise NAVCRM_DATABASE_POOL_SIZE."
             ) from error
         except (DBAPIError, OSError) as error:
-            raise DatabaseUnavailable("The database cannot be reached.", fix=UNREACHABLE) from error
+            away = DatabaseUnavailable("The database cannot be reached.", fix=UNREACHABLE)
+            _tell(away, error)
+            raise away from error
+
+
+def _tell(ours: IntegrationError, error: Exception) -> None:
+    """Logs what is the matter with the database itself; a caller hears less of it."""
+    if isinstance(ours, DatabaseUnavailable):
+        cause = getattr(error, "orig", None) or error
+        log.error("the database is in trouble", code=ours.code, error=f"{type(cause).__name__}: {cause}")

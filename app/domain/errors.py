@@ -429,6 +429,12 @@ class IdempotencyKeyReused(IntegrationError):
     code = "idempotency-key-reused"
 
 
+class AnswerLost(RuleBroken):
+    """The request was interrupted, and its answer is lost."""
+
+    code = "answer-lost"
+
+
 # --- this service --------------------------------------------------------------------------------
 
 

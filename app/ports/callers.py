@@ -26,6 +26,10 @@ class ApiKeys(Protocol):
         """Raises NotFound, also for a key that was revoked before."""
         ...
 
+    async def forget(self, before: datetime) -> int:
+        """Forgets keys that were revoked or have expired before then; how many."""
+        ...
+
     async def unbind(self, company: str, at: datetime) -> None:
         """Takes a company from the keys that are bound to it, and revokes those that are bound to no other."""
         ...
@@ -48,21 +52,27 @@ class IdempotencyKeys(Protocol):
     async def claim(self, caller: str, key: str, fingerprint: bytes, at: datetime) -> StoredAnswer | None:
         """Takes the key for a request that is about to be carried out: None. Used before: the first answer.
 
-        A key is forgotten a day after its use, a claim without an answer ten minutes after it was made.
-        Raises IdempotencyKeyReused when the fingerprint differs, Busy while the first request is at work.
+        A key is forgotten a day after its use. A claim that was not renewed for twenty seconds is given up: if
+        nothing was written for it, the key is free again. Raises IdempotencyKeyReused when the fingerprint differs,
+        Busy while the first request is at work, AnswerLost when it died after it had written something.
         """
+        ...
+
+    async def renew(self, caller: str, key: str, at: datetime) -> None:
+        """Says that the process which carries out the request lives. To be called in a task of its own."""
         ...
 
     async def answer(self, caller: str, key: str, answer: StoredAnswer) -> None:
         """Keeps the answer for those who ask again."""
         ...
 
-    async def forget(self, before: datetime) -> int:
-        """Forgets keys used before then; how many."""
+    async def forget(self, before: datetime, limit: int) -> int:
+        """Forgets up to so many keys used before then; how many."""
         ...
 
-    async def release(self, caller: str, key: str) -> None:
-        """Gives a claim back: nothing was done, the next request may try."""
+    async def release(self, caller: str, key: str, *, begun: bool = True) -> None:
+        """Gives a claim back, so that the next request may try; with `begun` False only one for which nothing
+        was written."""
         ...
 
 
