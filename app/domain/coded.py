@@ -193,13 +193,14 @@ def _on_insert(cell: Cell) -> Value | Keep:
 
 
 def _product_state(cell: Cell) -> Value | Keep:
-    """New products are active; later a blocked record is a retired product, and the other way round
-    (nav-behaviour 10.6)."""
+    """A blocked record is a retired product, and the other way round (nav-behaviour 10.6). New products stay as CRM
+    makes them until they have their price; then they become active."""
     if cell.run is Direction.FROM_CRM:
         state = cell.source.get(cell.crm.name)
         return KEEP if state is None else state != ACTIVE
-    blocked = cell.found is not None and bool(cell.source.get(cell.nav.name))
-    return RETIRED if blocked else ACTIVE
+    if cell.found is None:
+        return KEEP
+    return RETIRED if cell.source.get(cell.nav.name) else ACTIVE
 
 
 RULES: Final[Mapping[str, Callable[[Cell], Value | Keep]]] = {

@@ -31,34 +31,47 @@ def obstacle(nav_table: str, key: str, values: Values) -> IntegrationError | Non
     return None
 
 
+SENT_BY_HAND = frozenset({("items", "product"), ("resources", "product")})
+"""What people only send to CRM; what comes back of it (whether it is blocked) is the job's (seed-checklist E-43)."""
+
+
+def by_hand(mapping: TableMapping) -> Direction:
+    """The directions that a person may synchronize single records in."""
+    if (mapping.nav_table, mapping.crm_entity) in SENT_BY_HAND and mapping.direction.allows(Direction.TO_CRM):
+        return Direction.TO_CRM
+    return mapping.direction
+
+
 def one_way(mapping: TableMapping, asked: Direction | None) -> Direction:
     """The direction of a single synchronization: the one asked for, or the only one there is.
 
     Raises DirectionRequired on a mapping that goes both ways, DirectionNotAllowed for the wrong one.
     """
+    possible = by_hand(mapping)
     if asked is None:
-        if mapping.direction is Direction.BIDIRECTIONAL:
+        if possible is Direction.BIDIRECTIONAL:
             raise DirectionRequired(
                 f"Mapping {mapping.name} goes both ways: choose to_crm (send) or from_crm (get).",
                 fix="Repeat the call with direction to_crm or from_crm.",
                 errors=[FieldProblem("/direction", "Say to_crm or from_crm.")],
             )
-        return mapping.direction
-    if not mapping.direction.allows(asked):
+        return possible
+    if not possible.allows(asked):
         raise DirectionNotAllowed(
-            f"Mapping {mapping.name} only goes {mapping.direction.value}: "
+            f"Mapping {mapping.name} only goes {possible.value}: "
             f"{mapping.nav_table} cannot be synchronized {asked.value}.",
-            fix=f"Use direction {mapping.direction.value}.",
-            errors=[FieldProblem("/direction", f"Only {mapping.direction.value} is possible.")],
+            fix=f"Use direction {possible.value}.",
+            errors=[FieldProblem("/direction", f"Only {possible.value} is possible.")],
         )
     return asked
 
 
 def require_creation(mapping: TableMapping, run: Direction) -> None:
     """Raises CreateNotSupported when records of the mapping are never created on that side."""
-    if not mapping.direction.allows(run):
+    possible = by_hand(mapping)
+    if not possible.allows(run):
         where = "CRM" if run is Direction.TO_CRM else "NAV"
         raise CreateNotSupported(
-            f"Mapping {mapping.name} only goes {mapping.direction.value}: its records are never created in {where}.",
+            f"Mapping {mapping.name} only goes {possible.value}: its records are never created in {where}.",
             fix="Create the record there by hand and couple it: PUT …/coupling with its crm_id.",
         )

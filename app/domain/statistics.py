@@ -34,7 +34,12 @@ ADDED: Final = (
     "servshippednotinvoicedlcy",
     "outstandingservinvoiceslcy",
 )
-DEDUCTED: Final = ("invoicedprepaymentamountlcy",)
+DEDUCTED: Final = (
+    "Outstanding_Invoices_from_Shipment_LCY",  # counted as shipped already
+    "Invoiced_Prepayment_Amount_LCY",
+    "Returns_Received_Not_Invoiced_LCY",
+)
+"""The figures that the total goes without."""
 CURRENCY: Final = "transactioncurrencyid"
 
 
@@ -82,10 +87,11 @@ class StatisticsTable:
         """The row of a customer. Amounts are in the local currency, which `currency` is in CRM."""
         amounts = {attribute: _amount(figures.get(figure)) for attribute, figure in FIGURES.items()}
         added = sum((amounts[name] for name in ADDED), Decimal(0))
+        deducted = sum((_amount(figures.get(figure)) for figure in DEDUCTED), Decimal(0))
         return {
             self.named("customerno"): customer_no,
             **{self.named(attribute): amount for attribute, amount in amounts.items()},
-            self.named("totallcy"): added - sum(amounts[name] for name in DEDUCTED),
+            self.named("totallcy"): added - deducted,
             self.as_of: as_of.replace(hour=0, minute=0, second=0, microsecond=0),
             CURRENCY: Reference(currency, "transactioncurrency"),
         }

@@ -38,7 +38,8 @@ class PostedOrder:
         on = self.invoice.values.get(DATE)
         when = f" on {on}" if on else ""
         return {
-            "text": f"Sales order {self.order_no} was posted in Dynamics NAV{when} as sales invoice {self.invoice.key}.",
+            "text": f"Sales order {self.order_no} was posted in Dynamics NAV{when} "
+            f"as sales invoice {self.invoice.key}.",
             "source": MANUAL,
             "type": STATUS,
             "regardingobjectid": Reference(account_id, "account"),

@@ -225,7 +225,7 @@ def _field(row: Mapping[str, Any], primary_key: tuple[str, ...], table: str) -> 
         computed=computed,
         insertable=writable,
         updatable=writable,
-        number=row["number"],
+        number=row.get("number"),  # what NAV works out in code has none
     )
 
 

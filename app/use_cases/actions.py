@@ -7,7 +7,7 @@ from app.domain.cell import Shape
 from app.domain.company import Company, ConnectionSetup
 from app.domain.coupling import Coupling
 from app.domain.defaults import implied_fields
-from app.domain.eligibility import obstacle
+from app.domain.eligibility import by_hand, obstacle
 from app.domain.mapping import Direction, TableMapping
 from app.domain.records import FieldDefinition, FieldType, TableDefinition
 from app.domain.transfer import needs, translate
@@ -119,6 +119,7 @@ def actions(
         _action("synchronize_from_crm", uncoupled or from_crm),
         _action("delete_coupling", None if coupling else NOT_COUPLED),
         _action("open_in_crm", None if coupling else NOT_COUPLED),
+        _action("open_from_crm", uncoupled or _without_solution(around) or _without_client(around)),
     ]
     if table == "customers":
         found.append(_action("update_account_statistics", uncoupled or _without_solution(around)))
@@ -134,7 +135,11 @@ def _without_solution(around: Surroundings) -> str | None:
     return None if installed else "The integration solution is not installed in CRM."
 
 
+def _without_client(around: Surroundings) -> str | None:
+    return None if around.company.nav_web_client_url else "The company has no address of a NAV client."
+
+
 def _wrong_way(mapping: TableMapping | None, run: Direction) -> str | None:
-    if mapping is None or mapping.direction.allows(run):
+    if mapping is None or by_hand(mapping).allows(run):
         return None
-    return f"Mapping {mapping.name} only goes {mapping.direction.value}."
+    return f"Mapping {mapping.name} only goes {by_hand(mapping).value}."

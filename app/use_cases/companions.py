@@ -4,24 +4,28 @@ They follow once the record itself is written, in sets. What fails here fails it
 again as a whole; so every step finds what an earlier attempt left.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 from uuid import UUID, uuid5
 
+from app.domain.coded import ACTIVE
 from app.domain.company import Generation
 from app.domain.coupling import Change, CouplingStatus, SynchAction
-from app.domain.errors import IntegrationError, UnitGroupInvalid
+from app.domain.errors import AlreadyExists, IntegrationError, SideRefused, UnitGroupInvalid
+from app.domain.links import address_of
 from app.domain.mapping import Direction
 from app.domain.records import Reference, Side, Snapshot, Value
 from app.domain.units import UNIT_FIELDS, only_unit
-from app.ports import CrmSide, Insert, Refused, Update, Write
+from app.ports import CrmSide, Delete, Insert, Refused, Update, Write, Written
 from app.use_cases.items import Item
 from app.use_cases.setting import Setting
 
 PRODUCT: Final = "product"
 PRICE_LIST: Final = "pricelevel"
 PRICE: Final = "productpricelevel"
+NUMBER: Final = "productnumber"
+STATE: Final = "statecode"
 NAV_PRODUCT: Final = {
     Generation.NAV2017: "Dynamics NAV",
     Generation.NAV2018: "Dynamics NAV",
@@ -41,6 +45,8 @@ class Companions:
         """Brings the companions of written records up to date. A fixed number of requests, whatever the set."""
         if self._run is not Direction.TO_CRM:
             return
+        if self._setting.mapping.crm_entity == PRODUCT:
+            await self._name_existing(items)
         written = [item for item in items if _follows(item)]
         if not written:
             return
@@ -49,6 +55,28 @@ class Companions:
                 await self._prices(written)
             case "uomschedule":
                 await _rename_units(self._setting.crm, written)
+
+    # --- products -------------------------------------------------------------------------------------
+
+    async def _name_existing(self, items: Sequence[Item]) -> None:
+        """Numbers of products are unique in CRM: one that is taken names the product that has it."""
+        taken = {item.source.key: item for item in items if isinstance(item.error, AlreadyExists)}
+        found = await self._setting.crm.match(PRODUCT, NUMBER, taken) if taken else {}
+        for key, products in found.items():
+            table, product = self._setting.mapping.nav_table, products[0].id
+            taken[key].error = AlreadyExists(
+                f"CRM has a product with the number {key} already: {product}.",
+                fix=f'PUT {address_of(table, key)}/coupling with {{"crm_id": "{product}"}} couples with it.',
+                extra={"crm_entity": PRODUCT, "crm_id": str(product)},
+            )
+
+    async def _take_back(self, items: Sequence[Item]) -> None:
+        """New products whose price was refused go again: a product comes with its price or not at all."""
+        deletes = [Delete(item.held.crm_id) for item in items]
+        for item, answer in zip(items, await _answers(self._setting.crm, PRODUCT, deletes), strict=True):
+            if isinstance(answer, Refused):
+                continue  # it is there, and stays coupled with its failure
+            item.after, item.changes, item.release = None, (), True
 
     # --- prices ---------------------------------------------------------------------------------------
 
@@ -59,8 +87,17 @@ class Companions:
         for item in priced:
             if (currency := _reference(item, "transactioncurrencyid")) is not None:
                 by_currency.setdefault(currency, []).append(item)
+        new = [item for item in items if item.action is SynchAction.INSERTED]
         for currency, some in by_currency.items():
-            await self._prices_in(await self._price_list(currency), some)
+            try:
+                price_list = await self._price_list(currency)
+            except SideRefused as error:
+                for item in some:
+                    _fail(item, error)
+                continue
+            await self._prices_in(price_list, some)
+        await self._activate([item for item in new if item.error is None])
+        await self._take_back([item for item in new if item.error is not None])
 
     async def _price_list(self, currency: UUID) -> UUID:
         """The default price list in that currency, found by its name or made."""
@@ -91,31 +128,50 @@ class Companions:
             write = _price_write(item, price_list, shown.get(item.held.crm_id))
             if write is not None:
                 writes.append((item, write))
-        answers = await crm.write(PRICE, [write for _, write in writes])
+        answers = await _answers(crm, PRICE, [write for _, write in writes])
         for (item, _), answer in zip(writes, answers, strict=True):
             if isinstance(answer, Refused):
                 _fail(item, answer.error)
                 continue
             before = shown.get(item.held.crm_id)
             old = before.values.get("amount") if before else None
+            if before is None:
+                new = Change(Side.CRM, f"{PRICE}.{PRICE}id", None, Reference(answer.id, PRICE))
+                item.changes = (*item.changes, new)
             item.changes = (*item.changes, Change(Side.CRM, f"{PRICE}.amount", old, _price_of(item)))
-        await self._name_price_list(price_list, [item for item in items if item.error is None])
 
-    async def _name_price_list(self, price_list: UUID, items: Sequence[Item]) -> None:
-        """New products learn their price list, which CRM does not take with a create."""
-        new = [item for item in items if item.action is SynchAction.INSERTED]
-        wanted: Mapping[str, Value] = {"pricelevelid": Reference(price_list, PRICE_LIST)}
-        answers = await self._setting.crm.write(PRODUCT, [Update(i.held.crm_id, wanted) for i in new])
-        for item, answer in zip(new, answers, strict=True):
+    async def _activate(self, items: Sequence[Item]) -> None:
+        """New products become active and learn their price list, which CRM does not take with a create."""
+        wanted = [self._completing(item) for item in items]
+        updates = [Update(i.held.crm_id, values) for i, values in zip(items, wanted, strict=True)]
+        answers = await _answers(self._setting.crm, PRODUCT, updates)
+        for item, values, answer in zip(items, wanted, answers, strict=True):
             if isinstance(answer, Refused):
                 _fail(item, answer.error)
-            elif answer.snapshot is not None and item.after is not None:
-                item.after = replace(item.after, version=answer.snapshot.version)
+                continue
+            item.changes = (*item.changes, *(Change(Side.CRM, n, None, v) for n, v in values.items()))
+            if answer.snapshot is not None and item.after is not None:
+                known = {**item.after.values, STATE: ACTIVE}
+                item.after = replace(item.after, version=answer.snapshot.version, values=known)
+
+    def _completing(self, item: Item) -> dict[str, Value]:
+        currency = _reference(item, "transactioncurrencyid")
+        price_list = self._price_lists.get(currency) if currency is not None else None
+        named = {"pricelevelid": Reference(price_list, PRICE_LIST)} if price_list is not None else {}
+        return {STATE: ACTIVE, **named}
 
 
 def price_list_name(generation: Generation) -> str:
     """What NAV calls its default price list in CRM."""
     return f"{NAV_PRODUCT[generation]} Default Price List"
+
+
+async def _answers(crm: CrmSide, entity: str, writes: Sequence[Write]) -> Sequence[Written | Refused]:
+    """What became of each write; a refusal of them all is one of each."""
+    try:
+        return await crm.write(entity, writes)
+    except SideRefused as error:
+        return [Refused(write.id, error) for write in writes]
 
 
 def _follows(item: Item) -> bool:

@@ -8,7 +8,7 @@ from uuid import UUID
 from app.domain import conversion
 from app.domain.company import Company
 from app.domain.coupling import Coupling, CouplingStatus, SynchAction
-from app.domain.eligibility import require_creation
+from app.domain.eligibility import by_hand, require_creation
 from app.domain.errors import (
     DirectionNotAllowed,
     FieldProblem,
@@ -103,7 +103,7 @@ async def make_coupling(
     preview: bool,
 ) -> Made:
     """Couples the record after all the checks; what is to be synchronized afterwards is still to be."""
-    if run is not None and not about.setting.mapping.direction.allows(run):
+    if run is not None and not by_hand(about.setting.mapping).allows(run):
         raise _wrong_way(about.setting, run)
     target = await crm_snapshot(about.setting, crm_id)
     if not outside_filter:
@@ -142,7 +142,7 @@ def _wrong_way(setting: Setting, run: Direction) -> DirectionNotAllowed:
     allowed = "crm_data" if run is Direction.TO_CRM else "nav_data"
     problem = FieldProblem("/synchronize_after_coupling", f"Only no and {allowed} are possible.", allowed)
     return DirectionNotAllowed(
-        f"Mapping {mapping.name} only goes {mapping.direction.value}.",
+        f"Mapping {mapping.name} only goes {by_hand(mapping).value}.",
         fix=f"Use {allowed} or no.",
         errors=[problem],
     )

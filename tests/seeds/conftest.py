@@ -200,7 +200,7 @@ async def without_solution(database: str, service: Service, organization: CrmPeo
 async def our_solution(database: str, service: Service, organization: CrmPeople) -> AsyncIterator[World]:
     """A company set up on a CRM into which the solution that navcrm writes was imported, and no other."""
     solutions = (read_solution(build("1.0")),)
-    mappings = ["SALESPEOPLE", "CUSTOMER", "CURRENCY"]
+    mappings = ["SALESPEOPLE", "CUSTOMER", "CONTACT", "CURRENCY"]
     async with _with_solutions(database, service, organization, solutions, mappings) as world:
         await world.new("salespeople", SALESPERSON, Name="Peter Saddow")
         await world.put(f"nav/salespeople/{SALESPERSON}/coupling", {"crm_id": USER})

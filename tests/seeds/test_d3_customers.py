@@ -4,6 +4,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from app.domain import solution
+from app.solution.tables import STATISTICS_TABLE
 from tests.seeds.test_d1_contacts import open_crm, open_nav, unchanged_by
 from tests.seeds.world import COMPLETED, CUSTOMER_TYPE, NAV_CLIENT, UNKNOWN, USER, World
 
@@ -480,13 +482,65 @@ async def test_D3_35_without_the_solution_there_is_nothing_to_write_to(without_s
     assert "solution" in actions["update_account_statistics"]["reason"]
 
 
-async def test_D3_36_the_statistics_row_has_the_amounts_the_form_shows(world: World) -> None:
-    account = await world.coupled_customer(NO, Credit_Limit_LCY=5000)
+FIGURES = {
+    "Balance_LCY": ("balancelcy", 100),
+    "Outstanding_Orders_LCY": ("outstandingorderslcy", 20),
+    "Shipped_Not_Invoiced_LCY": ("shippednotinvoicedlcy", 30),
+    "Outstanding_Invoices_LCY": ("outstandinginvoiceslcy", 40),
+    "Outstanding_Serv_Orders_LCY": ("outstandingserviceorderslcy", 5),
+    "Serv_Shipped_Not_Invoiced_LCY": ("servshippednotinvoicedlcy", 6),
+    "Outstanding_ServInvoices_LCY": ("outstandingservinvoiceslcy", 7),
+    "Credit_Limit_LCY": ("creditlimitlcy", 5000),
+    "Balance_Due_LCY": ("overdueamountslcy", 11),
+    "Sales_LCY": ("totalsaleslcy", 12345.67),
+    "Invoiced_Prepayment_Amount_LCY": ("invoicedprepaymentamountlcy", 8),
+}
+OF_THE_TOTAL_ONLY = {"Outstanding_Invoices_from_Shipment_LCY": 3, "Returns_Received_Not_Invoiced_LCY": 2}
+TOTAL = 100 + 20 + 30 + 40 + 5 + 6 + 7 - 8 - 3 - 2
+
+
+async def with_figures(world: World, no: str) -> None:
+    """What NAV's ledgers say of a customer; they come in with the customer itself."""
+    fields = {name: value for name, (_, value) in FIGURES.items()} | OF_THE_TOTAL_ONLY
+    done = await world.post("nav/customers/bulk", {"records": [{"no": no, "fields": fields}]})
+    assert [outcome["error"] for outcome in done["outcomes"]] == [None]
+
+
+async def every_amount(world: World, prefix: str) -> None:
+    """The row of the account shows every figure and hangs on the account."""
+    account = await world.coupled_customer(NO)
+    await with_figures(world, NO)
     await world.post(f"{CUSTOMER}/update-account-statistics")
-    row = await the_statistics(world, account)
-    amounts = {name for name in row if name.startswith(SOLUTION) and name.endswith("lcy")}
-    assert len(amounts) == 12
-    assert all(f"{name}_base" in row for name in amounts)
-    assert row[f"{SOLUTION}_creditlimitlcy_base"] == 5000
-    assert row[f"{SOLUTION}_overdueamountsasof"]
+    of_account = await world.crm.row("accounts", account)
+    statistics = of_account[f"_{prefix}_accountstatisticsid_value"]
+    row = await world.crm.row(f"{prefix}_accountstatisticses", statistics)
+    amounts = {name for name in row if name.startswith(prefix) and name.endswith("lcy")}
+    expected = {f"{prefix}_{attribute}": value for attribute, value in FIGURES.values()}
+    assert {name: row[name] for name in amounts} == expected | {f"{prefix}_totallcy": TOTAL}
+    assert {name: row[f"{name}_base"] for name in amounts} == {name: row[name] for name in amounts}
+    assert row[f"{prefix}_customerno"] == NO
+    assert row[f"{prefix}_name"] == of_account["name"]
+    assert row[f"{prefix}_overdueamountsasof"]
     assert row["_transactioncurrencyid_value"] == world.crm.organization.base_currency
+
+
+async def test_D3_36_the_statistics_row_has_the_amounts_the_form_shows(world: World) -> None:
+    await every_amount(world, SOLUTION)
+
+
+async def test_D3_36_with_our_own_solution_the_quick_view_form_shows_the_same_amounts(
+    our_solution: World,
+) -> None:
+    await every_amount(our_solution, solution.OURS)
+    shown = {column.name for column in STATISTICS_TABLE.shown if not column.primary_name}
+    assert {f"{solution.OURS}_{attribute}" for attribute, _ in FIGURES.values()} <= shown
+
+
+async def test_D3_03_with_our_own_solution_the_account_shows_the_statistics_too(our_solution: World) -> None:
+    assert (await our_solution.get("crm-connection"))["integration_solution_installed"] is True
+    account = await our_solution.coupled_customer(NO, Credit_Limit_LCY=5000)
+    done = await our_solution.post(f"{CUSTOMER}/update-account-statistics")
+    assert done["action"] == "inserted"
+    link = (await our_solution.crm.row("accounts", account))["_navcrm_accountstatisticsid_value"]
+    row = await our_solution.crm.row("navcrm_accountstatisticses", link)
+    assert (row["navcrm_customerno"], row["navcrm_creditlimitlcy"]) == (NO, 5000)

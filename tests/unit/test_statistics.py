@@ -9,7 +9,7 @@ import pytest
 from app.domain.company import Generation
 from app.domain.records import FieldDefinition, FieldType, Value
 from app.domain.solution import installed
-from app.domain.statistics import FIGURES, StatisticsTable
+from app.domain.statistics import DEDUCTED, FIGURES, StatisticsTable
 from app.nav.definitions import nav_tables
 
 ACCOUNT = UUID("9f0f4c5e-52a1-4f11-8a69-000d3a4b5c6d")
@@ -27,7 +27,7 @@ def row(**figures: Value) -> dict[str, Value]:
     return TABLE.row("10000", figures, NOON, POUND)
 
 
-@pytest.mark.parametrize("figure", sorted(set(FIGURES.values()) - {"Invoiced_Prepayment_Amount_LCY"}))
+@pytest.mark.parametrize("figure", sorted({*FIGURES.values(), *DEDUCTED}))
 def test_every_figure_is_one_that_nav_keeps(figure: str) -> None:
     assert figure in nav_tables(Generation.NAV2018)["customers"].fields
 
@@ -46,6 +46,8 @@ def test_every_figure_has_its_attribute(attribute: str, figure: str) -> None:
         ({"Outstanding_Invoices_LCY": 8, "Outstanding_Serv_Orders_LCY": 16}, 24),
         ({"Serv_Shipped_Not_Invoiced_LCY": 32, "Outstanding_ServInvoices_LCY": 64}, 96),
         ({"Balance_LCY": 10, "Invoiced_Prepayment_Amount_LCY": 3}, 7),
+        ({"Shipped_Not_Invoiced_LCY": 9, "Outstanding_Invoices_from_Shipment_LCY": 4}, 5),
+        ({"Balance_LCY": 9, "Returns_Received_Not_Invoiced_LCY": 2}, 7),
         ({"Credit_Limit_LCY": 5, "Sales_LCY": 6, "Balance_Due_LCY": 7}, 0),
     ],
 )
