@@ -1,8 +1,8 @@
 """Backups as docs/operating.md describes them, made with the programs that come with the embedded server."""
 
-import asyncio
-import subprocess
 from pathlib import Path
+
+import anyio
 
 from app.db.engine import libpq_url
 from app.db.postgres_binaries import packaged
@@ -20,6 +20,5 @@ async def put_back(address: str, file: Path) -> None:
 
 
 async def _run(program: str, *arguments: str) -> None:
-    command = [packaged(None) / program, *arguments]
-    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = await anyio.run_process([str(packaged(None) / program), *arguments], check=False)
+    assert done.returncode == 0, done.stderr.decode()
