@@ -143,3 +143,13 @@ class SqlIdempotencyKeys:
             tuple_(idempotency_key.c.caller, idempotency_key.c.key).in_(old)
         )
         return (await self._connection.execute(statement)).rowcount
+
+
+def _is(caller: str, key: str) -> ColumnElement[bool]:
+    return and_(idempotency_key.c.caller == caller, idempotency_key.c.key == key)
+
+
+def _unanswered(caller: str, key: str) -> ColumnElement[bool]:
+    """The claim of a request that is at work, whether it has written anything or not."""
+    status = idempotency_key.c.status
+    return and_(_is(caller, key), or_(status.is_(None), status == BEGUN))

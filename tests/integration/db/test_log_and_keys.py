@@ -191,7 +191,7 @@ async def test_keys_are_free_again_after_a_day_a_crash_or_a_release(engine: Asyn
         assert await tx.idempotency.claim("me", "released", b"two", NOON) is None
         assert await tx.idempotency.claim("me", "crashed", b"two", NOON + timedelta(minutes=10)) is None
         assert await tx.idempotency.claim("me", "answered", b"two", NOON + timedelta(days=1)) is None
-        assert await tx.idempotency.forget(NOON + timedelta(hours=1)) == 2
+        assert await tx.idempotency.forget(NOON + timedelta(hours=1), 100) == 2
 
 
 async def test_of_many_requests_at_once_one_is_carried_out(engine: AsyncEngine) -> None:
