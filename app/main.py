@@ -1,9 +1,7 @@
 """Door one: the API."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import httpx
@@ -29,17 +27,17 @@ from app.api import (
     nav_couplings,
     nav_records,
     openapi,
+    options,
     problems,
     statistics,
     synch_jobs,
 )
 from app.api.auth import Gate, Tokens
-from app.api.dependencies import Door, Readiness
+from app.api.dependencies import Door
 from app.api.entra import EntraTokens
 from app.api.headers import REQUEST_ID, BodyLimit, EveryAnswer
 from app.api.limits import RateLimit
 from app.api.paths import Segments
-from app.db.readiness import readiness
 from app.ports import Context
 from app.precautions import doubts
 from app.probes import vitals
@@ -57,6 +55,7 @@ ROUTERS = (
     nav_records.router,
     nav_couplings.router,
     statistics.router,
+    options.router,
     crm_records.router,
     couplings.router,
     synch_jobs.router,
@@ -89,8 +88,7 @@ def create_app(settings: Settings, *, worker: bool = False, stopping: Stopping |
             inside = parts.worker() if worker else None
             if inside is not None:
                 ending.listen(inside.stop)
-            made = door(settings, parts.context, partial(readiness, parts.engine), http)
-            app.state.door = replace(made, stopping=lambda: ending.told)
+            app.state.door = door(settings, parts.context, http, lambda: ending.told)
             app.state.vitals = vitals(parts, lambda: ending.told)
             async with working(inside) if inside is not None else nullcontext():
                 yield
@@ -137,7 +135,9 @@ def _middleware(settings: Settings) -> list[Middleware]:
     return found
 
 
-def door(settings: Settings, ctx: Context, ready: Readiness, http: httpx.AsyncClient) -> Door:
+def door(
+    settings: Settings, ctx: Context, http: httpx.AsyncClient, stopping: Callable[[], bool] = lambda: False
+) -> Door:
     """What the settings say about callers, and what the handlers work with."""
     tokens: Tokens | None = None
     if settings.entra_openid_config_url and settings.entra_audience:
@@ -150,7 +150,7 @@ def door(settings: Settings, ctx: Context, ready: Readiness, http: httpx.AsyncCl
         requests=RateLimit(settings.rate_limit_per_minute),
         failures=RateLimit(settings.failed_logins_per_minute),
     )
-    return Door(context=ctx, gate=gate, readiness=ready)
+    return Door(context=ctx, gate=gate, stopping=stopping)
 
 
 def openapi_document() -> dict[str, Any]:

@@ -70,16 +70,17 @@ class TestServer:
     async def clone(self, template: str) -> AsyncIterator[str]:
         """Address of a database of the test's own, dropped afterwards whoever is still connected."""
         name = f"{CLONE}{os.getpid()}_{uuid4().hex}"
-        await self._administer(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
+        await self.administer(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
         try:
             yield self._at(name).render_as_string(hide_password=False)
         finally:
-            await self._administer(f'DROP DATABASE "{name}" WITH (FORCE)')
+            await self.administer(f'DROP DATABASE "{name}" WITH (FORCE)')
 
     def _at(self, database: str) -> URL:
         return self._address.set(database=database)
 
-    async def _administer(self, statement: str) -> None:
+    async def administer(self, statement: str) -> None:
+        """Carries out a statement about databases."""
         admin = await connect(self._address)
         try:
             await admin.execute(statement)

@@ -1,6 +1,6 @@
 """What a handler may ask for: the caller, the company, the context."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, cast
 
@@ -16,9 +16,6 @@ BASE = "/api/v1"
 WORKS_IN_CRM = frozenset({409, 502, 503})
 """Who declares these answers works in CRM: not enabled, refused, not reached."""
 
-Readiness = Callable[[], Awaitable[Mapping[str, str | None]]]
-"""What stands between the service and being ready: by check the reason, None where all is well."""
-
 
 @dataclass(frozen=True, slots=True)
 class Door:
@@ -26,7 +23,6 @@ class Door:
 
     context: Context
     gate: Gate
-    readiness: Readiness
     stopping: Callable[[], bool] = lambda: False
     """Whether the process was told to stop."""
 

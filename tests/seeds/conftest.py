@@ -6,14 +6,13 @@ CRM begins anew for each test, with the same ids.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
-from functools import partial
 
 import httpx
 import pytest
 
 from app.crm.connector import Connector
+from app.db.clock import DatabaseClock
 from app.db.engine import create_engine
-from app.db.readiness import readiness
 from app.db.secrets import Vault
 from app.db.unit_of_work import SqlUnitOfWork
 from app.main import create_app, door
@@ -24,7 +23,7 @@ from app.sandbox.imports import Solution
 from app.sandbox.imports import read as read_solution
 from app.settings import Settings
 from app.solution import build
-from app.wiring import Parts, Sides, time_ordered_id, working
+from app.wiring import Parts, Sides, Upkeep, time_ordered_id, working
 from tests.crm_sandbox import served
 from tests.database import TestServer
 from tests.integration.jobs.workers import SystemClock
@@ -94,7 +93,7 @@ class Service:
         context = Context(uow, Sides(engine, connector), SystemClock(), time_ordered_id)
         try:
             async with httpx.AsyncClient() as http:
-                self.app.state.door = door(settings, context, partial(readiness, engine), http)
+                self.app.state.door = door(settings, context, http)
                 parts = Parts(settings, address, engine, connector, context)
                 self.app.state.vitals = vitals(parts, lambda: False)
                 yield parts
@@ -113,7 +112,8 @@ class Service:
             working(parts.worker()) if worker else nullcontext(),
             httpx.AsyncClient(transport=transport, base_url=ADDRESS, headers=headers) as http,
         ):
-            yield World(http, crm)
+            upkeep = Upkeep(parts.engine, parts.connector, parts.context, DatabaseClock())
+            yield World(http, crm, upkeep.tell)
 
 
 @pytest.fixture(scope="session")
