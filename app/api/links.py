@@ -4,6 +4,7 @@ They need no key: whoever follows one lands in NAV or CRM, which ask for a login
 the addresses that an administrator configured, and the answers show no values of records.
 """
 
+from collections.abc import Mapping
 from html import escape
 from typing import Annotated, Any
 from uuid import UUID
@@ -81,6 +82,10 @@ SHOWN = 100
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
     302: {"description": "The record, in the client that shows it.", "content": {}},
+    300: {
+        "description": "The CRM record is several records in NAV: a page to choose one.",
+        "content": {"text/html": {"schema": {"type": "string"}}},
+    },
     **{
         status: {"description": reason, "content": {"text/html": {"schema": {"type": "string"}}}}
         for status, reason in (
@@ -119,6 +124,20 @@ def _explained(found: _NoWay, **link: str) -> Response:
     return HTMLResponse(page, found.status, headers=HEADERS)
 
 
+def _choice(addresses: Mapping[str, str]) -> Response:
+    """The page on which a person chooses among the records that a CRM record is in NAV."""
+    links = "".join(
+        f'<li><a href="{escape(address)}">{escape(name)}</a></li>\n' for name, address in addresses.items()
+    )
+    page = PAGE.format(
+        title="Which record?",
+        text="This record is coupled with several records in Dynamics NAV.",
+        advice="Choose the one to open:",
+        link=f"<ul>\n{links}</ul>\n",
+    )
+    return HTMLResponse(page, 300, headers=HEADERS)
+
+
 def _short(text: str) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
@@ -143,9 +162,13 @@ async def open_nav(
     entity: Annotated[str, Query(description="Logical name of the CRM entity.")] = "",
     id: Annotated[str, Query(description="GUID of the CRM record, with or without braces.")] = "",
 ) -> Response:
-    """What the button in CRM calls: leads to the card of the coupled record in the NAV client of the company."""
+    """What the button in CRM calls: leads to the card of the coupled record in the NAV client of the company.
+
+    A CRM record that is coupled with several NAV records, such as an item and a resource, lets the person choose.
+    """
     try:
-        return _to(await _nav_address(ctx, company, entity.strip().lower(), id))
+        addresses = await _nav_addresses(ctx, company, entity.strip().lower(), id)
+        return _to(*addresses.values()) if len(addresses) == 1 else _choice(addresses)
     except _NoWay as found:
         return _explained(found, company=company, entity=entity, id=id)
     except Invalid:
@@ -154,30 +177,43 @@ async def open_nav(
         )
 
 
-async def _nav_address(ctx: Context, name: str, entity: str, id: str) -> str:
+async def _nav_addresses(ctx: Context, name: str, entity: str, id: str) -> dict[str, str]:
+    """By what people call them, the addresses of the coupled records: one, but for a CRM record that is several
+    things in NAV."""
     record = guid_of(id)
     if not name or entity not in ENTITIES or record is None:
         raise _incomplete("a company, an entity and an id")
     company, _ = await _enabled(ctx, name)
     async with ctx.uow() as tx:
         found = (await tx.couplings.of_entity(company.id, entity, [record])).get(record, [])
-    coupling = next((each for each in found if each.status is CouplingStatus.COUPLED), None)
-    if coupling is None:
+    coupled = [each for each in found if each.status is CouplingStatus.COUPLED]
+    if not coupled:
         raise _NoWay(
             404,
             "Not coupled",
             f"This {WORDS.get(entity, entity)} is not coupled with a record in Dynamics NAV: there is nothing to open.",
             "Ask whoever looks after the integration to couple it, or to create it in NAV.",
         )
-    address = nav_url(company, coupling.nav_table, await _present_key(ctx, company, coupling))
-    if address is None:
+    addresses: dict[str, str] = {}
+    gone: _NoWay | None = None
+    for coupling in coupled:
+        try:
+            key = await _present_key(ctx, company, coupling)
+        except _NoWay as deleted:
+            gone = deleted
+            continue
+        if (address := nav_url(company, coupling.nav_table, key)) is not None:
+            addresses[f"{coupling.nav_table.replace('-', ' ').capitalize()} {key}"] = address
+    if gone is not None and not addresses:
+        raise gone
+    if not addresses:
         raise _NoWay(
             409,
             "No address of NAV",
             f"The integration does not know where the NAV client of {_called(company)} is.",
             "An administrator can set it: the NAV web client URL of the company.",
         )
-    return address
+    return addresses
 
 
 async def _present_key(ctx: Context, company: Company, coupling: Coupling) -> str:

@@ -1,11 +1,12 @@
 """The records of NAV over HTTP."""
 
 from datetime import datetime
-from typing import Any
+from enum import StrEnum
+from typing import Annotated, Any
 from urllib.parse import quote
 from uuid import UUID
 
-from fastapi import Response
+from fastapi import Query, Response
 from pydantic import BaseModel, Field
 
 from app.api.dependencies import BASE, CompanyDep, ContextDep
@@ -24,11 +25,12 @@ from app.api.operation import api_router, operation
 from app.api.pages import Page, PagingDep
 from app.api.previews import Previewable, PreviewQuery, previewed
 from app.api.results import coupled_record_out, error_failure_out
+from app.api.statistics import CrmStatisticsOut
 from app.api.values import JsonValue, shown_fields
 from app.domain.access import Scope
 from app.domain.errors import IntegrationError
 from app.ports import NavRecord
-from app.use_cases import records
+from app.use_cases import records, related
 from app.use_cases.results import NavItem
 
 router = api_router(f"{BASE}/companies/{{company}}/nav", "NAV records")
@@ -55,6 +57,21 @@ class NavRecordOut(BaseModel):
     modified_at: datetime | None
     coupling: CouplingOut | None
     actions: list[ActionOut]
+
+
+class NavCardOut(NavRecordOut):
+    """A record of NAV, and what was asked for besides."""
+
+    crm_statistics: CrmStatisticsOut | None = Field(
+        default=None,
+        description="Of a coupled customer, when `include` asks for them; left out otherwise.",
+    )
+
+
+class Included(StrEnum):
+    """What can be asked for besides the record."""
+
+    CRM_STATISTICS = "crm_statistics"
 
 
 class NavRowIn(Input):
@@ -192,14 +209,33 @@ async def write_nav_records(
 @router.get(
     "/{table:key}/{no:key}",
     summary="Get a NAV record",
-    response_model=NavRecordOut,
+    response_model=NavCardOut,
+    response_model_exclude_unset=True,
     **operation(Scope.READ, 404, 503),
 )
 async def get_nav_record(
-    ctx: ContextDep, company: CompanyDep, table: TableName, no: RecordNo, mapping: MappingQuery = None
+    ctx: ContextDep,
+    company: CompanyDep,
+    table: TableName,
+    no: RecordNo,
+    mapping: MappingQuery = None,
+    include: Annotated[
+        Included | None,
+        Query(
+            description="`crm_statistics`: the figures that CRM counts for a coupled customer, asked for now."
+        ),
+    ] = None,
 ) -> dict[str, object]:
-    """One record, by its key."""
-    return nav_item_out(await records.nav_get(ctx, company, table, no, mapping=mapping))
+    """One record, by its key. CRM is asked for nothing unless `include` says so."""
+    item = await records.nav_get(ctx, company, table, no, mapping=mapping)
+    found = nav_item_out(item)
+    if include is Included.CRM_STATISTICS:
+        counted = table == related.CUSTOMERS and item.coupling is not None
+        statistics = await related.crm_statistics(ctx, company, no) if counted else None
+        found["crm_statistics"] = (
+            None if statistics is None else {**statistics.counts, "as_of": statistics.as_of}
+        )
+    return found
 
 
 @router.patch(

@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from app.api.models import ChangeOut, FailureOut, changes_out, failure_out
+from app.domain.breaker import CLOSED, Breaker
 from app.domain.company import ConnectionStatus
 from app.domain.coupling import SynchAction
 from app.domain.job import Counts, JobStatus, SynchJob, SynchMode
@@ -44,7 +45,7 @@ class SynchJobOut(CountsOut):
     finished_at: datetime | None
     message: str | None
     error: FailureOut | None = Field(
-        description="Why the job as a whole failed; failed records are counted instead."
+        description="Why the job as a whole failed, or waits to be tried again; failed records are counted instead."
     )
     attempt: int
     cancel_requested: bool
@@ -95,6 +96,15 @@ class LoggedErrorOut(FailureOut):
     occurred_at: datetime
 
 
+class FailureSummaryOut(BaseModel):
+    """Failures of one kind: how often they happened, and the last of them."""
+
+    code: str
+    count: int
+    last_occurred_at: datetime
+    last: LoggedErrorOut
+
+
 class SynchStatusOut(BaseModel):
     """How the integration of the company fares."""
 
@@ -105,10 +115,13 @@ class SynchStatusOut(BaseModel):
     couplings: int
     job_queue_entries_ready: int = Field(
         description="Those that run by themselves: ready, in process, or waiting for a change; none while the "
-        "connection is disabled."
+        "connection is disabled or CRM refuses our user."
     )
     job_queue_entries_total: int
     last_run_at: datetime | None
+    integration_solution_installed: bool | None = Field(
+        description="Whether CRM has the solution that the button and the account statistics need."
+    )
 
 
 def counts_out(counts: Counts) -> dict[str, int]:
@@ -116,8 +129,9 @@ def counts_out(counts: Counts) -> dict[str, int]:
     return {name: getattr(counts, name) for name in Counts.__slots__} | {"total": counts.total}
 
 
-def job_out(job: SynchJob, children: list[UUID]) -> dict[str, Any]:
-    """A job for `SynchJobOut`."""
+def job_out(job: SynchJob, children: list[UUID], breaker: Breaker = CLOSED) -> dict[str, Any]:
+    """A job for `SynchJobOut`. One that waits because CRM refuses our user says so."""
+    stopped = breaker.reason if breaker.is_open and job.status is JobStatus.QUEUED else None
     return counts_out(job.counted) | {
         "id": job.id,
         "kind": job.kind,
@@ -130,8 +144,8 @@ def job_out(job: SynchJob, children: list[UUID]) -> dict[str, Any]:
         "created_at": job.created_at,
         "started_at": job.started_at,
         "finished_at": job.finished_at,
-        "message": job.message,
-        "error": failure_out(job.error),
+        "message": job.message if stopped is None else f"It waits until CRM lets us in. {stopped.message}",
+        "error": failure_out(job.error if stopped is None else stopped),
         "attempt": job.attempt,
         "cancel_requested": job.cancel_requested,
         "parent_id": job.parent_id,

@@ -9,10 +9,12 @@ from uuid import UUID
 from fastapi import Depends, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
+from app.api.breaker_models import BreakerDep
 from app.api.dependencies import BASE, CompanyDep, ContextDep, door_of
 from app.api.operation import api_router, operation
 from app.api.pages import Page, PagingDep
 from app.api.synch_job_models import (
+    FailureSummaryOut,
     LoggedErrorOut,
     OutcomeOut,
     SynchJobEvent,
@@ -24,6 +26,7 @@ from app.api.synch_job_models import (
     outcome_out,
 )
 from app.domain.access import Scope
+from app.domain.breaker import Breaker
 from app.domain.company import Company, ConnectionStatus
 from app.domain.coupling import SynchAction
 from app.domain.errors import NotFound
@@ -51,12 +54,13 @@ async def accepted(ctx: Context, company: Company, job: SynchJob, response: Resp
     """The answer of every call that starts a job: the job, and its Location."""
     response.headers["Location"] = job_address(company, job)
     async with ctx.uow() as tx:
-        return await _with_children(tx, await tx.jobs.get(company.id, job.id))
+        breaker = await tx.breakers.find(company.id)
+        return await _with_children(tx, await tx.jobs.get(company.id, job.id), breaker)
 
 
-async def _with_children(tx: Transaction, job: SynchJob) -> dict[str, Any]:
+async def _with_children(tx: Transaction, job: SynchJob, breaker: Breaker) -> dict[str, Any]:
     children = [] if job.mapping is not None else await tx.jobs.children(job.id)
-    return job_out(job, [child.id for child in children])
+    return job_out(job, [child.id for child in children], breaker)
 
 
 @router.get(
@@ -76,7 +80,8 @@ async def list_synch_jobs(
         if not found and mapping is not None:
             await tx.mappings.get(company.id, mapping)  # a mistyped name is no empty list
         jobs, next_cursor = paging.cut(found, lambda job: (job.created_at, job.id))
-        items = [await _with_children(tx, job) for job in jobs]
+        breaker = await tx.breakers.find(company.id)
+        items = [await _with_children(tx, job, breaker) for job in jobs]
     return {"items": items, "next_cursor": next_cursor}
 
 
@@ -91,10 +96,13 @@ JobDep = Annotated[SynchJob, Depends(_job)]
 @router.get(
     "/synch-jobs/{id}", summary="Get a synch job", response_model=SynchJobOut, **operation(Scope.READ, 404)
 )
-async def get_synch_job(ctx: ContextDep, job: JobDep) -> dict[str, object]:
-    """How the job stands: its status, its counts by direction, how far it came."""
+async def get_synch_job(ctx: ContextDep, job: JobDep, breaker: BreakerDep) -> dict[str, object]:
+    """How the job stands: its status, its counts by direction, how far it came.
+
+    While CRM refuses our user a `queued` job says so in `message` and `error`; it goes on by itself.
+    """
     async with ctx.uow() as tx:
-        return await _with_children(tx, job)
+        return await _with_children(tx, job, breaker)
 
 
 @router.get(
@@ -160,7 +168,7 @@ async def follow_synch_job(
         try:
             async with ctx.uow() as tx:
                 job = await tx.jobs.get(company.id, job.id)
-                found = await _with_children(tx, job)
+                found = await _with_children(tx, job, await tx.breakers.find(company.id))
         except NotFound:
             return
         now = ctx.clock.now()
@@ -189,7 +197,7 @@ async def cancel_synch_job(ctx: ContextDep, company: CompanyDep, job_id: JobId) 
     """
     async with ctx.uow() as tx:
         job = await tx.jobs.cancel(company.id, job_id, ctx.clock.now())
-        return await _with_children(tx, job)
+        return await _with_children(tx, job, await tx.breakers.find(company.id))
 
 
 @router.get(
@@ -214,6 +222,28 @@ async def list_synch_errors(
             await tx.mappings.get(company.id, mapping)  # a mistyped name is no empty list
     errors, next_cursor = paging.cut(found, lambda logged: logged.position)
     return {"items": [error_out(logged) for logged in errors], "next_cursor": next_cursor}
+
+
+@router.get(
+    "/synch-errors/summary",
+    summary="Summarize synchronization errors",
+    response_model=Page[FailureSummaryOut],
+    **operation(Scope.READ, 404),
+)
+async def summarize_synch_errors(ctx: ContextDep, company: CompanyDep) -> dict[str, object]:
+    """By code how often records failed, and the last occurrence of each; the latest first. The whole list at once."""
+    async with ctx.uow() as tx:
+        found = await tx.synch_log.failures(company.id)
+    items = [
+        {
+            "code": each.last.outcome.error.code if each.last.outcome.error else "",
+            "count": each.count,
+            "last_occurred_at": each.last.at,
+            "last": error_out(each.last),
+        }
+        for each in found
+    ]
+    return {"items": items, "next_cursor": None}
 
 
 @router.get(
@@ -243,21 +273,24 @@ async def reset_synch_status(ctx: ContextDep, company: CompanyDep) -> Mapping[st
 async def _status(ctx: Context, company: Company) -> dict[str, object]:
     async with ctx.uow() as tx:
         connection = await tx.connections.find(company.id)
+        breaker = await tx.breakers.find(company.id)
         failed, since = await tx.jobs.failed(company.id)
         skipped = await tx.couplings.count(company.id, skipped=True)
         couplings = await tx.couplings.count(company.id)
         entries = await tx.job_queue.all(company.id)
         newest: Sequence[SynchJob] = await tx.jobs.page(company.id, JobFilter(), None, 1)
     enabled = connection is not None and connection.is_enabled
+    status = connection.status if connection else ConnectionStatus.DISABLED
     return {
-        "connection_status": connection.status if connection else ConnectionStatus.DISABLED,
+        "connection_status": ConnectionStatus.FAILED if enabled and breaker.is_open else status,
         "failed_synch_jobs": failed,
         "failed_since": since,
         "skipped_couplings": skipped,
         "couplings": couplings,
         "job_queue_entries_ready": sum(entry.status in RUN_BY_THEMSELVES for entry in entries)
-        if enabled
+        if enabled and not breaker.is_open
         else 0,
         "job_queue_entries_total": len(entries),
         "last_run_at": newest[0].started_at if newest else None,
+        "integration_solution_installed": connection.integration_solution_installed if connection else None,
     }

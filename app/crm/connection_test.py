@@ -27,8 +27,14 @@ INSTALL = (
     "Without it, customers are kept in step but account statistics are not written."
 )
 ADMINISTRATOR = "System Administrator"
-TOO_MUCH = f"The role {ADMINISTRATOR} allows more than the integration needs: give the user the integration roles instead."
-USE_APPLICATION_USER = "Connect as an application user: what a person changes under the same user cannot be told from the integration."
+TOO_MUCH = (
+    f"The role {ADMINISTRATOR} allows more than the integration needs: "
+    "give the user the integration roles instead."
+)
+USE_APPLICATION_USER = (
+    "Connect as an application user: what a person changes under the same user "
+    "cannot be told from the integration."
+)
 ENABLE_TRACKING = (
     "In the maker portal open the table's properties and switch on Track changes. Until then changes are found by "
     "their time, and deletions in CRM are not noticed."

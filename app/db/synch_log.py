@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, insert, select, text
+from sqlalchemy import Row, Select, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.coupling_rows import decode_failure, encode_failure
@@ -14,7 +14,7 @@ from app.db.tables import synch_job, synch_outcome
 from app.db.values import clean, decode_value, encode_value
 from app.domain.coupling import Change, Outcome, SynchAction
 from app.domain.records import Side
-from app.ports import LoggedOutcome
+from app.ports import FailureSummary, LoggedOutcome
 
 # More than a record has fields: the position of a change is its outcome's times this, plus its own.
 _CHANGES = 1000
@@ -76,6 +76,22 @@ class SqlSynchLog:
         if after is not None:
             query = query.where(synch_outcome.c.id < after)
         return await self._read(query.order_by(synch_outcome.c.id.desc()).limit(limit))
+
+    async def failures(self, company_id: int) -> list[FailureSummary]:
+        """By code, those that happened last first."""
+        of_code = (
+            select(func.count().label("count"), func.max(synch_outcome.c.id).label("last"))
+            .where(synch_outcome.c.company_id == company_id, synch_outcome.c.error_code.is_not(None))
+            .group_by(synch_outcome.c.error_code)
+            .subquery()
+        )
+        query = (
+            select(synch_outcome, of_code.c.count.label("failures"))
+            .join(of_code, of_code.c.last == synch_outcome.c.id)
+            .order_by(synch_outcome.c.id.desc())
+        )
+        rows = await self._connection.execute(query)
+        return [FailureSummary(row.failures, _logged(row)) for row in rows]
 
     async def history(
         self, company_id: int, coupling_id: UUID, after: int | None, limit: int

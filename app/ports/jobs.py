@@ -147,6 +147,14 @@ class LoggedOutcome:
     position: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class FailureSummary:
+    """Failures of one code: how often, and the last of them."""
+
+    count: int
+    last: LoggedOutcome
+
+
 class SynchLog(Protocol):
     async def add(
         self, company_id: int, job_id: UUID | None, outcomes: Sequence[Outcome], at: datetime
@@ -169,6 +177,10 @@ class SynchLog(Protocol):
         limit: int = 100,
     ) -> list[LoggedOutcome]:
         """The newest first; `position` continues."""
+        ...
+
+    async def failures(self, company_id: int) -> list[FailureSummary]:
+        """By code, those that happened last first."""
         ...
 
     async def forget(self, before: datetime, limit: int, *, history: bool) -> int:

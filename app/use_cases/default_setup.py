@@ -15,6 +15,7 @@ from app.domain.naming import near
 from app.domain.records import Side, TableDefinition
 from app.domain.timeline import POST
 from app.ports import Context, CrmSide, NavSide, RecordStore, Transaction
+from app.use_cases.customer_template import with_nav_template
 from app.use_cases.integration_ids import tracked
 from app.use_cases.options import OptionValues, find_or_create
 
@@ -101,7 +102,8 @@ async def use_default_setup(
         company = await tx.companies.by_id(company.id)
         present = await _present(tx, company, mappings)
     nav, crm = ctx.sides.nav(company), ctx.sides.crm(company, connection)
-    fitted = await _fitted(_wanted(company, mappings), present.kept, nav, crm)
+    wanted = await with_nav_template(nav, _wanted(company, mappings))
+    fitted = await _fitted(wanted, present.kept, nav, crm)
     _require_consent(company, present, fitted, replace_existing)
     options = [
         await find_or_create(nav, crm, mapping, preview=preview)

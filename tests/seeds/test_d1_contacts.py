@@ -522,3 +522,30 @@ async def test_D1_41_without_the_integration_solution_the_setup_says_what_is_mis
     contact = await without_solution.crm.contact("Thompson", account)
     made = await without_solution.post(f"crm/contacts/{contact}/create-in-nav")
     assert made["record"]["coupling"]["crm_id"] == contact
+
+
+async def the_button_is_missing(world: World, table: str, no: str) -> None:
+    """A coupled record tells that the button in CRM is not there, and the status shows why."""
+    assert (await world.get("synch-status"))["integration_solution_installed"] is False
+    actions = {action["name"]: action for action in (await world.get(f"nav/{table}/{no}"))["actions"]}
+    assert actions["open_in_crm"]["allowed"] is True
+    assert actions["open_from_crm"]["allowed"] is False
+    assert "integration solution is not installed" in actions["open_from_crm"]["reason"]
+
+
+async def test_D1_41_the_record_says_that_its_button_is_not_there(without_solution: World) -> None:
+    account = await without_solution.crm.account()
+    customer = (await without_solution.post(f"crm/accounts/{account}/create-in-nav"))["record"]["no"]
+    path = f"nav/customers/{customer}/update-account-statistics"
+    refused = await without_solution.refused("POST", path)
+    assert refused.said == (409, "integration-solution-not-installed")
+    contact = await without_solution.crm.contact("Thompson", account)
+    made = await without_solution.post(f"crm/contacts/{contact}/create-in-nav")
+    await the_button_is_missing(without_solution, "contacts", made["record"]["no"])
+
+
+async def test_D1_41_with_the_solution_the_button_is_there_once_coupled(world: World) -> None:
+    no, _ = await world.coupled_person()
+    actions = {action["name"]: action for action in (await world.get(f"nav/contacts/{no}"))["actions"]}
+    assert actions["open_from_crm"] == {"name": "open_from_crm", "allowed": True, "reason": None}
+    assert (await world.get("synch-status"))["integration_solution_installed"] is True

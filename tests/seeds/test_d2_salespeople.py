@@ -4,7 +4,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.seeds.test_d1_contacts import open_crm, open_nav, solution_step, unchanged_by
+from tests.seeds.test_d1_contacts import (
+    open_crm,
+    open_nav,
+    solution_step,
+    the_button_is_missing,
+    unchanged_by,
+)
 from tests.seeds.world import COMPLETED, NAV_CLIENT, SALESPERSON, USER, World
 
 pytestmark = pytest.mark.anyio
@@ -199,6 +205,12 @@ async def test_D2_18_without_the_solution_users_are_coupled_all_the_same(without
     done = await without_solution.put(f"nav/salespeople/{CODE}/coupling", body)
     assert done["synchronization"]["message"] == COMPLETED
     assert (await without_solution.nav("salespeople", CODE))["Name"] == "John Roberts"
+
+
+async def test_D2_18_the_record_says_that_its_button_is_not_there(without_solution: World) -> None:
+    user = await a_salesperson_and_a_user(without_solution)
+    await without_solution.put(f"nav/salespeople/{CODE}/coupling", {"crm_id": user})
+    await the_button_is_missing(without_solution, "salespeople", CODE)
 
 
 async def test_D2_19_users_who_are_no_sellers_are_marked_and_need_a_word_to_be_coupled(world: World) -> None:

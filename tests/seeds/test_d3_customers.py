@@ -6,7 +6,7 @@ import pytest
 
 from app.domain import solution
 from app.solution.tables import STATISTICS_TABLE
-from tests.seeds.test_d1_contacts import open_crm, open_nav, unchanged_by
+from tests.seeds.test_d1_contacts import open_crm, open_nav, the_button_is_missing, unchanged_by
 from tests.seeds.world import COMPLETED, CUSTOMER_TYPE, NAV_CLIENT, UNKNOWN, USER, World
 
 pytestmark = pytest.mark.anyio
@@ -306,6 +306,20 @@ async def test_D3_28_the_card_itself_asks_crm_for_nothing(world: World) -> None:
     assert (await world.get(f"{CUSTOMER}/crm-statistics"))["opportunities"] == 2
 
 
+async def test_D3_28_who_wants_the_figures_on_the_card_includes_them(world: World) -> None:
+    account = await world.coupled_customer(NO)
+    await sales_of(world, account)
+    world.crm.forget()
+    shown = (await world.get(CUSTOMER, include="crm_statistics"))["crm_statistics"]
+    assert (shown["opportunities"], shown["quotes"], shown["cases"]) == (2, 1, 3)
+    assert shown["as_of"]
+    assert len(world.crm.organization.log) == 1
+    await world.customer("20000")
+    assert (await world.get("nav/customers/20000", include="crm_statistics"))["crm_statistics"] is None
+    refused = await world.refused("GET", CUSTOMER, include="everything")
+    assert refused.status == 422
+
+
 @pytest.mark.parametrize(("direction", "city"), [("to_crm", "London"), ("from_crm", "Paris")])
 async def test_D3_33_synchronize_now_sends_or_gets(world: World, direction: str, city: str) -> None:
     account = await world.coupled_customer(NO)
@@ -336,6 +350,12 @@ async def test_D3_38_the_button_on_accounts_comes_with_the_solution(without_solu
     path = f"{CUSTOMER}/update-account-statistics"
     assert (await without_solution.refused("POST", path)).code == "integration-solution-not-installed"
     assert (await open_nav(without_solution, "account", account)).status_code == 302
+
+
+async def test_D3_38_the_record_says_that_its_button_is_not_there(without_solution: World) -> None:
+    await without_solution.customer(NO, Salesperson_Code="")
+    await without_solution.post(f"{CUSTOMER}/create-in-crm")
+    await the_button_is_missing(without_solution, "customers", NO)
 
 
 async def test_D3_40_a_customer_lists_what_can_be_done_and_why_the_rest_cannot(world: World) -> None:

@@ -1,14 +1,18 @@
 """The pages that the five link to: the connection, runs of whole mappings, filters, status, conflicts."""
 
 import asyncio
+import json
+import re
 from datetime import UTC, datetime, timedelta
+from html import unescape
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
 from app.sandbox import DEFAULT_SECRET, Fault
 from tests.seeds.conftest import SETUP
 from tests.seeds.test_d1_contacts import open_nav
-from tests.seeds.world import SALESPERSON, USER, Json, World
+from tests.seeds.world import NAV_CLIENT, SALESPERSON, USER, Json, World
 
 pytestmark = pytest.mark.anyio
 CONNECTION = "crm-connection"
@@ -137,6 +141,36 @@ async def test_E_13_the_status_is_connected_failed_or_disabled_and_failures_tell
 
 
 # --- Manual synchronization of table mappings --------------------------------------------------------
+
+
+async def test_E_13_failures_are_counted_with_their_last_occurrence(at_work: World) -> None:
+    job = await a_failed_run(at_work)
+    await at_work.change("customers", "10000", City="Leeds")
+    await at_work.job(f"{CUSTOMER}/synchronize", MODIFIED)
+    (failure,) = await at_work.items("synch-errors/summary")
+    assert (failure["code"], failure["count"]) == ("salesperson-not-coupled", 2)
+    (newest, *_) = await at_work.items("synch-errors")
+    assert failure["last"] == newest
+    assert failure["last_occurred_at"] == newest["occurred_at"] > job["finished_at"]
+
+
+async def test_E_13_a_connection_that_fails_in_use_is_failed_until_a_contact_succeeds(world: World) -> None:
+    await world.coupled_customer()
+    await world.upkeep()
+    world.crm.organization.faults.append(Fault(".*", "503"))
+    refused = await world.refused("GET", "crm/accounts")
+    assert refused.code == "crm-unavailable"
+    await world.upkeep()
+    assert (await world.get("synch-status"))["connection_status"] == "failed"
+    shown = await world.get(CONNECTION)
+    assert (shown["status"], bool(shown["last_error"])) == ("failed", True)
+    failed_at = shown["last_checked_at"]
+    world.crm.organization.faults.clear()
+    await world.get("crm/accounts")
+    await world.upkeep()
+    shown = await world.get(CONNECTION)
+    assert (shown["status"], shown["last_error"]) == ("connected", None)
+    assert shown["last_checked_at"] > failed_at
 
 
 async def test_E_14_a_full_run_takes_the_mappings_in_order_and_creates_what_is_uncoupled(
@@ -281,6 +315,25 @@ async def test_E_21_the_templates_of_customers_and_accounts(world: World) -> Non
     assert (await world.crm.row("accounts", other))["address1_country"] == "GB"
 
 
+async def test_E_21_nav_s_customer_template_in_the_local_currency_is_taken_over(connected: World) -> None:
+    await connected.new("countries", "GB", Name="Great Britain")
+    await connected.new("countries", "FR", Name="France")
+    await connected.new("payment-terms", "14 DAYS", Description="Net 14 days")
+    await connected.new("currencies", "EUR", Description="Euro")
+    fields = {"Country_Region_Code": "FR", "Currency_Code": "EUR"}
+    await connected.new("customer-templates", "A-FOREIGN", Description="Euro countries", **fields)
+    await connected.post(SETUP)
+    assert (await connected.get(CUSTOMER))["nav_template"] is None
+    fields = {"Country_Region_Code": "GB", "Payment_Terms_Code": "14 DAYS"}
+    await connected.new("customer-templates", "B-LOCAL", Description="At home", **fields)
+    await connected.post(SETUP, {"replace_existing": True})
+    assert json.loads((await connected.get(CUSTOMER))["nav_template"]) == fields
+    account = await connected.crm.account("Adatum", address1_country="FR")
+    made = await connected.post(f"crm/accounts/{account}/create-in-nav")
+    shown = made["record"]["fields"]
+    assert (shown["Country_Region_Code"], shown["Payment_Terms_Code"]) == ("GB", "14 DAYS")
+
+
 async def test_E_22_only_coupled_records_is_what_mappings_begin_with(world: World) -> None:
     body = {"name": "OTHER", "nav_table": "customers", "crm_entity": "account", "direction": "to_crm"}
     assert (await world.post(MAPPINGS, body))["synch_only_coupled_records"] is True
@@ -402,6 +455,27 @@ async def test_E_35_a_code_without_an_option_in_crm_is_left_alone_and_told(world
     assert "WHENEVER" in outcome["message"]
 
 
+async def test_E_35_the_options_that_one_side_lacks_are_in_the_review_list(world: World) -> None:
+    await world.new("payment-terms", "WHENEVER", Description="Whenever")
+    listed = await world.items("option-review")
+    mine = [row for row in listed if row["nav_no"] == "WHENEVER"]
+    assert [(row["state"], row["option_value"], row["crm_attribute"]) for row in mine] == [
+        ("missing_in_crm", None, "paymenttermscode")
+    ]
+    assert "paymenttermscode" in mine[0]["fix"]
+    coupled = await world.items("option-review", state="coupled")
+    assert coupled
+    assert {row["state"] for row in coupled} == {"coupled"}
+    assert all(row["nav_no"] and row["option_value"] is not None for row in coupled)
+    gone = next(row for row in coupled if row["nav_table"] == "payment-terms")
+    await world.delete(f"nav/payment-terms/{quote(gone['nav_no'], safe='')}")
+    (missing,) = await world.items("option-review", state="missing_in_nav")
+    assert (missing["nav_no"], missing["option_value"]) == (None, gone["option_value"])
+    assert missing["fix"]
+    await world.patch(CONNECTION, {"is_enabled": False})
+    assert (await world.refused("GET", "option-review")).said == (409, "connection-disabled")
+
+
 async def test_E_36_the_four_concepts_are_the_resources(world: World) -> None:
     paths = (await world.get("/openapi.json"))["paths"]
     company = "/api/v1/companies/{company}"
@@ -479,6 +553,22 @@ async def test_E_39_a_link_finds_the_record_whichever_table_it_is_coupled_with(w
     assert (await open_nav(world, "contact", account)).status_code == 404
     assert (await open_nav(world, "nothing", account)).status_code == 400
     assert (await open_nav(world, "account", "10000")).status_code == 400
+
+
+async def test_E_39_a_record_that_is_several_things_in_nav_lets_the_person_choose(world: World) -> None:
+    product = await world.coupled_item("1000")
+    await world.new("resources", "BIKE & CO", Name="Bicycle", Base_Unit_of_Measure="PCS")
+    await world.put("nav/resources/BIKE %26 CO/coupling", {"crm_id": product, "outside_filter": True})
+    answer = await open_nav(world, "product", product)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (300, "text/html; charset=utf-8")
+    targets = [unescape(target) for target in re.findall(r'href="([^"]+)"', answer.text)]
+    assert all(target.startswith(NAV_CLIENT) for target in targets)
+    shown = {tuple(parse_qs(urlsplit(target).query)["page"]) for target in targets}
+    assert shown == {("30",), ("76",)}
+    assert "Resources BIKE &amp; CO" in answer.text
+    await world.delete("nav/resources/BIKE %26 CO")
+    answer = await open_nav(world, "product", product)
+    assert (answer.status_code, "1000" in answer.headers["Location"]) == (302, True)
 
 
 # --- job queue, currencies, units ---------------------------------------------------------------------

@@ -4,7 +4,7 @@ NAV is reached through our REST API, CRM through its Web API; nothing is looked 
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -151,9 +151,13 @@ class CrmPeople:
 class World:
     """What a test of a page works with."""
 
-    def __init__(self, http: httpx.AsyncClient, crm: CrmPeople) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, crm: CrmPeople, upkeep: Callable[[], Awaitable[None]]
+    ) -> None:
         self.http = http
         self.crm = crm
+        self.upkeep = upkeep
+        """What the process does every few seconds: writes down what the contacts with CRM showed."""
 
     # --- asking the service ------------------------------------------------------------------------
 
@@ -268,6 +272,13 @@ class World:
         await self.customer(no, **fields)
         made = await self.post(f"nav/customers/{no}/create-in-crm")
         return str(made["coupling"]["crm_id"])
+
+    async def coupled_item(self, no: str = "1000") -> str:
+        """An item in the unit PCS and the product created for it; the id of the product."""
+        await self.new("units-of-measure", "PCS", Description="Piece")
+        await self.crm.create("uomschedules", name="NAV PCS", baseuomname="PCS")
+        await self.new("items", no, Description="Bicycle", Base_Unit_of_Measure="PCS")
+        return str((await self.post(f"nav/items/{no}/create-in-crm"))["coupling"]["crm_id"])
 
     async def coupled_person(self, surname: str = "Thompson", **fields: Any) -> tuple[str, str]:
         """A person of the coupled customer 10000 and the CRM contact created for it: number and id."""
