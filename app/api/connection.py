@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Response
 from pydantic import BaseModel, Field
 
+from app.api.breaker_models import BreakerDep
 from app.api.connection_models import (
     ConnectionIn,
     ConnectionOut,
@@ -70,7 +71,7 @@ def _revision(preconditions: Preconditions, present: ConnectionSetup | None) -> 
 
 @router.get("", summary="Get the CRM connection", response_model=ConnectionOut, **operation(Scope.READ, 404))
 async def get_crm_connection(
-    company: CompanyDep, present: MaybeConnection, preconditions: PreconditionsDep
+    company: CompanyDep, present: MaybeConnection, breaker: BreakerDep, preconditions: PreconditionsDep
 ) -> Any:
     """The connection and what the last contact with CRM showed. Secrets are never shown."""
     if present is None:
@@ -78,7 +79,7 @@ async def get_crm_connection(
             f"The company {company.name} has no connection to CRM.",
             fix=f"PUT {BASE}/companies/{company.name}/crm-connection saves one.",
         )
-    return preconditions.answer(connection_out(company, present), of_revision(present.revision))
+    return preconditions.answer(connection_out(company, present, breaker), of_revision(present.revision))
 
 
 @router.put(
@@ -104,7 +105,7 @@ async def replace_crm_connection(
     company = await _with_address(ctx, company, address)
     if address and not body.preview:
         await show_company(ctx, company, saved)
-    return preconditions.answer(connection_out(company, saved), of_revision(saved.revision))
+    return preconditions.answer(await _shown(ctx, company, saved), of_revision(saved.revision))
 
 
 @router.patch(
@@ -151,7 +152,14 @@ async def change_crm_connection(
     company = await _with_address(ctx, company, address)
     if address and not body.preview:
         await show_company(ctx, company, saved)
-    return preconditions.answer(connection_out(company, saved) | dict(extra), of_revision(saved.revision))
+    shown = await _shown(ctx, company, saved)
+    return preconditions.answer(shown | dict(extra), of_revision(saved.revision))
+
+
+async def _shown(ctx: Context, company: Company, saved: ConnectionSetup) -> dict[str, Any]:
+    """The connection after a change, which may have closed its breaker."""
+    async with ctx.uow() as tx:
+        return connection_out(company, saved, await tx.breakers.find(company.id))
 
 
 async def _disabled(ctx: Context, company: Company, saved: ConnectionSetup, preview: bool) -> ConnectionSetup:
@@ -220,7 +228,8 @@ async def delete_crm_connection(
     **operation(Scope.ADMIN, 404),
 )
 async def check_crm_connection(ctx: ContextDep, company: CompanyDep) -> dict[str, object]:
-    """Tries the connection step by step, enabled or not. Changes nothing."""
+    """Tries the connection step by step, enabled or not. Changes nothing about it; jobs that waited because CRM refused
+    our user go on when it succeeds."""
     return report_out(await connection.test_connection(ctx, company))
 
 

@@ -6,8 +6,10 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from app.api.breaker_models import BreakerOut, breaker_out
 from app.api.models import Flag, Input
 from app.api.previews import Previewable
+from app.domain.breaker import CLOSED, Breaker
 from app.domain.company import Company, ConnectionSetup, ConnectionStatus
 from app.ports import ConnectionReport
 from app.use_cases.resync import Resync
@@ -149,6 +151,7 @@ class ConnectionOut(BaseModel):
     disabled_reason: str | None
     last_error: str | None = Field(description="Why the last contact with CRM failed.")
     last_checked_at: datetime | None
+    breaker: BreakerOut
     nav_web_client_url: str | None
 
 
@@ -225,8 +228,11 @@ class DefaultSetupOut(BaseModel):
     preview: bool
 
 
-def connection_out(company: Company, setup: ConnectionSetup) -> dict[str, Any]:
-    """A connection for `ConnectionOut`."""
+def connection_out(
+    company: Company, setup: ConnectionSetup, breaker: Breaker = CLOSED
+) -> dict[str, Any]:
+    """A connection for `ConnectionOut`. One whose breaker is open has failed, whatever CRM still answers."""
+    stopped = breaker.reason if breaker.is_open and setup.is_enabled else None
     login = setup.credentials
     return {
         "server_url": setup.server_url,
@@ -250,9 +256,10 @@ def connection_out(company: Company, setup: ConnectionSetup) -> dict[str, Any]:
         "user_mapping_required": setup.user_mapping_required,
         "ignore_changes_by_user": setup.ignore_changes_by_user,
         "base_currency": setup.base_currency,
-        "status": setup.status,
+        "status": setup.status if stopped is None else ConnectionStatus.FAILED,
         "disabled_reason": setup.disabled_reason,
-        "last_error": setup.last_error,
+        "last_error": setup.last_error if stopped is None else stopped.message,
+        "breaker": breaker_out(breaker),
         "last_checked_at": setup.last_checked_at,
         "nav_web_client_url": company.nav_web_client_url,
     }

@@ -7,6 +7,7 @@ from uuid import UUID
 from fastapi import Depends, Path, Response
 from pydantic import AwareDatetime, BaseModel, Field
 
+from app.api.breaker_models import BreakerDep, StoppedOut, stopped_out
 from app.api.dependencies import BASE, CompanyDep, ContextDep
 from app.api.etags import PreconditionsDep, of_revision
 from app.api.models import Whole
@@ -14,8 +15,9 @@ from app.api.operation import api_router, operation
 from app.api.pages import Page, PagingDep
 from app.api.previews import Previewable, PreviewQuery, previewed
 from app.api.synch_job_models import SynchJobOut, job_out
-from app.api.synch_jobs import accepted
+from app.api.synch_jobs import RUN_BY_THEMSELVES, accepted
 from app.domain.access import Scope
+from app.domain.breaker import CLOSED, Breaker
 from app.domain.job import EntryStatus, JobQueueEntry
 from app.ports import JobFilter
 from app.use_cases import job_queue
@@ -74,10 +76,14 @@ class EntryOut(BaseModel):
     maximum_attempts: int
     error_message: str | None
     is_default: bool = Field(description="Whether the default setup made it.")
+    stopped_by: StoppedOut | None = Field(
+        description="Why it does not run although it would: CRM refuses our user. It goes on by itself."
+    )
 
 
-def _out(entry: JobQueueEntry) -> dict[str, Any]:
-    return {name: getattr(entry, name) for name in EntryOut.model_fields}
+def _out(entry: JobQueueEntry, breaker: Breaker = CLOSED) -> dict[str, Any]:
+    shown = {name: getattr(entry, name) for name in EntryOut.model_fields if name != "stopped_by"}
+    return shown | {"stopped_by": stopped_out(breaker) if entry.status in RUN_BY_THEMSELVES else None}
 
 
 def _given(body: EntryPatch, *, unset: bool) -> dict[str, Any]:
@@ -97,7 +103,7 @@ EntryDep = Annotated[JobQueueEntry, Depends(_entry)]
 
 @router.get("", summary="List job queue entries", response_model=Page[EntryOut], **operation(Scope.READ, 404))
 async def list_job_queue_entries(
-    ctx: ContextDep, company: CompanyDep, paging: PagingDep
+    ctx: ContextDep, company: CompanyDep, breaker: BreakerDep, paging: PagingDep
 ) -> dict[str, object]:
     """The recurring jobs of the company, by description."""
     after = paging.after(tuple[str, UUID])
@@ -107,7 +113,7 @@ async def list_job_queue_entries(
     start = ids.index(after[1]) + 1 if after is not None and after[1] in ids else 0
     found = entries[start : start + paging.limit + 1]
     page, next_cursor = paging.cut(found, lambda entry: (entry.description, entry.id))
-    return {"items": [_out(entry) for entry in page], "next_cursor": next_cursor}
+    return {"items": [_out(entry, breaker) for entry in page], "next_cursor": next_cursor}
 
 
 @router.post(
@@ -132,9 +138,9 @@ async def create_job_queue_entry(
 
 
 @router.get("/{id}", summary="Get a job queue entry", response_model=EntryOut, **operation(Scope.READ, 404))
-async def get_job_queue_entry(entry: EntryDep, preconditions: PreconditionsDep) -> Any:
+async def get_job_queue_entry(entry: EntryDep, breaker: BreakerDep, preconditions: PreconditionsDep) -> Any:
     """One recurring job."""
-    return preconditions.answer(_out(entry), of_revision(entry.revision))
+    return preconditions.answer(_out(entry, breaker), of_revision(entry.revision))
 
 
 @router.patch(
@@ -144,13 +150,18 @@ async def get_job_queue_entry(entry: EntryDep, preconditions: PreconditionsDep) 
     **operation(Scope.ADMIN, 404, 409, 412),
 )
 async def change_job_queue_entry(
-    ctx: ContextDep, company: CompanyDep, entry: EntryDep, body: EntryPatch, preconditions: PreconditionsDep
+    ctx: ContextDep,
+    company: CompanyDep,
+    entry: EntryDep,
+    body: EntryPatch,
+    breaker: BreakerDep,
+    preconditions: PreconditionsDep,
 ) -> Any:
     """Changes what the body names: when it runs next, how often, how patiently."""
     revision = preconditions.revision(of_revision(entry.revision), entry.revision)
     ctx = rehearsal(ctx, body.preview)
     saved = await job_queue.change_entry(ctx, company, entry.id, _given(body, unset=False), revision)
-    return preconditions.answer(_out(saved), of_revision(saved.revision))
+    return preconditions.answer(_out(saved, breaker), of_revision(saved.revision))
 
 
 @router.delete(
@@ -164,13 +175,14 @@ async def delete_job_queue_entry(
     ctx: ContextDep,
     company: CompanyDep,
     entry: EntryDep,
+    breaker: BreakerDep,
     preconditions: PreconditionsDep,
     preview: PreviewQuery = False,
 ) -> Response | None:
     """Deletes the entry. A job of it that is queued or running goes on. A preview answers 200 with the entry."""
     revision = preconditions.revision(of_revision(entry.revision), entry.revision)
     await job_queue.delete_entry(rehearsal(ctx, preview), company, entry.id, revision)
-    return previewed(EntryOut, _out(entry)) if preview else None
+    return previewed(EntryOut, _out(entry, breaker)) if preview else None
 
 
 @router.post(
@@ -200,12 +212,12 @@ async def run_job_queue_entry(
     **operation(Scope.SYNC, 404),
 )
 async def hold_job_queue_entry(
-    ctx: ContextDep, company: CompanyDep, entry_id: EntryId, response: Response
+    ctx: ContextDep, company: CompanyDep, entry_id: EntryId, breaker: BreakerDep, response: Response
 ) -> dict[str, Any]:
     """It runs no more by itself until it is set ready. A job at work goes on."""
     entry = await job_queue.hold_entry(ctx, company, entry_id)
     response.headers["ETag"] = of_revision(entry.revision)
-    return _out(entry)
+    return _out(entry, breaker)
 
 
 @router.post(
@@ -215,12 +227,12 @@ async def hold_job_queue_entry(
     **operation(Scope.SYNC, 404),
 )
 async def ready_job_queue_entry(
-    ctx: ContextDep, company: CompanyDep, entry_id: EntryId, response: Response
+    ctx: ContextDep, company: CompanyDep, entry_id: EntryId, breaker: BreakerDep, response: Response
 ) -> dict[str, Any]:
     """It runs again when its time comes, at once when that has passed; its attempts start over."""
     entry = await job_queue.set_entry_ready(ctx, company, entry_id)
     response.headers["ETag"] = of_revision(entry.revision)
-    return _out(entry)
+    return _out(entry, breaker)
 
 
 @router.get(
@@ -230,11 +242,11 @@ async def ready_job_queue_entry(
     **operation(Scope.READ, 404),
 )
 async def list_job_queue_entry_log(
-    ctx: ContextDep, company: CompanyDep, entry: EntryDep, paging: PagingDep
+    ctx: ContextDep, company: CompanyDep, entry: EntryDep, breaker: BreakerDep, paging: PagingDep
 ) -> dict[str, object]:
     """The synch jobs of the entry, the newest first."""
     after = paging.after(tuple[datetime, UUID])
     async with ctx.uow() as tx:
         found = await tx.jobs.page(company.id, JobFilter(entry_id=entry.id), after, paging.limit + 1)
     jobs, next_cursor = paging.cut(found, lambda job: (job.created_at, job.id))
-    return {"items": [job_out(job, []) for job in jobs], "next_cursor": next_cursor}
+    return {"items": [job_out(job, [], breaker) for job in jobs], "next_cursor": next_cursor}

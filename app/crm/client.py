@@ -1,7 +1,7 @@
 """Dataverse over HTTP: one request in, one answer or one domain error out.
 
 Everything sent here may be repeated: reads, writes to a chosen id with a condition, and batches of these. So a
-lost connection, a 502, 503 or 504 is tried again a few times, and a 429 after the wait that CRM asks for.
+lost connection, a 500, 502, 503 or 504 is tried again a few times, and a 429 after the wait that CRM asks for.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 TOO_MANY_REQUESTS = 429
 BOUNDARY_BYTES = 8  # comes before every part of a batch; so long that no row holds it by chance
-POSTPONED = frozenset({TOO_MANY_REQUESTS, 502, 503, 504})
+POSTPONED = frozenset({TOO_MANY_REQUESTS, 500, 502, 503, 504})
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 HEADERS = {
     "Accept": "application/json",

@@ -5,6 +5,7 @@
 
 import email.utils
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -27,10 +28,12 @@ RECORD_EXISTS = "0x80040237"
 OBJECT_DOES_NOT_EXIST = "0x80040217"
 VERSION_MISMATCH = "0x80060882"
 QUERY_ERROR = "0x80060888"
+PAYLOAD_ERROR = "0x80048d19"
 EXPIRED_VERSION_STAMP = "0x80044352"
 NOT_A_MEMBER = "0x80072560"
 USER_DISABLED = frozenset({"0x80040225", "0x8004d24b"})
 
+_PRIVILEGE = re.compile(r"\bmissing prv\w+", re.IGNORECASE)
 DEFAULT_WAIT = timedelta(seconds=10)  # when a 429 does not say how long
 ADD_APPLICATION_USER = (
     "In the Power Platform admin center add the app registration as an application user of the environment "
@@ -64,6 +67,20 @@ def error_of(answer: Answer, subject: str = "the request") -> IntegrationError:
         case "0x80072560" if answer.status == 403:
             return PermissionMissing(f"CRM refused {said}", fix=ADD_APPLICATION_USER, extra=extra)
     return _by_status(answer, code, said, extra)
+
+
+def lacks_privilege(error: IntegrationError) -> bool:
+    """Whether our user may not do this to any row of the entity (`… is missing prvWriteAccount privilege …`) or may do
+    nothing at all, as distinct from a single row that is not shared with it."""
+    if not isinstance(error, PermissionMissing):
+        return False
+    code, message = str(error.extra.get("crm_code")), str(error.extra.get("crm_message"))
+    return code == NOT_A_MEMBER or code in USER_DISABLED or bool(_PRIVILEGE.search(message))
+
+
+def misunderstood(error: IntegrationError) -> bool:
+    """Whether CRM does not know an attribute that we named, or takes other values for it than we sent."""
+    return isinstance(error, CrmRefused) and error.extra.get("crm_code") in (QUERY_ERROR, PAYLOAD_ERROR)
 
 
 def shut_out(answer: Answer) -> str | None:

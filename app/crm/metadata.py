@@ -151,11 +151,16 @@ class Metadata:
         return found
 
     async def with_fields(self, name: str, fields: Iterable[str]) -> CrmTable:
-        """The entity, read anew if one of these attributes is missing in what we remember."""
+        """The entity, read anew if one of these attributes is missing in what we remember. One that is missing for
+        good is not remembered, so that it is found as soon as somebody adds it."""
+        wanted = set(fields)
         table = await self.table(name)
-        if all(field in table.definition.fields for field in fields):
+        if wanted <= table.definition.fields.keys():
             return table
-        return await self.table(name, FRESH)
+        table = await self.table(name, FRESH)
+        if not wanted <= table.definition.fields.keys():
+            self._kept.pop(name, None)
+        return table
 
     async def _once(self, key: str, read: Callable[[], Awaitable[object]], max_age: float | None) -> Any:
         async with self._locks.setdefault(key, asyncio.Lock()):

@@ -1,14 +1,17 @@
 """CRM as a RecordStore: the words of ports.py over the Dataverse Web API."""
 
 from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from uuid import UUID
 
 from app.crm import reading, writing
 from app.crm.changes import changed, changes
 from app.crm.client import DataverseClient
-from app.crm.metadata import Metadata
+from app.crm.failures import misunderstood
+from app.crm.metadata import CrmTable, Metadata
 from app.crm.rows import columns_of
+from app.domain.errors import CrmRefused, CrmUnavailable
 from app.domain.records import Reference, Side, Snapshot, TableDefinition
 from app.ports import CrmSide, Delete, Listing, Page, Refused, Write, Written
 
@@ -47,9 +50,10 @@ class Dataverse(CrmSide):
         known = [names[entity] for entity in sorted(set(entities)) if entity in names]
         await reading.require_entry(self.client, {each.entity_set: each.key for each in known})
 
-    async def definition(self, table: str) -> TableDefinition:
-        """What the entity holds. Raises TableNotFound."""
-        return (await self.metadata.table(table)).definition
+    async def definition(self, table: str, fields: Collection[str] = ()) -> TableDefinition:
+        """What the entity holds, read anew if one of these attributes is missing in what we remember. Raises
+        TableNotFound."""
+        return (await self.metadata.with_fields(table, fields)).definition
 
     async def definition_of_set(self, entity_set: str) -> TableDefinition:
         """The entity behind a word in our URLs (`accounts`). Raises TableNotFound."""
@@ -59,21 +63,23 @@ class Dataverse(CrmSide):
         """The rows that exist among these ids."""
         if not ids:
             return {}
-        columns = columns_of(await self.metadata.with_fields(table, fields), fields)
-        return await reading.by_ids(self.client, columns, ids)
+        described = await self.metadata.with_fields(table, fields)
+        async with self._as_described(described, fields):
+            return await reading.by_ids(self.client, columns_of(described, fields), ids)
 
     async def changes(self, table: str, fields: Collection[str], since: str | None) -> AsyncIterator[Page]:
         """What changed or was deleted since the watermark, or everything. Raises WatermarkExpired."""
-        described = await self.metadata.table(table)
+        described = await self.metadata.with_fields(table, fields)
         judged = self._ignored_user is not None and described.field(AUTHOR) is not None
         wanted = {*fields, AUTHOR} if judged else set(fields)
-        columns = columns_of(await self.metadata.with_fields(table, wanted), wanted)
-        async for page in changes(self.client, columns, since, self._page_size):
-            yield (
-                replace(page, records=[r for r in page.records if not self._is_ignored(r)])
-                if judged
-                else page
-            )
+        columns = columns_of(described, wanted)
+        async with self._as_described(described, wanted):
+            async for page in changes(self.client, columns, since, self._page_size):
+                yield (
+                    replace(page, records=[r for r in page.records if not self._is_ignored(r)])
+                    if judged
+                    else page
+                )
 
     def _is_ignored(self, record: Snapshot) -> bool:
         author = record.values.get(AUTHOR)
@@ -123,8 +129,38 @@ class Dataverse(CrmSide):
         return await reading.counts(self.client, asked)
 
     async def write(self, table: str, writes: Sequence[Write]) -> list[Written | Refused]:
-        """Applies every write it can, answers in order. Raises CrmUnavailable if none could be delivered."""
+        """Applies every write it can, answers in order.
+
+        Raises CrmUnavailable if none could be delivered or the entity has changed, PermissionMissing if our user lacks
+        the privilege for all, InvalidMapping if an attribute is gone.
+        """
         if not writes:
             return []
         fields = {name for each in writes if not isinstance(each, Delete) for name in each.values}
-        return await writing.write(self.client, await self.metadata.with_fields(table, fields), writes)
+        described = await self.metadata.with_fields(table, fields)
+        answers = await writing.write(self.client, described, writes)
+        if any(isinstance(each, Refused) and misunderstood(each.error) for each in answers):
+            await self._require_unchanged(described, fields)
+        return answers
+
+    @asynccontextmanager
+    async def _as_described(self, table: CrmTable, fields: Collection[str]) -> AsyncIterator[None]:
+        """Finds out whether the entity has changed when CRM does not understand what was asked of it."""
+        try:
+            yield
+        except CrmRefused as error:
+            if misunderstood(error):
+                await self._require_unchanged(table, fields)
+            raise
+
+    async def _require_unchanged(self, known: CrmTable, fields: Collection[str]) -> None:
+        """Raises InvalidMapping when one of these attributes is gone, CrmUnavailable when one has become another than
+        we took it for: then everything has to be decided anew. No record is at fault."""
+        now = await self.metadata.table(known.name, max_age=0)
+        columns_of(now, fields)
+        changed = sorted(name for name in fields if now.field(name) != known.field(name))
+        if changed:
+            raise CrmUnavailable(
+                f"{', '.join(changed)} of {known.name} was changed in CRM meanwhile.",
+                fix="Try again: the definition of the entity is read anew.",
+            )

@@ -19,13 +19,21 @@ from app.crm.failures import (
     VERSION_MISMATCH,
     code_and_message,
     error_of,
+    lacks_privilege,
 )
 from app.crm.metadata import CrmTable
 from app.crm.odata import STATE, body_of, query, row_path
 from app.crm.reading import by_ids
 from app.crm.rows import Columns, columns_of
 from app.crm.wire import Answer, Request
-from app.domain.errors import CrmRecordNotFound, CrmUnavailable, IntegrationError, StaleRecord
+from app.domain.errors import (
+    CrmRecordNotFound,
+    CrmUnavailable,
+    IntegrationError,
+    LoginRefused,
+    PermissionMissing,
+    StaleRecord,
+)
 from app.domain.records import Reference, Snapshot, Value, Values
 from app.ports import Delete, Insert, Refused, Update, Write, Written
 
@@ -62,12 +70,28 @@ class _Job:
 
 
 async def write(client: DataverseClient, table: CrmTable, writes: Sequence[Write]) -> list[Outcome]:
-    """Applies every write it can; answers in their order. Raises CrmUnavailable if none could be delivered."""
+    """Applies every write it can; answers in their order.
+
+    Raises CrmUnavailable if none could be delivered, LoginRefused if our user is not let in, PermissionMissing if it
+    lacks the privilege for all.
+    """
     writer = _Writer(client, table)
     outcomes: dict[int, Outcome] = {}
     for round_ in _rounds(writes):
         outcomes |= await writer.carry_out(round_)
-    return [outcomes[position] for position in range(len(writes))]
+    answers = [outcomes[position] for position in range(len(writes))]
+    _require_rights(answers)
+    return answers
+
+
+def _require_rights(answers: Sequence[Outcome]) -> None:
+    """Raises LoginRefused or PermissionMissing when our user may not do this to any row of the entity: no record is
+    at fault then, and none shall bear the failure."""
+    errors = [each.error for each in answers if isinstance(each, Refused)]
+    shut_out = [error for error in errors if isinstance(error, LoginRefused)]
+    lacking = [error for error in errors if lacks_privilege(error)]
+    if shut_out or (lacking and len(lacking) == len(answers)):
+        raise (shut_out or lacking)[0]
 
 
 def _rounds(writes: Sequence[Write]) -> list[list[tuple[int, Write]]]:
@@ -185,8 +209,10 @@ class _Writer:
         batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
         answered = await asyncio.gather(*(self._batch(batch) for batch in batches))
         failures = [answers for answers in answered if isinstance(answers, IntegrationError)]
-        if len(failures) == len(batches):
-            raise failures[0]
+        # Whether our user is let in has nothing to do with the records; those of other batches may be written again.
+        shut_out = [error for error in failures if isinstance(error, LoginRefused | PermissionMissing)]
+        if shut_out or len(failures) == len(batches):
+            raise (shut_out or failures)[0]
         return [
             (job, answers if isinstance(answers, IntegrationError) else answers[place])
             for batch, answers in zip(batches, answered, strict=True)

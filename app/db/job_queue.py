@@ -75,7 +75,8 @@ class SqlJobQueue:
 
     async def due(self, now: datetime, limit: int) -> list[CompanyEntry]:
         """Entries whose time has come, of companies whose connection is enabled and whom CRM lets in; locked,
-        skipping what another worker has locked. One that is on hold for inactivity is due when its timeout has passed."""
+        skipping what another worker has locked. One that is on hold for inactivity is due when its timeout has
+        passed."""
         query = (
             select(entry_row)
             .join(crm_connection, crm_connection.c.company_id == entry_row.c.company_id)

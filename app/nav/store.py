@@ -51,7 +51,7 @@ class EmbeddedNav:
 
     # --- what there is ----------------------------------------------------------------------------
 
-    async def definition(self, table: str) -> TableDefinition:
+    async def definition(self, table: str, fields: Collection[str] = ()) -> TableDefinition:
         """What the table holds. Raises TableNotFound."""
         return self._table(table).definition
 

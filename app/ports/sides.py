@@ -102,8 +102,9 @@ class RecordStore(Protocol):
 
     side: Side
 
-    async def definition(self, table: str) -> TableDefinition:
-        """What the table holds. Raises TableNotFound."""
+    async def definition(self, table: str, fields: Collection[str] = ()) -> TableDefinition:
+        """What the table holds. A side that remembers it looks again when one of these fields is missing. Raises
+        TableNotFound."""
         ...
 
     async def get(self, table: str, ids: Collection[UUID], fields: Collection[str]) -> dict[UUID, Snapshot]:

@@ -30,10 +30,14 @@ class Refused(Exception):
 
 
 class Authority:
-    """Issues tokens and checks them; its key lives as long as the process."""
+    """Issues tokens and checks them; its key lives as long as they do."""
 
     def __init__(self, organization: Organization) -> None:
         self.organization = organization
+        self.expire_tokens()
+
+    def expire_tokens(self) -> None:
+        """Every token given out so far is refused from now on."""
         self._key = secrets.token_bytes(32)
 
     async def answer(self, request: Request) -> Response:

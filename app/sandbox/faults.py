@@ -24,6 +24,8 @@ Kind = Literal[
     "truncated",
     "not_json",
     "html",
+    "overtaken",
+    "token_expired",
 ]
 KINDS: tuple[str, ...] = get_args(Kind)
 CODES = {
@@ -46,7 +48,9 @@ class Fault:
 
     Args:
         match: a regular expression over `METHOD /path?query`, such as `POST .*/\$batch`.
-        kind: an HTTP status, or hang, reset_before_commit, reset_after_commit, truncated, not_json, html.
+        kind: an HTTP status, or hang, reset_before_commit, reset_after_commit, truncated, not_json, html; overtaken:
+            just before, somebody else changes the rows that the request would update with If-Match; or token_expired:
+            all tokens given out so far end here.
         every: strikes at each n-th matching request.
         times: strikes so often and no more.
         probability: strikes by chance, 0 to 1.
@@ -55,6 +59,7 @@ class Fault:
         seconds: how long `hang` takes before it goes on.
         code: Dataverse error code in place of the usual one of the status.
         message: error message in place of the usual one.
+        values: columns that `overtaken` changes, with their new values; without any the rows are saved as they are.
     """
 
     match: str = ".*"
@@ -67,6 +72,7 @@ class Fault:
     seconds: float = 60
     code: str | None = None
     message: str | None = None
+    values: dict[str, Any] = field(default_factory=dict)
     seen: int = field(default=0, compare=False)
     struck: int = field(default=0, compare=False)
 

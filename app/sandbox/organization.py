@@ -1,8 +1,9 @@
 """One organization: its rows, its settings, who may call it, and the account of what was asked of it."""
 
 import datetime as dt
+import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -12,6 +13,7 @@ from app.sandbox import catalogue, imports, metadata
 from app.sandbox.errors import DataverseError
 from app.sandbox.faults import Fault
 from app.sandbox.limits import Limits
+from app.sandbox.metadata import Attribute
 from app.sandbox.storage import Row, Storage, TableData
 
 VERSION = "9.2.24073.198"
@@ -275,6 +277,37 @@ class Organization:
     def detect_duplicates(self, table: str, *columns: str) -> None:
         """Publish a rule: rows that agree in all these columns are duplicates, for callers that ask for it."""
         self.duplicate_rules.setdefault(table, []).append(columns)
+
+    # -- somebody else
+
+    def overtake(self, line: str, headers: Mapping[str, str], body: bytes, values: Row) -> None:
+        """Change the rows that a request, or the parts of a batch, would update if they still had their version."""
+        alone = f"{line}\nIf-Match: {headers.get('if-match', '')}\n"
+        for part in re.split(r"\r?\n--", alone + body.decode("utf-8", "replace")):
+            named = re.search(r"(?m)^PATCH \S*?/(\w+)\(([0-9a-f-]{36})\)", part)
+            if named is None or not re.search(r"(?mi)^If-Match: W/", part):
+                continue
+            table = next((each for each in self.metadata if each.set_name == named[1]), None)
+            row = self.rows(table.name).get(named[2]) if table else None
+            if table and row:
+                self.storage.put(table.name, named[2], {**row, **values, "modifiedon": self.now()})
+
+    # -- the columns
+
+    def remove_column(self, table: str, name: str) -> Attribute:
+        """Take a column away; delta links of the table end with it. What was in it is there again with the column."""
+        definition = self.metadata.tables[table]
+        attribute = definition.attributes.pop(name)
+        definition.properties.pop(attribute.read_name, None)
+        self.data(table).schema_version = self.storage.next_version()
+        return attribute
+
+    def put_column(self, table: str, attribute: Attribute) -> None:
+        """Give a table a column, or another one of the same name."""
+        definition = self.metadata.tables[table]
+        definition.attributes[attribute.name] = attribute
+        definition.properties[attribute.read_name] = attribute
+        self.data(table).schema_version = self.storage.next_version()
 
     # -- change tracking
 

@@ -91,6 +91,14 @@ class Api:
         if fault.kind == "hang":
             await asyncio.sleep(fault.seconds)
             return await self._served(request, body)
+        if fault.kind == "token_expired":
+            self.authority.expire_tokens()
+            return await self._served(request, body)
+        if fault.kind == "overtaken":
+            self.organization.overtake(
+                f"{request.method} {_line(request)}", request.headers, body, fault.values
+            )
+            return await self._served(request, body)
         if fault.kind == "reset_before_commit":
             raise ConnectionReset(f"{request.method} {_line(request)}: closed without an answer.")
         if fault.kind == "not_json":

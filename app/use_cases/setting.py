@@ -183,7 +183,7 @@ async def open_setting(
     nav_table: str | None = None,
     crm_entity: str | None = None,
 ) -> Setting:
-    """Reads what a synchronization needs. Raises ConnectionDisabled, MappingNotFound."""
+    """Reads what a synchronization needs. Raises ConnectionDisabled, MappingNotFound, InvalidMapping."""
     async with ctx.uow() as tx:
         connection = require_enabled(await tx.connections.find(company.id))
         chosen, stored = await choose(tx, company, name=mapping, nav_table=nav_table, crm_entity=crm_entity)
@@ -199,11 +199,17 @@ async def setting_of(
     stored: Collection[StoredMapping],
     options: Mapping[tuple[str, str], Mapping[str, int]],
 ) -> Setting:
-    """The setting of a mapping that was read already; asks both sides for their definitions."""
+    """The setting of a mapping that was read already; asks both sides for their definitions.
+
+    Raises InvalidMapping when one of them no longer has a field that the mapping names.
+    """
     nav, crm = ctx.sides.nav(company), ctx.sides.crm(company, connection)
     entities, mapping_of = entities_of(stored)
     complete = mapping.with_fields((*mapping.fields, *implied_fields(mapping)))
-    shape = Shape(complete, await nav.definition(mapping.nav_table), await crm.definition(mapping.crm_entity))
+    described = await crm.definition(mapping.crm_entity, complete.names_on(Side.CRM))
+    shape = Shape(complete, await nav.definition(mapping.nav_table), described)
+    for run in mapping.direction.runs:
+        shape.routes(run)  # a mapping that cannot work is no failure of any record
     return Setting(
         company=company,
         connection=connection,
