@@ -28,6 +28,7 @@ from app.crm.rows import Columns, columns_of
 from app.crm.wire import Answer, Request
 from app.domain.errors import (
     CrmRecordNotFound,
+    CrmRefused,
     CrmUnavailable,
     IntegrationError,
     LoginRefused,
@@ -240,6 +241,8 @@ class _Writer:
             return None
         if answer.repeated and code == VERSION_MISMATCH and isinstance(each, Update):
             return None
+        if code == OBJECT_DOES_NOT_EXIST and _refers(job):
+            return None  # either the row is gone, or one that it refers to
         return Refused(each.id, self._named(error_of(answer, self._subject(each)), each))
 
     def _stored(self, job: _Job, answer: Answer) -> Snapshot | None:
@@ -270,6 +273,14 @@ class _Writer:
         ours = present is not None and answer.repeated and _holds(present.values, job.values)
         if present is not None and (ours or isinstance(each, Insert)):
             return Written(each.id, present, created=ours and isinstance(each, Insert))
+        code, message = code_and_message(answer)
+        if code == OBJECT_DOES_NOT_EXIST and (present is not None or isinstance(each, Insert)):
+            error: IntegrationError = CrmRefused(
+                f"CRM refused {self._subject(each)}, which refers to a row that is gone: {message} ({code})",
+                fix="Synchronize the mapping of the row that is gone: what follows from its deletion is told there.",
+                extra={"crm_code": code, "crm_message": message, "crm_status": answer.status},
+            )
+            return Refused(each.id, self._named(error, each))
         return Refused(each.id, self._named(error_of(answer, self._subject(each)), each))
 
     def _subject(self, each: Write) -> str:
@@ -278,6 +289,11 @@ class _Writer:
     def _named(self, error: IntegrationError, each: Write) -> IntegrationError:
         error.extra.update(crm_entity=self._table.name, crm_id=str(each.id))
         return error
+
+
+def _refers(job: _Job) -> bool:
+    """Whether the row that is written refers to other rows."""
+    return any(isinstance(value, Reference | UUID) for value in job.values.values())
 
 
 def _state_to_set(job: _Job, outcome: Outcome) -> list[tuple[int, Write]]:

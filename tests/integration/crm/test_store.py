@@ -13,6 +13,7 @@ from app.crm.metadata import Metadata
 from app.crm.store import Dataverse
 from app.crm.writing import write
 from app.domain.errors import (
+    CrmRecordNotFound,
     CrmRefused,
     InvalidFilter,
     InvalidMapping,
@@ -22,7 +23,7 @@ from app.domain.errors import (
     WatermarkExpired,
 )
 from app.domain.records import FieldType, Reference, Snapshot, Value, Values
-from app.ports import Delete, Insert, Page, Refused, Update, Written
+from app.ports import Delete, Insert, Page, Refused, Update, Write, Written
 from app.sandbox import Fault
 from tests.crm_sandbox import Crm, crm_in_process
 
@@ -243,6 +244,24 @@ async def test_a_refusal_names_the_row_and_carries_crms_own_words(crm: Crm) -> N
     assert "maximum allowed length of '160'" in outcome.error.detail
     assert outcome.error.extra["crm_code"] == "0x80044331"
     assert outcome.error.extra["crm_entity"] == "account"
+
+
+async def test_a_reference_to_a_row_that_is_gone_is_told_apart_from_a_row_that_is_gone(crm: Crm) -> None:
+    [row, gone] = await create(crm, "account", {"name": "Adatum"}, {"name": "Gone"})
+    await crm.store.write("account", [Delete(gone.id)])
+    refers: Values = {"primarycontactid": Reference(uuid4(), "contact")}
+    writes: list[Write] = [
+        Update(row.id, refers, row.version),
+        Update(gone.id, refers),
+        Insert(uuid4(), {"name": "A", **refers}),
+    ]
+    changed, deleted, created = await crm.store.write("account", writes)
+    assert isinstance(deleted, Refused)
+    assert isinstance(deleted.error, CrmRecordNotFound)
+    for refused in (changed, created):
+        assert isinstance(refused, Refused)
+        assert isinstance(refused.error, CrmRefused)
+        assert "refers to a row that is gone" in refused.error.detail
 
 
 async def test_an_update_that_only_says_the_type_of_a_lookup_writes_nothing(crm: Crm) -> None:
