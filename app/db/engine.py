@@ -71,6 +71,7 @@ def create_engine(
         pool_timeout=30,
         pool_pre_ping=True,
         pool_recycle=1800,
+        hide_parameters=True,  # an error's text reaches the log; what records say does not
         json_serializer=_json,
         json_deserializer=from_json,
     )

@@ -1,7 +1,9 @@
 """What Prometheus is told: requests, calls of CRM, jobs, and how far behind everything is."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import pytest
@@ -18,6 +20,7 @@ from app.sandbox import Fault
 from tests.api.conftest import COMPANY, CONNECTION, Sandbox
 
 pytestmark = pytest.mark.anyio
+OPERATING = Path(__file__).parents[2] / "docs" / "operating.md"
 PROCESS = ProcessFigures({}, {})
 NOTHING = ServiceFigures({}, timedelta(), 0, {})
 
@@ -232,3 +235,13 @@ async def test_a_thousand_mappings_do_not_make_a_thousand_series() -> None:
     assert shown.value("navcrm_mapping_lag_seconds", mapping="M999", direction="to_crm") == 999
     assert shown.value("navcrm_mapping_lag_seconds", mapping="other", direction="to_crm") == 899
     assert shown.value("navcrm_records_waiting", mapping="other") == 900
+
+
+async def test_every_figure_that_the_documents_name_is_told(
+    ready: httpx.AsyncClient, anyone: httpx.AsyncClient
+) -> None:
+    named = set(re.findall(r"`(navcrm_[a-z_]+)`", OPERATING.read_text()))
+    text = (await anyone.get("/metrics")).text
+    described = set(re.findall(r"^# TYPE (navcrm_[a-z_]+) ", text, re.MULTILINE))
+    assert named <= described
+    assert len(named) > 10

@@ -15,6 +15,9 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -88,9 +91,9 @@ async def story(test_server: TestServer, template: str, tmp_path_factory: pytest
         a_service(database, collecting, log) as client,
     ):
         job, answered = await happened(client, crm)
-    text = log.read_text()
-    lines = [json.loads(line) for line in text.splitlines()]
-    return Story(collector, lines, text, job, answered)
+    written = log.read_text()
+    lines = [json.loads(line) for line in written.splitlines()]
+    return Story(collector, lines, written, job, answered)
 
 
 @asynccontextmanager
@@ -209,3 +212,11 @@ def attributes(span: Span) -> dict[str, str]:
 async def test_neither_logs_nor_spans_hold_a_secret_or_what_a_record_says(story: Story, hidden: str) -> None:
     assert hidden not in story.text
     assert hidden.encode() not in b"".join(span.SerializeToString() for span in story.collector.spans)
+
+
+async def test_an_error_of_the_database_tells_no_values(engine: AsyncEngine) -> None:
+    with pytest.raises(DBAPIError) as failed:
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT CAST(:given AS integer) / 0"), {"given": 4711})
+    assert "division by zero" in str(failed.value)
+    assert "4711" not in str(failed.value)
