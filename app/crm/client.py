@@ -21,7 +21,7 @@ import httpx
 
 from app.crm import measured
 from app.crm.failures import DEFAULT_WAIT, error_of, retry_after, shut_out
-from app.crm.lanes import Lanes
+from app.crm.lanes import Lanes, granted
 from app.crm.wire import Answer, Request, batch_answers, batch_body
 from app.domain.errors import CrmRefused, CrmUnavailable, IntegrationError, LoginRefused, Throttled
 from app.telemetry.figures import crm_repeated, crm_throttled
@@ -278,7 +278,11 @@ class DataverseClient:
         async with self._lane():
             self.stats.requests += 1
             self.stats.bytes_sent += len(request.body or b"")
+            began = time.monotonic()
             response = await self._exchanged(built, self._auth)
+            left = granted(response.headers)
+            if left is not None and response.status_code != TOO_MANY_REQUESTS:
+                self.lanes.told(time.monotonic() - began, *left)
         self.stats.bytes_received += response.num_bytes_downloaded
         if response.status_code < 400:
             self.lanes.answered()

@@ -2,15 +2,30 @@
 
 Additive increase, multiplicative decrease: a 429 halves the lanes and closes all of them until its Retry-After
 is over; answers open them again, one after a full round (Dataverse: service protection limits).
+
+Before it comes to that, answers tell what CRM still grants. No more requests are under way than that is enough
+for, but one always may be: what is granted grows again, and only an answer tells so.
 """
 
 import asyncio
+import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 DEFAULT_LANES = 4
+NEWEST = 0.2  # how much the newest request counts in what one usually takes
+REQUESTS_LEFT = "x-ms-ratelimit-burst-remaining-xrm-requests"
+SECONDS_LEFT = "x-ms-ratelimit-time-remaining-xrm-requests"
+
+
+def granted(headers: Mapping[str, str]) -> tuple[float, float] | None:
+    """The requests and the seconds of execution that CRM still grants; None where it does not say."""
+    try:
+        return float(headers[REQUESTS_LEFT]), float(headers[SECONDS_LEFT].replace(",", ""))  # 1,200.00
+    except (KeyError, ValueError):
+        return None
 
 
 class Lanes:
@@ -21,6 +36,8 @@ class Lanes:
         self._open = float(size)
         self._busy = 0
         self._closed_until = 0.0
+        self._usual = 0.0  # seconds that a request takes
+        self._granted = math.inf  # requests that CRM would still take, by its latest answer
         self._clock = clock
         self._waiting: deque[asyncio.Future[None]] = deque()
 
@@ -28,6 +45,11 @@ class Lanes:
     def open(self) -> int:
         """How many lanes may be used at the moment."""
         return max(1, int(self._open))
+
+    @property
+    def room(self) -> int:
+        """How many requests may be under way, by what CRM still grants."""
+        return max(1, int(min(self._granted, self.open)))
 
     @property
     def busy(self) -> int:
@@ -50,12 +72,13 @@ class Lanes:
     @asynccontextmanager
     async def lane(self) -> AsyncIterator[None]:
         """Waits for a free lane and holds it."""
-        while self._busy >= self.open:
-            await self._wait()
+        while (wait := self.closed_for) or self._busy >= self.room:
+            if wait:
+                await asyncio.sleep(wait)
+            else:
+                await self._wait()
         self._busy += 1
         try:
-            while wait := self.closed_for:  # noqa: ASYNC110 - a wait for a time, not for an event
-                await asyncio.sleep(wait)
             yield
         finally:
             self._busy -= 1
@@ -74,7 +97,7 @@ class Lanes:
             raise
 
     def _wake(self) -> None:
-        for _ in range(min(self.open - self._busy, len(self._waiting))):
+        for _ in range(min(self.room - self._busy, len(self._waiting))):
             waiter = self._waiting.popleft()
             if not waiter.done():
                 waiter.set_result(None)
@@ -84,8 +107,17 @@ class Lanes:
         now = self._clock()
         if now >= self._closed_until:
             self._open = max(1.0, self._open / 2)
+        if self._granted != math.inf:
+            self._granted = 0  # until an answer tells more
         self._closed_until = max(self._closed_until, now + seconds)
 
     def answered(self) -> None:
         """CRM answered: a little more may be tried."""
         self._open = min(float(self.size), self._open + 1 / self._open)
+        self._wake()
+
+    def told(self, took: float, requests: float, seconds: float) -> None:
+        """What an answer that took so long says of the requests and the seconds of execution that are left."""
+        self._usual += (took - self._usual) * (NEWEST if self._usual else 1)
+        self._granted = min(requests, seconds / self._usual if self._usual else requests)
+        self._wake()

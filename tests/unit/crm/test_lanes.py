@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from app.crm.lanes import Lanes
+from app.crm.lanes import Lanes, granted
 
 pytestmark = pytest.mark.anyio
 
@@ -64,3 +64,31 @@ async def test_whoever_is_cancelled_while_waiting_blocks_nobody() -> None:
         await asyncio.sleep(0.001)
         waiting[0].cancel()
     assert await asyncio.gather(*waiting[1:]) == [1, 1]
+
+
+async def test_no_more_is_under_way_than_crm_still_grants() -> None:
+    lanes = Lanes(8)
+    lanes.told(took=2.0, requests=100, seconds=7.0)
+    assert await most_at_once(lanes, 12) == 3
+    lanes.told(took=2.0, requests=2, seconds=700.0)
+    assert await most_at_once(lanes, 12) == 2
+    lanes.told(took=2.0, requests=5000, seconds=1200.0)
+    assert await most_at_once(lanes, 12) == 8
+
+
+async def test_after_a_429_one_asks_whether_crm_grants_more() -> None:
+    lanes = Lanes(8)
+    lanes.told(took=1.0, requests=100, seconds=1.5)
+    lanes.throttled(0.01)
+    assert await most_at_once(lanes, 12) == 1
+    lanes.told(took=1.0, requests=100, seconds=100.0)
+    assert await most_at_once(lanes, 12) == 4
+
+
+def test_what_is_left_is_read_as_crm_writes_it() -> None:
+    headers = {
+        "x-ms-ratelimit-burst-remaining-xrm-requests": "5998",
+        "x-ms-ratelimit-time-remaining-xrm-requests": "1,200.00",
+    }
+    assert granted(headers) == (5998, 1200)
+    assert granted({}) is None
