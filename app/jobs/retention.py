@@ -10,7 +10,7 @@ from app.domain.errors import IntegrationError
 from app.domain.retention import Retention
 from app.ports import Context, Transaction
 
-SET = 1000
+SET = 5000
 """Rows in one transaction: nobody has to wait for a long one."""
 COMPANIES_AT_ONCE = 100
 
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 async def clean_up(ctx: Context, retention: Retention, most: int = SET) -> None:
     """One round, at most so many rows in a transaction. Several workers may do it at once: each passes over the rows
     that another has in hand."""
-    now, most_jobs = ctx.clock.now(), max(1, most // 10)  # a job goes with its children
+    now, most_jobs = ctx.clock.now(), max(1, most // 50)  # a job goes with its children
     jobs, history = now - retention.jobs, now - max(retention.history, retention.jobs)
     # The log before the jobs: what a job left behind goes in sets, not with the job all at once.
     await _in_sets(ctx, most, lambda tx: tx.synch_log.forget(jobs, most, history=False))
