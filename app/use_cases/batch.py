@@ -1,7 +1,7 @@
 """Asking for the synchronization of many records: a selection, a mapping, all mappings in order. Each answers
 with a synch job, which a worker carries out (`use_cases.run`)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -29,12 +29,18 @@ async def start(
     direction: Direction | None = None,
     create_uncoupled: bool | None = None,
     allow_deletions: bool = False,
+    leave_alone: Collection[UUID] = (),
 ) -> SynchJob:
     """Synchronizes a mapping: what changed, or everything. A job of the same kind that still waits is the answer.
+    Uncoupled records with an id in `leave_alone` get no partner.
 
     Raises ConnectionDisabled, MappingNotFound, DirectionNotAllowed.
     """
-    request = _request(create_uncoupled=create_uncoupled, allow_deletions=allow_deletions or None)
+    request = _request(
+        create_uncoupled=create_uncoupled,
+        allow_deletions=allow_deletions or None,
+        leave_alone=sorted(map(str, leave_alone)) or None,
+    )
     async with ctx.uow() as tx:
         chosen = await _mapping(tx, company, mapping)
         require_direction(chosen, direction)

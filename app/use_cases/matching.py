@@ -59,6 +59,7 @@ async def match(
 
     Args:
         create_unmatched: afterwards a full synchronization creates what found no partner; its job is reported.
+            Those with several candidates, and the candidates, are left alone.
         preview: reports what would be coupled, and couples nothing.
     Raises:
         InvalidMapping: no criteria, or one names a field that does not exist.
@@ -83,7 +84,11 @@ async def match(
     left = {key: ids for key, ids in ambiguous.items() if key in candidates.nav}
     job = None
     if create_unmatched and not preview:
-        job = await batch.start(ctx, company, mapping, mode=SynchMode.FULL, create_uncoupled=True)
+        # What may be the same thing as another would be there twice.
+        alone = {*left, *(crm_id for ids in left.values() for crm_id in ids)}
+        job = await batch.start(
+            ctx, company, mapping, mode=SynchMode.FULL, create_uncoupled=True, leave_alone=alone
+        )
     return MatchReport(
         coupled=[MatchedPair(nav.key, (crm.id,)) for nav, crm in coupled],
         ambiguous=[MatchedPair(candidates.nav[key].key, tuple(ids)) for key, ids in left.items()],
