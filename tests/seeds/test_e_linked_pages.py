@@ -520,12 +520,12 @@ async def test_E_37_different_failures_do_not_skip_and_a_person_may_force_a_skip
     run = f"{CUSTOMER}/synchronize"
     user = await at_work.crm.user("John", "Roberts")
     await at_work.put("nav/salespeople/JO/coupling", {"crm_id": user})
-    at_work.crm.organization.revoke("prvWriteAccount")
+    at_work.crm.organization.faults.append(Fault("PATCH .*/accounts", "400"))
     await at_work.job(run, MODIFIED)
     assert await at_work.items("couplings", skipped="true") == []
     await at_work.job(run, MODIFIED)
     (coupling,) = await at_work.items("couplings", skipped="true")
-    at_work.crm.organization.grant("prvWriteAccount")
+    at_work.crm.organization.faults.clear()
     done = await at_work.post(f"nav/customers/{coupling['nav_no']}/synchronize", {"direction": "to_crm"})
     assert done["action"] == "modified"
     (coupling,) = await at_work.items("couplings", skipped="true")
@@ -577,7 +577,7 @@ async def test_E_39_a_record_that_is_several_things_in_nav_lets_the_person_choos
 async def test_E_26_failed_jobs_are_counted_since_the_last_reset(at_work: World) -> None:
     await at_work.coupled_customer()
     await at_work.job(f"{CUSTOMER}/synchronize", FULL)
-    at_work.crm.organization.revoke("prvReadAccount")
+    at_work.crm.organization.faults.append(Fault("GET .*/accounts", "400"))
     assert (await at_work.job(f"{CUSTOMER}/synchronize", FULL))["status"] == "failed"
     assert (await at_work.get("synch-status"))["failed_synch_jobs"] == 1
     reset = await at_work.post("synch-status/reset")
