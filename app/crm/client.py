@@ -280,9 +280,8 @@ class DataverseClient:
             self.stats.bytes_sent += len(request.body or b"")
             began = time.monotonic()
             response = await self._exchanged(built, self._auth)
-            left = granted(response.headers)
-            if left is not None and response.status_code != TOO_MANY_REQUESTS:
-                self.lanes.told(time.monotonic() - began, *left)
+            if response.status_code != TOO_MANY_REQUESTS:
+                self.lanes.told(time.monotonic() - began, *granted(response.headers))
         self.stats.bytes_received += response.num_bytes_downloaded
         if response.status_code < 400:
             self.lanes.answered()

@@ -20,12 +20,12 @@ REQUESTS_LEFT = "x-ms-ratelimit-burst-remaining-xrm-requests"
 SECONDS_LEFT = "x-ms-ratelimit-time-remaining-xrm-requests"
 
 
-def granted(headers: Mapping[str, str]) -> tuple[float, float] | None:
-    """The requests and the seconds of execution that CRM still grants; None where it does not say."""
+def granted(headers: Mapping[str, str]) -> tuple[float, float]:
+    """The requests and the seconds of execution that CRM still grants; any number of them where it does not say."""
     try:
         return float(headers[REQUESTS_LEFT]), float(headers[SECONDS_LEFT].replace(",", ""))  # 1,200.00
     except (KeyError, ValueError):
-        return None
+        return math.inf, math.inf
 
 
 class Lanes:

@@ -132,6 +132,7 @@ class Api:
         finally:
             if meter is not None:
                 meter.leave(time.monotonic(), time.monotonic() - started)
+                headers |= meter.headers(self.organization.limits or Limits())  # with this request counted
         # Its own clock: the rows of an organization and what it says of the time go by the same one.
         headers["Date"] = format_datetime(self.organization.settings.clock().astimezone(UTC), usegmt=True)
         headers["Set-Cookie"] = f"ARRAffinity={self.organization.id}; Path=/; HttpOnly"

@@ -1,6 +1,7 @@
 """Service protection limits, faults on request, and how the sandbox is steered (section 21)."""
 
 import asyncio
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -41,12 +42,12 @@ async def test_the_window_slides(connect: Connect) -> None:
 async def test_execution_time_is_limited_too(connect: Connect) -> None:
     crm: Crm = await connect(limits=Limits(execution=0.01), latency=0.02)
     answer = await crm.get("WhoAmI")
-    assert answer.headers["x-ms-ratelimit-time-remaining-xrm-requests"] == "0.01"
+    assert answer.headers["x-ms-ratelimit-time-remaining-xrm-requests"] == "0.00"
     answer = await crm.get("WhoAmI")
     assert (answer.status_code, code(answer)) == (429, "0x80072321")
     plenty: Crm = await connect(limits=Limits())
     header = (await plenty.get("WhoAmI")).headers["x-ms-ratelimit-time-remaining-xrm-requests"]
-    assert header == "1,200.00"
+    assert re.fullmatch(r"1,(200|199)\.\d\d", header)
 
 
 async def test_requests_at_once_are_limited_too(connect: Connect) -> None:
