@@ -22,6 +22,7 @@ import httpx
 from app.crm import measured
 from app.crm.failures import DEFAULT_WAIT, error_of, retry_after, shut_out
 from app.crm.lanes import Lanes, granted
+from app.crm.reach import watched
 from app.crm.wire import Answer, Request, batch_answers, batch_body
 from app.domain.errors import CrmRefused, CrmUnavailable, IntegrationError, LoginRefused, Throttled
 from app.telemetry.figures import crm_repeated, crm_throttled
@@ -117,9 +118,10 @@ class DataverseClient:
         self._auth = auth
         self._patience = patience
         width = self.lanes.size
+        called = measured.hooks()
         self._http = httpx.AsyncClient(
             headers=HEADERS,
-            event_hooks=measured.hooks(),
+            event_hooks={**called, "request": [watched, *called["request"]]},
             transport=transport,
             verify=tls or _system_authorities(),
             limits=httpx.Limits(max_connections=width + 2, max_keepalive_connections=width + 2),
