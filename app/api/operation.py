@@ -7,6 +7,7 @@ An operation says which scope it needs and which problems it can answer with:
 The checks run before the body is read as anything, so that a stranger learns nothing about what would be accepted.
 """
 
+import json
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -18,7 +19,7 @@ from starlette.responses import Response
 
 from app.api import idempotency, paths, problems
 from app.api.dependencies import door_of
-from app.api.problems import UnsupportedMediaType
+from app.api.problems import MalformedJson, UnsupportedMediaType
 from app.domain.access import Scope
 
 SCHEME = "bearer"
@@ -105,8 +106,24 @@ def api_router(prefix: str, tag: str) -> APIRouter:
 
 
 async def _check_body(request: Request) -> None:
-    """Reads the body. Raises BodyTooLarge, UnsupportedMediaType."""
+    """Reads the body. Raises BodyTooLarge, UnsupportedMediaType, MalformedJson for what is no text."""
     body = await request.body()
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if body and media_type != "application/json" and not media_type.endswith("+json"):
         raise UnsupportedMediaType(f"The body is {media_type or 'of no named type'}, not application/json.")
+    if not _is_text(body):
+        raise MalformedJson("The body is no text in UTF-8, or holds half a character (a lone surrogate).")
+
+
+def _is_text(body: bytes) -> bool:
+    """Whether the body is UTF-8, as JSON must be (RFC 8259, 8.1), escapes included: what only looks like text can
+    neither be stored nor be answered."""
+    try:
+        body.decode()
+        if b"\\ud" in body.lower():
+            json.dumps(json.loads(body), ensure_ascii=False).encode()
+    except UnicodeError:
+        return False
+    except (ValueError, RecursionError):
+        return True  # no JSON either: whoever reads it says so
+    return b"\0" not in body  # other encodings have these

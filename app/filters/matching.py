@@ -9,7 +9,6 @@ from odata_query import ast
 
 from app.filters.parsing import (
     DATAVERSE,
-    MAXIMUM_DEPTH,
     FilterError,
     chain,
     literal_value,
@@ -83,18 +82,8 @@ class _Compiler:
         self.wildcards = wildcards
         self.variable: str | None = None
         self.collection = ""
-        self.depth = 0
 
     def test(self, node: ast._Node) -> Predicate:
-        self.depth += 1
-        if self.depth > MAXIMUM_DEPTH:
-            raise FilterError(f"The filter is nested deeper than {MAXIMUM_DEPTH} levels.")
-        try:
-            return self._test(node)
-        finally:
-            self.depth -= 1
-
-    def _test(self, node: ast._Node) -> Predicate:
         match node:
             case ast.BoolOp(op, _, _):
                 parts = [self.test(part) for part in chain(node, type(op))]

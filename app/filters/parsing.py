@@ -17,7 +17,11 @@ from odata_query.exceptions import (
 from odata_query.grammar import ODataLexer, ODataParser
 
 DATAVERSE = ("Microsoft", "Dynamics", "CRM")
-MAXIMUM_DEPTH = 200
+MAXIMUM_DEPTH = 100
+"""Levels of parentheses, functions and paths within one another. Whoever walks a tree may count on it; a chain of
+conditions joined by the same word is one level."""
+LARGEST_EXPONENT = 100
+"""Of a number: written out, others would fill the memory."""
 
 
 class FilterError(ValueError):
@@ -75,12 +79,40 @@ def _parse(text: str) -> ast._Node:
         ) from error
     except ODataSyntaxError as error:
         raise _syntax_error(text, error) from error
+    except RecursionError as error:  # the grammar turns long paths inside out, part by part
+        raise _too_deep() from error
     except (ODataException, AttributeError) as error:
         # AttributeError: odata-query stumbles over calls with three named arguments.
         raise FilterError(f"The filter '{text}' cannot be read.") from error
     if not isinstance(node, ast._Node):
         raise FilterError(f"The filter '{text}' cannot be read.")
+    if _is_too_deep(node):
+        raise _too_deep()
     return node
+
+
+def _too_deep() -> FilterError:
+    return FilterError(f"The filter is nested deeper than {MAXIMUM_DEPTH} levels.")
+
+
+def _is_too_deep(root: ast._Node) -> bool:
+    todo = [(root, 1)]
+    while todo:
+        node, depth = todo.pop()
+        if depth > MAXIMUM_DEPTH:
+            return True
+        for part in _parts(node):
+            chained = isinstance(node, ast.BoolOp) and isinstance(part, ast.BoolOp) and part.op == node.op
+            todo.append((part, depth if chained else depth + 1))
+    return False
+
+
+def _parts(node: ast._Node) -> Iterator[ast._Node]:
+    for value in vars(node).values():
+        if isinstance(value, ast._Node):
+            yield value
+        elif isinstance(value, list):
+            yield from (each for each in value if isinstance(each, ast._Node))
 
 
 def _syntax_error(text: str, error: ODataSyntaxError) -> FilterError:
@@ -135,9 +167,7 @@ def path_of(node: ast._Node) -> str | None:
 
 def conjuncts(node: ast._Node) -> list[ast._Node]:
     """The conditions that a filter joins by `and` at its top: it matches exactly where all of them do."""
-    if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.And):
-        return [*conjuncts(node.left), *conjuncts(node.right)]
-    return [node]
+    return chain(node, ast.And)
 
 
 def names(node: ast._Node) -> frozenset[str]:
@@ -198,18 +228,25 @@ def literal_value(node: ast._Node) -> Any:
         case ast.List(items):
             return [literal_value(item) for item in items]
         case ast.Float(text):
-            return Decimal(text)
+            return _number(text)
         case ast.UnaryOp(ast.USub(), operand):
             return -literal_value(operand)
         case ast._Literal():
             try:
                 value = node.py_val
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:
                 raise FilterError(f"'{getattr(node, 'val', '')}' is not a valid value.") from error
             if isinstance(value, dt.datetime) and value.tzinfo is None:
                 return value.replace(tzinfo=dt.UTC)
             return value
     raise FilterError("Only values and fields can be compared.")
+
+
+def _number(text: str) -> Decimal:
+    number = Decimal(text)
+    if abs(number.adjusted()) > LARGEST_EXPONENT:
+        raise FilterError(f"The number {text} is out of range.")
+    return number
 
 
 def chain(node: ast._Node, op: type[ast._Node]) -> list[ast._Node]:

@@ -14,9 +14,24 @@ def like_pattern(text: str) -> str:
     """The regular expression of a SQL LIKE pattern: `%` any text, `_` one character, `[abc]` one of these."""
     pieces = re.findall(r"\[[^\]]+\]|%|_|.", text, re.DOTALL)
     return "".join(
-        {"%": ".*", "_": "."}.get(piece) or (piece if len(piece) > 1 else re.escape(piece))
+        {"%": ".*", "_": "."}.get(piece) or (_one_of(piece) if len(piece) > 1 else re.escape(piece))
         for piece in pieces
     )
+
+
+def _one_of(piece: str) -> str:
+    """`[abc]`, `[a-z]` or `[^a]` as a regular expression, in which other characters mean more than themselves."""
+    negated, inner = ("^", piece[2:-1]) if piece.startswith("[^") and len(piece) > 3 else ("", piece[1:-1])
+    expression = f"[{negated}{re.sub(r'([^a-zA-Z0-9-])', _escaped, inner)}]"
+    try:
+        re.compile(expression)
+    except re.error:  # a range from back to front holds nothing
+        return "(?!)"
+    return expression
+
+
+def _escaped(character: re.Match[str]) -> str:
+    return "\\" + character[0] if character[0].isascii() else character[0]
 
 
 def fold(value: Any) -> Any:

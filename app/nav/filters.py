@@ -35,7 +35,7 @@ from sqlalchemy import (
 from app.domain.errors import FieldProblem, InvalidFilter
 from app.domain.naming import near
 from app.domain.records import FieldDefinition, FieldType
-from app.filters import MAXIMUM_DEPTH, FilterError, literal_value, parse, path_of
+from app.filters import FilterError, literal_value, parse, path_of
 from app.nav.definitions import NavTable
 from app.nav.expressions import NUMBERS, TEXTS, Expression, expression
 from app.nav.values import Unfit, from_stored, to_stored
@@ -87,18 +87,8 @@ class _Visitor:
     def __init__(self, table: NavTable, text: str) -> None:
         self.table = table
         self.text = text
-        self.depth = 0
 
     def visit(self, node: ast._Node) -> Condition:
-        self.depth += 1
-        if self.depth > MAXIMUM_DEPTH:
-            self.refuse(f"it is nested deeper than {MAXIMUM_DEPTH} levels.")
-        try:
-            return self._visit(node)
-        finally:
-            self.depth -= 1
-
-    def _visit(self, node: ast._Node) -> Condition:
         match node:
             case ast.BoolOp(op, _, _):
                 parts = [self.visit(part) for part in _chain(node, type(op))]

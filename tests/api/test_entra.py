@@ -66,7 +66,7 @@ class Provider:
             "roles": ["read"],
         } | changes
         claims = {name: value for name, value in claims.items() if value is not None}
-        secret = None if algorithm == "none" else KEYS[signer or key]
+        secret = "" if algorithm == "none" else KEYS[signer or key]
         return jwt.encode(claims, secret, algorithm=algorithm, headers={"kid": key})
 
     def token_by_public_key(self) -> str:

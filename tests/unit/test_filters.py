@@ -1,6 +1,7 @@
 """Filters: what can be read, what matches, and what is said about the rest."""
 
 import datetime as dt
+import re
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -149,8 +150,51 @@ def test_a_long_chain_is_no_deep_nesting() -> None:
     assert filters.names(filters.parse(text)) == {"no"}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "not " * 1900 + "(no eq '1')",
+        "".join("no eq '1' and (no eq '1' or (" for _ in range(250)) + "no eq '1'" + "))" * 250,
+        "a/" * 3900 + "b eq 1",
+        "no eq " + "-" * 7000 + "1",
+        "concat('a'," * 700 + "'b'" + ")" * 700 + " eq 'x'",
+        "orders/any(a:" * 600 + "a eq 1" + ")" * 600,
+    ],
+    ids=["not", "alternating", "path", "minus", "functions", "any"],
+)
+def test_deep_nesting_is_refused_as_such(text: str) -> None:
+    with pytest.raises(filters.FilterError, match="nested deeper than 100 levels"):
+        filters.parse(text)
+
+
+def test_nesting_that_is_just_accepted_can_be_walked() -> None:
+    text = "".join("no eq '1' and (no eq '10000' or (" for _ in range(49)) + "no eq '1'" + "))" * 49
+    node = filters.parse(text)
+    assert filters.matches(node, CUSTOMER.get) is False
+    assert filters.names(node) == {"no"}
+    assert len(filters.conjuncts(node)) == 2
+
+
 def test_filters_are_joined_with_and() -> None:
     joined = filters.conjunction([filters.parse("no eq '10000'"), filters.parse("blocked eq 1")])
     assert joined is not None
     assert filters.matches(joined, CUSTOMER.get) is False
     assert filters.conjunction([]) is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "matched"),
+    [
+        ("[[]a%", "[abc", True),
+        ("[%]", "%", True),
+        ("[%]", "x", False),
+        ("[a-c]x", "bx", True),
+        ("[^a]x", "bx", True),
+        ("[^a]x", "ax", False),
+        ("[z-a]", "m", False),
+        ("[&&||]", "&", True),
+        ("a\\", "a\\", True),
+    ],
+)
+def test_a_pattern_means_what_it_means_in_sql(pattern: str, text: str, matched: bool) -> None:
+    assert bool(re.fullmatch(filters.like_pattern(pattern), text)) is matched
