@@ -281,6 +281,9 @@ def create_key(
         list[str] | None, typer.Option(help="Bind the key to this company; may be repeated.")
     ] = None,
     expires_in_days: Annotated[int | None, typer.Option(min=1, help="Default: never.")] = None,
+    email: Annotated[
+        str | None, typer.Option(help="By which CRM knows who uses the key, where callers must be CRM users.")
+    ] = None,
 ) -> None:
     """Make a key and print it, this once."""
     from datetime import UTC, datetime, timedelta
@@ -294,7 +297,7 @@ def create_key(
     expiry = datetime.now(UTC) + timedelta(days=expires_in_days) if expires_in_days else None
 
     async def create(ctx: Any) -> str:
-        _, token = await create_api_key(ctx, name, [Scope(s) for s in scope], company or None, expiry)
+        _, token = await create_api_key(ctx, name, [Scope(s) for s in scope], company or None, expiry, email)
         return token
 
     print(_with_context(create))
