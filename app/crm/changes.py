@@ -120,7 +120,7 @@ async def _delta(client: DataverseClient, columns: Columns, link: str, page_size
         entries = page["value"]
         records = [columns.snapshot(entry) for entry in entries if "reason" not in entry]
         deleted = [UUID(entry["id"]) for entry in entries if "reason" in entry]
-        yield Page(records, deleted, _watermark(columns, page))
+        yield Page(records, deleted, _watermark(columns, page), more=NEXT in page)
 
 
 def _watermark(columns: Columns, page: dict[str, Any]) -> str | None:

@@ -12,8 +12,9 @@ from app.db import coupling_rows
 from app.db.arrays import json_text, one_of_ids
 from app.db.tables import coupling
 from app.db.violations import translated
-from app.domain.coupling import Coupling
+from app.domain.coupling import Coupling, CouplingStatus
 from app.domain.errors import Busy, NoCoupling
+from app.domain.records import Side
 
 _RESERVE = text(f"""
     INSERT INTO coupling (company_id, {coupling_rows.COLUMNS})
@@ -105,6 +106,34 @@ class SqlCouplings:
             query = query.where(coupling.c.id > after)
         return await self._read(query)
 
+    async def ids(
+        self,
+        company_id: int,
+        mapping: str,
+        nav_table: str,
+        side: Side,
+        *,
+        after: UUID | None = None,
+        limit: int = 1000,
+    ) -> list[UUID]:
+        """The ids that the coupled records of a mapping have on that side: at most `limit`, in their order, from the
+        one after `after` on."""
+        column = coupling.c.nav_id if side is Side.NAV else coupling.c.crm_id
+        query = (
+            select(column)
+            .where(
+                coupling.c.company_id == company_id,
+                coupling.c.nav_table == nav_table,  # its unique keys hold these ids in their order
+                coupling.c.mapping == mapping,
+                coupling.c.status == CouplingStatus.COUPLED,
+            )
+            .order_by(column)
+            .limit(limit)
+        )
+        if after is not None:
+            query = query.where(column > after)
+        return list((await self._connection.execute(query)).scalars().all())
+
     async def count(self, company_id: int, mapping: str | None = None, skipped: bool | None = None) -> int:
         """How many couplings there are."""
         query = (
@@ -145,7 +174,7 @@ class SqlCouplings:
         rows = [coupling_rows.encode(one) | {"revision": one.revision} for one in _in_lock_order(couplings)]
         with translated("a coupling of one of these records"):
             saved = await self._connection.execute(_SAVE, {"company_id": company_id, "rows": json_text(rows)})
-        return set(saved.scalars())
+        return set(saved.scalars().all())
 
     async def intend(self, company_id: int, couplings: Sequence[Coupling]) -> None:
         """Writes the intents of couplings read before, in one statement, and nothing else of them: their revision
@@ -174,7 +203,7 @@ class SqlCouplings:
         return (await self._connection.execute(statement)).rowcount
 
     async def _read(self, query: Select[Any]) -> list[Coupling]:
-        return [coupling_rows.decode(row) for row in await self._connection.execute(query)]
+        return [coupling_rows.decode(row) for row in (await self._connection.execute(query)).all()]
 
     async def _insert(self, company_id: int, couplings: Sequence[Coupling]) -> set[UUID]:
         if not couplings:
@@ -184,13 +213,13 @@ class SqlCouplings:
             inserted = await self._connection.execute(
                 _RESERVE, {"company_id": company_id, "rows": json_text(rows)}
             )
-        return set(inserted.scalars())
+        return set(inserted.scalars().all())
 
     async def _holders(self, company_id: int, losers: Sequence[Coupling]) -> dict[UUID, Coupling]:
         """By the id we had chosen: the coupling that holds instead. NAV's comes before CRM's."""
         rows = [{"nav_table": one.nav_table, "nav_id": one.nav_id, "crm_id": one.crm_id} for one in losers]
         held = await self._connection.execute(_HOLDERS, {"company_id": company_id, "rows": json_text(rows)})
-        found = [coupling_rows.decode(row) for row in held]
+        found = [coupling_rows.decode(row) for row in held.all()]
         by_nav = {(one.nav_table, one.nav_id): one for one in found}
         by_crm = {(one.nav_table, one.crm_id): one for one in found}
         answers = {

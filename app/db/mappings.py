@@ -4,9 +4,10 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, delete, func, insert, literal_column, select, update
+from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.arrays import one_of_texts
@@ -37,6 +38,20 @@ _FIELD_AS_IS = (
     "not_null", "validate", "status",
 )  # fmt: skip
 
+# The rows of a mapping come with it: settings are read before everything else, in one trip.
+_FIELDS = (
+    select(
+        func.jsonb_agg(
+            aggregate_order_by(func.to_jsonb(literal_column(field_row.name)), field_row.c.position),
+            type_=JSONB,
+        )
+    )
+    .where(field_row.c.company_id == table_row.c.company_id, field_row.c.mapping == table_row.c.name)
+    .correlate(table_row)
+    .scalar_subquery()
+    .label("fields")
+)
+
 
 class SqlMappings:
     """The integration table mappings of all companies."""
@@ -44,8 +59,15 @@ class SqlMappings:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def get(self, company_id: int, name: str) -> StoredMapping:
-        """The mapping of that name. Raises MappingNotFound."""
+    async def get(self, company_id: int, name: str, *, lock: bool = False) -> StoredMapping:
+        """The mapping of that name; with `lock` nobody else changes it before this transaction ends.
+
+        Raises MappingNotFound.
+        """
+        if lock:
+            row = table_row.c
+            locked = select(row.name).where(row.company_id == company_id, row.name == name).with_for_update()
+            await self._connection.execute(locked)
         found = await self._load(company_id, name)
         if not found:
             raise _missing(name)
@@ -110,16 +132,11 @@ class SqlMappings:
             raise _missing(mapping)
 
     async def _load(self, company_id: int, name: str | None = None) -> list[StoredMapping]:
-        tables = select(table_row).where(table_row.c.company_id == company_id)
-        fields = select(field_row).where(field_row.c.company_id == company_id)
+        query = select(table_row, _FIELDS).where(table_row.c.company_id == company_id)
         if name is not None:
-            tables = tables.where(table_row.c.name == name)
-            fields = fields.where(field_row.c.mapping == name)
-        rows = (await self._connection.execute(tables.order_by(table_row.c.position, table_row.c.name))).all()
-        below: defaultdict[str, list[FieldMapping]] = defaultdict(list)
-        for row in await self._connection.execute(fields.order_by(field_row.c.position)) if rows else ():
-            below[row.mapping].append(_field(row))
-        return [_stored(row, below[row.name]) for row in rows]
+            query = query.where(table_row.c.name == name)
+        found = await self._connection.execute(query.order_by(table_row.c.position, table_row.c.name))
+        return [_stored(row, [_field(field) for field in row.fields or ()]) for row in found]
 
     async def _insert_fields(self, company_id: int, mapping: TableMapping) -> None:
         kept = [row for row in mapping.fields if row.rule is None]
@@ -186,11 +203,10 @@ def _values(mapping: TableMapping) -> dict[str, Any]:
     return {name: getattr(mapping, name) for name in _AS_IS} | {"depends_on": list(mapping.depends_on)}
 
 
-def _field(row: Row[Any]) -> FieldMapping:
-    same = {name: getattr(row, name) for name in _FIELD_AS_IS}
-    return FieldMapping(
-        **same | {"id": row.id, "direction": Direction(row.direction), "status": FieldStatus(row.status)}
-    )
+def _field(row: Mapping[str, Any]) -> FieldMapping:
+    same = {name: row[name] for name in _FIELD_AS_IS}
+    converted = {"direction": Direction(row["direction"]), "status": FieldStatus(row["status"])}
+    return FieldMapping(**same | converted | {"id": UUID(row["id"])})
 
 
 def _stored(row: Row[Any], fields: Sequence[FieldMapping]) -> StoredMapping:

@@ -44,6 +44,14 @@ async def settled_version(engine: AsyncEngine, company_id: int) -> int:
         return int(await connection.scalar(select(func.nav_settled_version(company_id))) or 0)
 
 
+async def _bounds(engine: AsyncEngine, company_id: int, forgotten: Select[int]) -> tuple[int, int]:
+    """The version up to which every change is committed, and the one up to which deletions may be forgotten."""
+    async with engine.connect() as connection:
+        query = select(func.nav_settled_version(company_id), forgotten.scalar_subquery())
+        row = (await connection.execute(query)).one()
+    return int(row[0] or 0), int(row[1] or 0)
+
+
 async def changed_pages(
     engine: AsyncEngine,
     company_id: int,
@@ -56,21 +64,22 @@ async def changed_pages(
     Every page can be continued from; the last one's watermark covers everything that was settled when
     reading began. A first read names no deleted records: nobody knew them. Raises WatermarkExpired.
     """
-    bound = await settled_version(engine, company_id)
+    forgotten = horizon(company_id, projection.table.name)
+    bound, horizon_now = await _bounds(engine, company_id, forgotten)
     after = _version(projection.table, since, bound)
     while True:
+        if since is not None and after < horizon_now:
+            raise _expired(projection.table, str(after))
         query = _page(company_id, projection, after, bound, tombstones=since is not None).limit(page_size)
         async with engine.connect() as connection:
             found = (await connection.execute(query)).all()
-            # Asked after the page was read: what it shows was not forgotten meanwhile.
-            forgotten = await connection.scalar(horizon(company_id, projection.table.name)) or 0
-        if since is not None and forgotten > after:
-            raise _expired(projection.table, str(after))
+            if len(found) == page_size and since is not None:
+                horizon_now = await connection.scalar(forgotten) or 0
         records = [projection.snapshot(projection.row(row[1:])) for row in found if not row[0]]
         deleted = [row[2] for row in found if row[0]]
         is_last = len(found) < page_size
         after = bound if is_last else found[-1][3]
-        yield Page(records, deleted, str(after))
+        yield Page(records, deleted, str(after), more=not is_last)
         if is_last:
             return
 

@@ -14,8 +14,8 @@ from app.domain.records import Side
 
 
 class Companies(Protocol):
-    async def get(self, name: str) -> Company:
-        """Raises CompanyNotFound."""
+    async def get(self, name: str, *, lock: bool = False) -> Company:
+        """With `lock` nobody else changes it before this transaction ends. Raises CompanyNotFound."""
         ...
 
     async def by_id(self, company_id: int) -> Company: ...
@@ -32,7 +32,10 @@ class Companies(Protocol):
 
 
 class Connections(Protocol):
-    async def find(self, company_id: int) -> ConnectionSetup | None: ...
+    async def find(self, company_id: int, *, lock: bool = False) -> ConnectionSetup | None:
+        """With `lock` nobody else changes it before this transaction ends."""
+        ...
+
     async def save(self, company_id: int, connection: ConnectionSetup) -> ConnectionSetup:
         """Inserts or updates, guarded by revision: raises PreconditionFailed."""
         ...
@@ -66,8 +69,8 @@ class StoredMapping:
 
 
 class Mappings(Protocol):
-    async def get(self, company_id: int, name: str) -> StoredMapping:
-        """Raises MappingNotFound."""
+    async def get(self, company_id: int, name: str, *, lock: bool = False) -> StoredMapping:
+        """With `lock` nobody else changes it before this transaction ends. Raises MappingNotFound."""
         ...
 
     async def all(self, company_id: int) -> list[StoredMapping]:
@@ -138,6 +141,19 @@ class Couplings(Protocol):
         limit: int = 100,
     ) -> list[Coupling]:
         """In the order of their ids."""
+        ...
+
+    async def ids(
+        self,
+        company_id: int,
+        mapping: str,
+        nav_table: str,
+        side: Side,
+        *,
+        after: UUID | None = None,
+        limit: int = 1000,
+    ) -> list[UUID]:
+        """The ids that the coupled records of a mapping have on that side, in their order."""
         ...
 
     async def count(

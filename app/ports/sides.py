@@ -80,12 +80,14 @@ class Page:
     """Some changed and deleted records. `watermark` is where to continue once they are recorded;
     it is missing on pages after which one cannot continue (the middle of a first read).
 
-    `released` are those records that had waited, each with the coupling it had waited for.
+    `released` are those records that had waited, each with the coupling it had waited for. `more` says that another
+    page may follow.
     """
 
     records: Sequence[Snapshot]
     deleted: Sequence[UUID] = ()
     watermark: str | None = None
+    more: bool = False
     released: Mapping[UUID, UUID] = field(default_factory=dict)
 
 

@@ -51,6 +51,7 @@ def settle(setting: Setting, run: Direction, item: Item) -> None:
     held = item.coupling
     if held is None or held.intent is None:
         return
+    item.noted = held.intent
     shown = item.source if held.intent.side is run.source else item.found
     item.coupling = intents.settled(setting.shape, held, shown.values if shown else None)
 
@@ -65,9 +66,9 @@ async def _note(ctx: Context, setting: Setting, run: Direction, items: Sequence[
             # The new coupling is not saved yet: the old one says what is to take its place.
             item.replaced = replace(item.replaced, intent=intent or Intent(run.destination), replacing=True)
             noted.append(item.replaced)
-        elif intent != item.held.intent:
+        elif intent != (item.noted or item.held.intent):
             noted.append(replace(item.held, intent=intent))
-        item.coupling = replace(item.held, intent=intent)
+        item.coupling, item.noted = replace(item.held, intent=intent), intent
     if noted:
         async with ctx.uow() as tx:
             await tx.couplings.intend(setting.company.id, noted)

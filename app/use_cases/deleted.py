@@ -1,7 +1,4 @@
-"""Records that one side reports as deleted: what becomes of their couplings and partners (nav-behaviour 6.3).
-
-A share of deletions that looks like an accident stops the run before anything follows it (the brake).
-"""
+"""Records that one side reports as deleted: what becomes of their couplings and partners (nav-behaviour 6.3)."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +6,7 @@ from typing import assert_never
 from uuid import UUID
 
 from app.domain.coupling import Base, Coupling, Failure, Outcome, SynchAction
-from app.domain.errors import DeletionConflict, IntegrationError, StaleRecord, TooManyDeletions
+from app.domain.errors import DeletionConflict, IntegrationError, StaleRecord
 from app.domain.intents import settled
 from app.domain.mapping import DeletionConflictResolution, Direction
 from app.domain.plan import covers
@@ -19,11 +16,6 @@ from app.use_cases.engine import Exchange
 from app.use_cases.items import Item, Options
 from app.use_cases.setting import Setting
 from app.use_cases.tally import Tally
-
-BRAKE_SHARE = 0.1
-"""More deletions than this share of the mapping's couplings in one page ask for a person."""
-BRAKE_MINIMUM = 20
-"""Fewer deletions than this never brake: in a small table every share is large."""
 
 
 @dataclass(slots=True)
@@ -41,21 +33,15 @@ async def follow(
     ctx: Context,
     setting: Setting,
     run: Direction,
-    ids: Collection[UUID],
+    couplings: Sequence[Coupling],
     *,
     job_id: UUID | None,
-    allow_many: bool,
     preview: bool = False,
 ) -> Aftermath:
-    """Decides and acts on deletions that the source of the run reports; a preview decides and leaves it there.
-
-    Raises TooManyDeletions before anything is done, unless `allow_many`.
-    """
-    couplings = await _really_gone(setting, run, await _couplings(ctx, setting, run, ids))
+    """Decides and acts on couplings whose record on the source side of the run is gone; a preview decides and leaves
+    it there. Ask the brake first."""
     if not couplings:
         return Aftermath()
-    if not allow_many:
-        await _brake(ctx, setting, len(couplings))
     match setting.mapping.deletion_conflict_resolution:
         case DeletionConflictResolution.NONE:
             return Aftermath(failed=[(c, conflict(setting, run, c)) for c in couplings])
@@ -110,11 +96,13 @@ def outcomes_of(run: Direction, aftermath: Aftermath) -> list[Outcome]:
     ]
 
 
-async def _couplings(ctx: Context, setting: Setting, run: Direction, ids: Collection[UUID]) -> list[Coupling]:
+async def gone(ctx: Context, setting: Setting, run: Direction, ids: Collection[UUID]) -> Sequence[Coupling]:
+    """The couplings of those records that the source of the run reports as deleted and that are not there."""
     company, table = setting.company.id, setting.mapping.nav_table
     async with ctx.uow() as tx:
         by_source = tx.couplings.of_nav if run.source is Side.NAV else tx.couplings.of_crm
-        return [c for c in (await by_source(company, table, ids)).values() if not c.skipped]
+        coupled = [c for c in (await by_source(company, table, ids)).values() if not c.skipped]
+    return await _really_gone(setting, run, coupled)
 
 
 async def _really_gone(setting: Setting, run: Direction, couplings: Sequence[Coupling]) -> Sequence[Coupling]:
@@ -126,20 +114,6 @@ async def _really_gone(setting: Setting, run: Direction, couplings: Sequence[Cou
     ids = [c.id_on(here) for c in couplings]
     alive = await setting.side(here).get(setting.mapping.table_on(here), ids, ())
     return [c for c in couplings if c.id_on(here) not in alive]
-
-
-async def _brake(ctx: Context, setting: Setting, deletions: int) -> None:
-    if deletions < BRAKE_MINIMUM:
-        return
-    async with ctx.uow() as tx:
-        coupled = await tx.couplings.count(setting.company.id, setting.mapping.name)
-    if deletions > coupled * BRAKE_SHARE:
-        name = setting.mapping.name
-        raise TooManyDeletions(
-            f"{deletions} of {coupled} coupled records of mapping {name} were deleted since the last run; "
-            "nothing was done about them.",
-            fix=f"If that is right, POST …/integration-table-mappings/{name}/synchronize with allow_deletions.",
-        )
 
 
 def conflict(setting: Setting, run: Direction, coupling: Coupling) -> DeletionConflict:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from app.domain.coupling import Change, Coupling, CouplingStatus, SynchAction
+from app.domain.coupling import Change, Coupling, CouplingStatus, Intent, SynchAction
 from app.domain.errors import IntegrationError
 from app.domain.plan import Create, Modify, Plan
 from app.domain.records import Snapshot
@@ -50,6 +50,9 @@ class Item:
     job_id: UUID | None = None  # the synch job that logs it, for a record synchronized by itself
     matched: bool = False  # its partner was found by its name; the coupling is not saved yet
     repeated: bool = False  # an earlier attempt had created the record already
+    noted: Intent | None = (
+        None  # what the stored coupling holds, where that is no longer the coupling's own intent
+    )
 
     def fail(self, error: IntegrationError) -> None:
         """The record failed."""

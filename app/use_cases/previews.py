@@ -13,6 +13,7 @@ from app.domain.job import Counts, SynchMode
 from app.domain.mapping import Direction
 from app.ports import Context, Page
 from app.use_cases import batch, deleted, remembering
+from app.use_cases.brake import Brake
 from app.use_cases.engine import Exchange
 from app.use_cases.items import Item, Options
 from app.use_cases.reading import Reading, chunks
@@ -158,9 +159,11 @@ async def _mapping(
             continue
         tally = Tally()
         exchange = Exchange(ctx, setting, run, options)
-        pages = Reading(ctx, setting).pages(run, full=mode is SynchMode.FULL, create=options.create)
+        reading = Reading(ctx, setting)
+        pages = reading.pages(run, full=mode is SynchMode.FULL, create=options.create)
+        brake = Brake(ctx, setting, run, reading, released=allow_deletions)
         try:
-            await _pages(exchange, tally, report, pages, allow_deletions)
+            await _pages(exchange, tally, report, pages, brake)
         except TooManyDeletions as error:
             report.error = Failure.of(error)
         report.directions[run.value] = tally.counts
@@ -169,7 +172,7 @@ async def _mapping(
 
 
 async def _pages(
-    exchange: Exchange, tally: Tally, report: _Report, pages: AsyncIterator[Page], allow_deletions: bool
+    exchange: Exchange, tally: Tally, report: _Report, pages: AsyncIterator[Page], brake: Brake
 ) -> None:
     ctx, setting, run = exchange.ctx, exchange.setting, exchange.run
     async for page in pages:
@@ -177,9 +180,9 @@ async def _pages(
         for chunk in chunks(page.records):
             _count(exchange, tally, report, await exchange.synchronize(chunk))
         if page.deleted:
-            aftermath = await deleted.follow(
-                ctx, setting, run, page.deleted, job_id=None, allow_many=allow_deletions, preview=True
-            )
+            gone = await deleted.gone(ctx, setting, run, page.deleted)
+            await brake.check(page, len(gone))
+            aftermath = await deleted.follow(ctx, setting, run, gone, job_id=None, preview=True)
             deleted.count(aftermath, tally)
             report.tell(deleted.outcomes_of(run, aftermath))
             if aftermath.restorer is not None:

@@ -1,6 +1,6 @@
 """What a run of a mapping looks at, in which order: the same whether it is carried out or only previewed."""
 
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 from uuid import UUID
@@ -12,10 +12,13 @@ from app.domain.mapping import Direction
 from app.domain.records import Side, Snapshot
 from app.ports import Context, Page
 from app.use_cases import deleted
+from app.use_cases.seen import Seen
 from app.use_cases.setting import Setting
 
 SET = 1000
 """Records that go through the engine together: bounds memory and the length of a transaction."""
+IDS = 10_000
+"""Ids that are compared together."""
 
 
 class Reading:
@@ -93,26 +96,38 @@ class Reading:
                 yield Page(list(found.values()))
 
     async def _everything(self, run: Direction) -> AsyncIterator[Page]:
-        seen: set[UUID] = set()
+        seen = Seen()
         reached: str | None = None
         async for page in self._changes(run, None):
-            seen.update(record.id for record in page.records)
+            seen.add(record.id for record in page.records)
             reached = page.watermark or reached
             yield replace(page, watermark=None)
         yield Page((), await self._unseen(run.source, seen), reached)
 
-    async def _unseen(self, side: Side, seen: Collection[UUID]) -> list[UUID]:
+    async def _unseen(self, side: Side, seen: Seen) -> list[UUID]:
         """The coupled records of the mapping that a read from the beginning did not show."""
+        company, mapping = self._setting.company.id, self._setting.mapping
         unseen: list[UUID] = []
-        async for couplings in self.couplings():
-            coupled = (c for c in couplings if c.status is CouplingStatus.COUPLED)
-            unseen += [c.id_on(side) for c in coupled if c.id_on(side) not in seen]
-        return unseen
+        after: UUID | None = None
+        while True:
+            async with self._ctx.uow() as tx:
+                coupled = await tx.couplings.ids(
+                    company, mapping.name, mapping.nav_table, side, after=after, limit=IDS
+                )
+            unseen += [each for each in coupled if each not in seen]
+            if len(coupled) < IDS:
+                return unseen
+            after = coupled[-1]
 
     async def _watermark(self, run: Direction) -> str | None:
         async with self._ctx.uow() as tx:
             stored = await tx.mappings.get(self._setting.company.id, self._setting.mapping.name)
         return stored.nav_watermark if run.source is Side.NAV else stored.crm_watermark
+
+    async def ahead(self, run: Direction) -> AsyncIterator[Page]:
+        """The changes that are not recorded yet."""
+        async for page in self._changes(run, await self._watermark(run)):
+            yield page
 
     def _changes(self, run: Direction, since: str | None) -> AsyncIterator[Page]:
         """The changes of the source side, or everything. Raises WatermarkExpired."""

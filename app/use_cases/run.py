@@ -4,18 +4,18 @@ A run reads the changes of the source side page by page, takes each page through
 in one transaction together with the counts and the watermark: what is before a watermark is recorded.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from uuid import UUID
 
 from app.domain.company import Company
-from app.domain.coupling import Failure, Outcome, SynchAction
+from app.domain.coupling import Coupling, Failure, Outcome, SynchAction
 from app.domain.errors import IntegrationError
 from app.domain.job import SynchJob, SynchMode
 from app.domain.mapping import Direction
 from app.domain.records import Snapshot
 from app.ports import Context, Page, Report, Transaction
 from app.use_cases import deleted
+from app.use_cases.brake import Brake
 from app.use_cases.engine import Exchange, carry_out
 from app.use_cases.expected import announce
 from app.use_cases.items import Item, Options
@@ -80,19 +80,25 @@ class Run:
         options = self._options()
         exchange = Exchange(self._ctx, self._setting, run, options, self._job.id)
         tally = self._tally(run)
+        allowed = bool(self._job.request.get("allow_deletions"))
+        brake = Brake(self._ctx, self._setting, run, self._reading, released=allowed)
         async for page in self._reading.pages(run, full=full, create=options.create):
-            await self._page(exchange, tally, page, started)
+            await self._page(exchange, tally, brake, page, started)
 
     def _options(self) -> Options:
         return Options(create=creates(self._setting, self._job.request.get("create_uncoupled")))
 
-    async def _page(self, exchange: Exchange, tally: Tally, page: Page, started: datetime) -> None:
+    async def _page(
+        self, exchange: Exchange, tally: Tally, brake: Brake, page: Page, started: datetime
+    ) -> None:
         self._report.go_on()
         exchange.waiting.release(page.released)
         # Deletions first: a record that an interrupted run restored is among the page's records, and must be
         # known as the new half of its coupling before it is looked at, or it would get a second partner.
         if page.deleted:
-            await self._follow(exchange, tally, page.deleted)
+            gone = await deleted.gone(self._ctx, self._setting, exchange.run, page.deleted)
+            await brake.check(page, len(gone))
+            await self._follow(exchange, tally, gone)
         for chunk in chunks(page.records):
             await self._take(exchange, tally, chunk)
         async with self._ctx.uow() as tx:
@@ -102,16 +108,9 @@ class Run:
                 await tx.mappings.set_watermark(self._setting.company.id, name, side, page.watermark, started)
             await self._report.progress(exchange.run.value, tally.counts, tx=tx)
 
-    async def _follow(self, exchange: Exchange, tally: Tally, ids: Collection[UUID]) -> None:
+    async def _follow(self, exchange: Exchange, tally: Tally, gone: Sequence[Coupling]) -> None:
         """What follows from deletions. The watermark is still before them: an interruption has them told again."""
-        aftermath = await deleted.follow(
-            self._ctx,
-            self._setting,
-            exchange.run,
-            ids,
-            job_id=self._job.id,
-            allow_many=bool(self._job.request.get("allow_deletions")),
-        )
+        aftermath = await deleted.follow(self._ctx, self._setting, exchange.run, gone, job_id=self._job.id)
         async with self._ctx.uow() as tx:
             await deleted.remember(self._ctx, self._setting, exchange.run, tx, aftermath, tally, self._job.id)
             await self._report.progress(exchange.run.value, tally.counts, tx=tx)

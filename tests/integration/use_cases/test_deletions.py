@@ -9,7 +9,7 @@ from app.domain.coupling import Coupling
 from app.domain.errors import TooManyDeletions
 from app.domain.job import SynchMode
 from app.domain.mapping import DeletionConflictResolution, Direction
-from app.use_cases.deleted import follow
+from app.use_cases.deleted import follow, gone
 from app.use_cases.setting import open_setting
 from tests.integration.use_cases.office import Office, Quiet
 
@@ -134,10 +134,8 @@ async def test_a_restoration_that_was_interrupted_is_continued_and_not_taken_for
     await delete(office, side, pair)
     setting = await open_setting(office.ctx, office.company, mapping="CUSTOMER")
     run = Direction.TO_CRM if side == NAV else Direction.FROM_CRM
-    gone = pair.nav_id if side == NAV else pair.crm_id
-    await follow(
-        office.ctx, setting, run, [gone], job_id=None, allow_many=True
-    )  # and dies before it is noted
+    lost = await gone(office.ctx, setting, run, [pair.nav_id if side == NAV else pair.crm_id])
+    await follow(office.ctx, setting, run, lost, job_id=None)  # and dies before it is noted
     for _ in range(3):
         await office.run()
     assert await counted(office) == (1, 1, 1)

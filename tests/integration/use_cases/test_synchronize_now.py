@@ -246,10 +246,11 @@ async def test_after_somebody_elses_write_it_looks_again_and_still_ends_right(of
     assert (account["name"], account["telephone1"]) == ("Of NAV", None)
 
 
-async def test_creating_costs_one_request(office: Office) -> None:
+async def test_creating_costs_a_look_and_a_write(office: Office) -> None:
+    """The look finds out whether the id of the customer is free: who asks for a new account gets a new one."""
     await office.customer("10000")
     office.forget_requests()
     async with office.statements() as statements:
         await create_in_crm(office.ctx, office.company, "customers", "10000")
-    assert office.requests == ["PATCH accounts"]
+    assert office.requests == ["GET accounts", "PATCH accounts"]
     assert len(statements) <= 12, "\n".join(statements)

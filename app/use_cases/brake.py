@@ -1,0 +1,62 @@
+"""Deletions that look like an accident stop a run before anything follows from the first of them."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from app.domain.errors import TooManyDeletions
+from app.domain.mapping import Direction
+from app.ports import Context, Page
+from app.use_cases import deleted
+from app.use_cases.reading import Reading
+from app.use_cases.setting import Setting
+
+SHARE = 0.1
+"""More deletions than this share of the mapping's couplings in one run ask for a person."""
+MINIMUM = 20
+"""Fewer deletions than this never brake: in a small table every share is large."""
+
+
+class Brake:
+    """The brake of one run in one direction; `released` where many deletions were allowed."""
+
+    def __init__(
+        self,
+        ctx: Context,
+        setting: Setting,
+        run: Direction,
+        reading: Reading,
+        *,
+        released: bool,
+    ) -> None:
+        self._ctx = ctx
+        self._setting = setting
+        self._run = run
+        self._reading = reading
+        self._released = released
+
+    async def check(self, page: Page, gone: int) -> None:
+        """Asks before `gone` deletions of that page are followed. Raises TooManyDeletions.
+
+        Where more pages may follow, all of them are read and counted, once in a run and only if something was deleted.
+        """
+        if self._released or not gone:
+            return
+        async with self._ctx.uow() as tx:
+            coupled = await tx.couplings.count(self._setting.company.id, self._setting.mapping.name)
+        limit, at_least = max(coupled * SHARE, MINIMUM - 1), ""
+        if page.more:
+            self._released, at_least, gone = True, "At least ", 0
+            async for each in self._reading.ahead(self._run):
+                gone += len(await self._gone(each.deleted))
+                if gone > limit:
+                    break
+        if gone > limit:
+            name = self._setting.mapping.name
+            raise TooManyDeletions(
+                f"{at_least}{gone} of {coupled} coupled records of mapping {name} were deleted since the last run; "
+                "nothing was done about them.",
+                fix=f"If that is right, POST …/integration-table-mappings/{name}/synchronize with allow_deletions.",
+            )
+
+    async def _gone(self, ids: Sequence[UUID]) -> Sequence[object]:
+        return await deleted.gone(self._ctx, self._setting, self._run, ids) if ids else ()
