@@ -157,7 +157,7 @@ class Exchange:
             item.replaced = item.coupling
             item.coupling = reserving.successor(self.setting, self.run, item.source, item.replaced)
         coupling, source = item.coupling, item.source
-        if coupling is None and not self.options.create:
+        if coupling is None and (not self.options.create or source.id in self.options.alone):
             return False
         inside = self.options.force or passes(self.setting.mapping.filter_on(self.run.source), source.values)
         if coupling is None:

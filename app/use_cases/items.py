@@ -18,7 +18,8 @@ class Options:
     `force`: the source wins every field (Synchronize Now). `create`: uncoupled records are created on the
     destination. `look`: the destination is always read, even where its kept version may still stand (previews,
     comparisons by field). `background`: skipped couplings are left alone. `replace`: the records of these
-    couplings get new partners, which take over the couplings once they exist.
+    couplings get new partners, which take over the couplings once they exist. `alone`: sources that get no partner
+    although others do.
     """
 
     force: bool = False
@@ -27,6 +28,7 @@ class Options:
     background: bool = True
     preview: bool = False
     replace: frozenset[UUID] = frozenset()
+    alone: frozenset[UUID] = frozenset()
     log_unmodified: bool = False
 
 

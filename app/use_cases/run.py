@@ -86,7 +86,12 @@ class Run:
             await self._page(exchange, tally, brake, page, started)
 
     def _options(self) -> Options:
-        return Options(create=creates(self._setting, self._job.request.get("create_uncoupled")))
+        request = self._job.request
+        named = request.get("leave_alone")
+        alone = (
+            frozenset(UUID(str(each)) for each in named) if isinstance(named, list | tuple) else frozenset()
+        )
+        return Options(create=creates(self._setting, request.get("create_uncoupled")), alone=alone)
 
     async def _page(
         self, exchange: Exchange, tally: Tally, brake: Brake, page: Page, started: datetime
