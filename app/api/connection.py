@@ -20,7 +20,7 @@ from app.api.connection_models import (
     report_out,
 )
 from app.api.dependencies import BASE, CallerDep, CompanyDep, ContextDep
-from app.api.etags import Preconditions, PreconditionsDep, of_revision
+from app.api.etags import Preconditions, PreconditionsDep, of_revisions
 from app.api.models import Flag, Input
 from app.api.operation import CRM, api_router, operation
 from app.api.previews import PreviewQuery, previewed
@@ -62,11 +62,16 @@ async def _connection(ctx: ContextDep, company: CompanyDep) -> ConnectionSetup |
 MaybeConnection = Annotated[ConnectionSetup | None, Depends(_connection)]
 
 
-def _revision(preconditions: Preconditions, present: ConnectionSetup | None) -> int | None:
+def _revision(preconditions: Preconditions, company: Company, present: ConnectionSetup | None) -> int | None:
     if present is None:
         preconditions.require(None)
         return None
-    return preconditions.revision(of_revision(present.revision), present.revision)
+    return preconditions.revision(_tag(company, present), present.revision)
+
+
+def _tag(company: Company, setup: ConnectionSetup) -> str:
+    """A connection is shown with the address of the NAV client, which belongs to the company."""
+    return of_revisions(setup.revision, company.revision)
 
 
 @router.get("", summary="Get the CRM connection", response_model=ConnectionOut, **operation(Scope.READ, 404))
@@ -79,7 +84,7 @@ async def get_crm_connection(
             f"The company {company.name} has no connection to CRM.",
             fix=f"PUT {BASE}/companies/{company.name}/crm-connection saves one.",
         )
-    return preconditions.answer(connection_out(company, present, breaker), of_revision(present.revision))
+    return preconditions.answer(connection_out(company, present, breaker), _tag(company, present))
 
 
 @router.put(
@@ -96,16 +101,18 @@ async def replace_crm_connection(
     preconditions: PreconditionsDep,
 ) -> Any:
     """Saves the whole setup; never enables. While the connection is enabled, a new address is tried first."""
-    revision = _revision(preconditions, present)
+    revision = _revision(preconditions, company, present)
     address, given = _parted(company, body.changes())
     ctx = rehearsal(ctx, body.preview)
-    saved = await connection.save_connection(ctx, company, given, whole=True, revision=revision)
+    saved = await connection.save_connection(
+        ctx, company, given, whole=True, touched=bool(address), revision=revision
+    )
     if body.is_enabled is False and saved.is_enabled:
         saved = await _disabled(ctx, company, saved, body.preview)
     company = await _with_address(ctx, company, address)
     if address and not body.preview:
         await show_company(ctx, company, saved)
-    return preconditions.answer(await _shown(ctx, company, saved), of_revision(saved.revision))
+    return preconditions.answer(await _shown(ctx, company, saved), _tag(company, saved))
 
 
 @router.patch(
@@ -130,7 +137,7 @@ async def change_crm_connection(
     jobs wait.
     `sales_order_integration_enabled` is a setting of CRM, switched there.
     """
-    revision = _revision(preconditions, present)
+    revision = _revision(preconditions, company, present)
     address, given = _parted(company, body.changes())
     if present is not None and given.get("user_mapping_required") and present.is_enabled:
         await check_mapped(ctx.sides.crm(company, present), present, caller.email, caller.id)
@@ -144,7 +151,9 @@ async def change_crm_connection(
     elif body.is_enabled is False and not given:
         saved = await connection.disable_connection(ctx, company, revision=revision)
     else:
-        saved = await connection.save_connection(ctx, company, given, revision=revision)
+        saved = await connection.save_connection(
+            ctx, company, given, touched=bool(address), revision=revision
+        )
         if body.is_enabled is False:
             saved = await _disabled(ctx, company, saved, body.preview)
     if body.sales_order_integration_enabled is not None and not body.preview:
@@ -153,7 +162,7 @@ async def change_crm_connection(
     if address and not body.preview:
         await show_company(ctx, company, saved)
     shown = await _shown(ctx, company, saved)
-    return preconditions.answer(shown | dict(extra), of_revision(saved.revision))
+    return preconditions.answer(shown | dict(extra), _tag(company, saved))
 
 
 async def _shown(ctx: Context, company: Company, saved: ConnectionSetup) -> dict[str, Any]:
@@ -173,7 +182,7 @@ def _parted(company: Company, given: Mapping[str, Any]) -> tuple[dict[str, Any],
     rest = dict(given)
     address = {name: rest.pop(name) for name in ("nav_web_client_url",) if name in rest}
     companies.check_change(company, address)
-    return address, rest
+    return {name: value for name, value in address.items() if value != getattr(company, name)}, rest
 
 
 async def _with_address(ctx: Context, company: Company, address: Mapping[str, Any]) -> Company:
@@ -216,7 +225,7 @@ async def delete_crm_connection(
 
     A preview answers 200 with the connection.
     """
-    revision = _revision(preconditions, present)
+    revision = _revision(preconditions, company, present)
     await connection.delete_connection(rehearsal(ctx, preview), company, revision)
     return previewed(ConnectionOut, connection_out(company, present)) if preview and present else None
 

@@ -16,6 +16,11 @@ def of_revision(revision: int) -> str:
     return f'"{revision}"'
 
 
+def of_revisions(*revisions: int) -> str:
+    """The tag of what is shown out of several resources that count their changes."""
+    return f'"{".".join(map(str, revisions))}"'
+
+
 def of_content(model: BaseModel) -> str:
     """The tag of a resource that is known by what it shows."""
     return f'"{hashlib.sha256(model.model_dump_json().encode()).hexdigest()[:20]}"'

@@ -21,9 +21,14 @@ class SqlCompanies:
         self._connection = connection
         self._vault = vault
 
-    async def get(self, name: str) -> Company:
-        """The company of that name. Raises CompanyNotFound."""
-        row = (await self._connection.execute(_SELECT.where(company.c.name == name))).one_or_none()
+    async def get(self, name: str, *, lock: bool = False) -> Company:
+        """The company of that name; with `lock` nobody else changes it before this transaction ends.
+
+        Raises CompanyNotFound.
+        """
+        query = _SELECT.where(company.c.name == name)
+        query = query.with_for_update(of=company) if lock else query
+        row = (await self._connection.execute(query)).one_or_none()
         if row is None:
             raise CompanyNotFound(
                 f"There is no company {name}.",

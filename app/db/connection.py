@@ -28,9 +28,11 @@ class SqlConnections:
         self._connection = connection
         self._vault = vault
 
-    async def find(self, company_id: int) -> ConnectionSetup | None:
-        """The connection of the company, with its secrets in the clear, if there is one."""
+    async def find(self, company_id: int, *, lock: bool = False) -> ConnectionSetup | None:
+        """The connection of the company, with its secrets in the clear, if there is one; with `lock` nobody else
+        changes it before this transaction ends."""
         query = select(crm_connection).where(crm_connection.c.company_id == company_id)
+        query = query.with_for_update() if lock else query
         row = (await self._connection.execute(query)).one_or_none()
         return None if row is None else self._setup(row)
 

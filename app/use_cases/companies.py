@@ -101,7 +101,7 @@ async def delete_company(ctx: Context, name: str, revision: int | None = None) -
     those bound to it alone are revoked: another company of that name is none of theirs. Raises CompanyNotFound,
     PreconditionFailed."""
     async with ctx.uow() as tx:
-        company = await tx.companies.get(name)
+        company = await tx.companies.get(name, lock=True)
         _require_revision(company, revision)
         await tx.api_keys.unbind(name, ctx.clock.now())
         await tx.companies.delete(company.id)

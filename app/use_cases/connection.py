@@ -58,6 +58,7 @@ async def save_connection(
     changes: Mapping[str, Any],
     *,
     whole: bool = False,
+    touched: bool = False,
     revision: int | None = None,
 ) -> ConnectionSetup:
     """Saves the setup; never enables or disables it.
@@ -67,6 +68,7 @@ async def save_connection(
             authority and the secrets), `user_mapping_required`, `ignore_changes_by_user`, as far as they are to
             change.
         whole: the changes are the whole setup (PUT); what they leave out gets its default.
+        touched: something that is shown with the setup changes with it, so its revision goes on in any case.
         revision: the one the caller read, guards against changes by others.
 
     A secret that is left out stays as it is while type, tenant, client and authority stay. While the
@@ -85,7 +87,7 @@ async def save_connection(
     if stored is None and not whole:
         raise _no_connection(company)
     setup = _changed(stored, changes, whole)
-    if setup == stored:
+    if setup == stored and not touched:
         return setup
     tried = stored is not None and setup.is_enabled and _reaches_other(stored, setup)
     if tried:
@@ -180,7 +182,7 @@ def turned_off(setup: ConnectionSetup, reason: str | None = None) -> ConnectionS
 async def delete_connection(ctx: Context, company: Company, revision: int | None = None) -> None:
     """Removes the setup with its secrets. Mappings, couplings and jobs are kept. Raises NotFound."""
     async with ctx.uow() as tx:
-        setup = await tx.connections.find(company.id)
+        setup = await tx.connections.find(company.id, lock=True)
         if setup is None:
             raise _no_connection(company)
         _require_revision(setup, revision)

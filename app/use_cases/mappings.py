@@ -74,7 +74,7 @@ async def delete_mapping(ctx: Context, company: Company, name: str, revision: in
     """Deletes the mapping with its rows and jobs; couplings stay (nav-behaviour 1.1). Mappings that
     waited for it no longer do."""
     async with ctx.uow() as tx:
-        stored = await tx.mappings.get(company.id, name)
+        stored = await tx.mappings.get(company.id, name, lock=True)
         _require_revision(stored, revision)
         entries = [entry.id for entry in await tx.job_queue.all(company.id) if entry.mapping == name]
         if entries:

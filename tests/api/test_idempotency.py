@@ -7,7 +7,9 @@ from uuid import UUID
 import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.api import idempotency
 from tests.api.conftest import client_of
 from tests.api.test_who_may_call import a_key
 
@@ -49,7 +51,7 @@ async def test_of_requests_at_once_one_is_carried_out(admin: httpx.AsyncClient) 
             KEYS, json={"name": "once", "scopes": ["read"]}, headers={"Idempotency-Key": "together"}
         )
 
-    answers = await asyncio.gather(*(send() for _ in range(8)))
+    answers = await asyncio.gather(*(send() for _ in range(50)))
     made = {answer.content for answer in answers if answer.status_code == 201}
     assert len(made) == 1
     for answer in answers:
@@ -57,6 +59,69 @@ async def test_of_requests_at_once_one_is_carried_out(admin: httpx.AsyncClient) 
             assert (answer.status_code, answer.json()["code"]) == (409, "busy")
             assert answer.headers["Retry-After"]
     assert len((await admin.get(KEYS)).json()["items"]) == 1
+    late = await send()
+    assert (late.status_code, late.content) == (201, made.pop())
+
+
+async def test_of_two_bodies_at_once_one_is_carried_out_and_the_other_refused(
+    admin: httpx.AsyncClient,
+) -> None:
+    async def send(name: str) -> httpx.Response:
+        return await admin.post(COMPANIES, json={"name": name}, headers={"Idempotency-Key": "k"})
+
+    answers = await asyncio.gather(*(send(f"company-{n % 2}") for n in range(20)))
+    there = {one["name"] for one in (await admin.get(COMPANIES)).json()["items"]}
+    assert len(there) == 1
+    for number, answer in enumerate(answers):
+        if f"company-{number % 2}" in there:
+            assert answer.status_code == 201 or answer.json()["code"] == "busy"
+        else:
+            assert (answer.status_code, answer.json()["code"]) == (422, "idempotency-key-reused")
+
+
+async def test_a_request_that_takes_long_keeps_its_key(
+    app: FastAPI, admin: httpx.AsyncClient, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idempotency, "RENEWED_EVERY", 0.05)
+    send = {"json": {"name": "x"}, "headers": {"Idempotency-Key": "k"}}
+    async with engine.begin() as elsewhere:
+        await elsewhere.exec_driver_sql("LOCK TABLE company IN EXCLUSIVE MODE")
+        waiting = asyncio.create_task(admin.post(COMPANIES, **send))  # type: ignore[arg-type]  # a dict
+        await asyncio.sleep(0.2)
+        async with engine.begin() as connection:
+            await connection.exec_driver_sql(
+                "UPDATE idempotency_key SET created_at = now() - interval '1 hour'"
+            )
+        await asyncio.sleep(0.3)
+        again = await admin.post(COMPANIES, **send)  # type: ignore[arg-type]  # a dict
+        assert (again.status_code, again.json()["code"]) == (409, "busy")
+    assert (await waiting).status_code == 201
+
+
+@pytest.mark.parametrize("wrote", [False, True])
+async def test_a_key_of_a_process_that_died_is_free_unless_something_was_written(
+    admin: httpx.AsyncClient, engine: AsyncEngine, wrote: bool
+) -> None:
+    send = {"json": {"name": "x"}, "headers": {"Idempotency-Key": "k"}}
+    first = await admin.post(COMPANIES, **send)  # type: ignore[arg-type]  # a dict
+    async with engine.begin() as connection:  # as it was before the answer was kept
+        await connection.exec_driver_sql(
+            "UPDATE idempotency_key SET body = NULL, headers = NULL, status = " + ("0" if wrote else "NULL")
+        )
+    if not wrote:
+        assert (await admin.delete(f"{COMPANIES}/x")).status_code == 204
+    again = await admin.post(COMPANIES, **send)  # type: ignore[arg-type]  # a dict
+    assert (again.status_code, again.json()["code"]) == (409, "busy")
+    async with engine.begin() as connection:
+        await connection.exec_driver_sql(
+            "UPDATE idempotency_key SET created_at = now() - interval '21 seconds'"
+        )
+    again = await admin.post(COMPANIES, **send)  # type: ignore[arg-type]  # a dict
+    if wrote:
+        assert (again.status_code, again.json()["code"]) == (409, "answer-lost")
+        assert "new key" in again.json()["fix"]
+    else:
+        assert (again.status_code, again.json()) == (201, first.json())
 
 
 async def test_callers_do_not_share_keys(app: FastAPI, admin: httpx.AsyncClient) -> None:

@@ -1,5 +1,9 @@
 """ETags: a tag never comes back, an empty change changes nothing, and every resource that can be changed has one."""
 
+import asyncio
+from itertools import product
+from typing import Any
+
 import httpx
 import pytest
 
@@ -67,3 +71,63 @@ async def test_verbs_of_a_job_queue_entry_answer_with_its_new_tag(ready: httpx.A
         assert tag != before
         assert (await ready.get(address)).headers["ETag"] == tag
         before = tag
+
+
+async def resources(ready: httpx.AsyncClient) -> dict[str, list[dict[str, Any]]]:
+    """Every configuration resource, by its address, with changes that are all different."""
+    entry = (await ready.get(f"{COMPANY}/job-queue-entries")).json()["items"][0]
+    row = (await ready.get(f"{MAPPINGS}/CUSTOMER/fields")).json()["items"][0]
+    many = range(10)
+    switches = ("not_null", "validate")
+    switched = [dict(zip(switches, given, strict=True)) for given in product((True, False), repeat=2)]
+    return {
+        COMPANY: [{"display_name": f"Cronus {n}"} for n in many],
+        CONNECTION: [{"nav_web_client_url": f"https://nav{n}.cronus.example"} for n in many],
+        f"{MAPPINGS}/CUSTOMER": [{"nav_filter": f"City eq 'City {n}'"} for n in many],
+        f"{MAPPINGS}/CUSTOMER/fields/{row['id']}": [each for each in switched if each.items() - row.items()],
+        f"{COMPANY}/job-queue-entries/{entry['id']}": [{"minutes_between_runs": 10 + n} for n in many],
+    }
+
+
+async def test_of_changes_at_once_to_what_all_have_read_exactly_one_is_made(ready: httpx.AsyncClient) -> None:
+    for address, changes in (await resources(ready)).items():
+        tag = (await ready.get(address)).headers["ETag"]
+        sent = [ready.patch(address, json=change, headers={"If-Match": tag}) for change in changes]
+        answers = await asyncio.gather(*sent)
+        made = [answer for answer in answers if answer.status_code == 200]
+        assert len(made) == 1, (address, [answer.text for answer in answers])
+        for answer in answers:
+            if answer is not made[0]:
+                assert (answer.status_code, answer.json()["code"]) == (412, "precondition-failed"), address
+        now = await ready.get(address)
+        assert (now.json(), now.headers["ETag"]) == (made[0].json(), made[0].headers["ETag"])
+        assert now.headers["ETag"] != tag
+
+
+async def test_every_change_has_a_tag_of_its_own_with_or_without_a_condition(
+    ready: httpx.AsyncClient,
+) -> None:
+    for address, changes in (await resources(ready)).items():
+        tags = [(await ready.get(address)).headers["ETag"]]
+        for change in changes:
+            changed = await ready.patch(address, json=change)
+            assert changed.status_code == 200, changed.text
+            tags.append(changed.headers["ETag"])
+        assert len(set(tags)) == len(tags), address
+
+
+async def test_of_deletions_and_changes_at_once_what_was_read_decides(ready: httpx.AsyncClient) -> None:
+    entries = (await ready.get(f"{COMPANY}/job-queue-entries")).json()["items"]
+    entry = next(each for each in entries if each["mapping"] == "CUSTOMER")
+    for address, change in (
+        (f"{MAPPINGS}/CONTACT", {"nav_filter": "City eq 'X'"}),
+        (f"{COMPANY}/job-queue-entries/{entry['id']}", {"minutes_between_runs": 77}),
+        (CONNECTION, {"nav_web_client_url": "https://nav.elsewhere.example"}),
+        (COMPANY, {"display_name": "Elsewhere"}),
+    ):
+        tag = {"If-Match": (await ready.get(address)).headers["ETag"]}
+        changed, deleted = await asyncio.gather(
+            ready.patch(address, json=change, headers=tag), ready.delete(address, headers=tag)
+        )
+        assert (changed.status_code, deleted.status_code) in ((200, 412), (404, 204), (412, 204)), address
+        assert (await ready.get(address)).status_code == (200 if changed.status_code == 200 else 404)
