@@ -59,9 +59,9 @@ async def is_in(world: World, state: str) -> None:
     await happened(look)
 
 
-async def opened(world: World) -> dict[str, Any]:
+async def opened(world: World, mapping: str = "CURRENCY") -> dict[str, Any]:
     """A job that ended in an open breaker."""
-    job = await world.start("full", "CURRENCY")
+    job = await world.start("full", mapping)
     await is_in(world, "open")
     return await world.until(job, lambda job: job["status"] == "queued")
 
@@ -196,7 +196,7 @@ async def test_rights_that_were_taken_everywhere_are_a_matter_of_the_connection(
     entities = [table.schema_name for table in organization.metadata]
     for name in entities:
         organization.revoke(f"prvRead{name}")
-    job = await opened(world)
+    job = await opened(world, "SALESPEOPLE")
     assert job["error"]["code"] == "crm-permission-missing"
     for name in entities:
         organization.grant(f"prvRead{name}")
