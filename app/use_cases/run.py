@@ -6,6 +6,7 @@ in one transaction together with the counts and the watermark: what is before a 
 
 from collections.abc import Sequence
 from datetime import datetime
+from uuid import UUID
 
 from app.domain.company import Company
 from app.domain.coupling import Coupling, Failure, Outcome, SynchAction

@@ -5,6 +5,7 @@ from uuid import UUID
 
 import pytest
 
+from app.crm.store import Dataverse
 from app.domain.coupling import Coupling
 from app.domain.errors import TooManyDeletions
 from app.domain.job import SynchMode
@@ -184,6 +185,20 @@ async def test_so_many_deletions_that_it_looks_like_an_accident_stop_the_run(
     await office.run(allow_deletions=True)
     after = await counted(office)
     assert after[2] == (25 if resolution is RESTORE else 5)
+
+
+async def test_the_brake_counts_the_deletions_of_a_whole_run(office: Office) -> None:
+    """They come in pages, of which none would brake by itself."""
+    couplings = await pairs(office, 40, UNCOUPLE)
+    await delete(office, CRM, *couplings[:25])
+    assert isinstance(office.crm, Dataverse)
+    office.crm._page_size = 10
+    before = await counted(office)
+    with pytest.raises(TooManyDeletions, match="of 40"):
+        await office.run()
+    assert await counted(office) == before
+    await office.run(allow_deletions=True)
+    assert await counted(office) == (40, 15, 15)
 
 
 @SIDES
