@@ -31,6 +31,7 @@ USAGE = """usage: python3 dev.py COMMAND [arguments]
   test             every check: format, lint, types, imports, tests
   test ARGUMENTS   pytest with these arguments, such as: test tests/unit -k coupling
   lint             every check but the tests
+  bench [--size large]  what the service costs, beside a bare script and Microsoft's client: docs/benchmarks.md
   openapi          write openapi/openapi.json
   lock [--upgrade] resolve pyproject.toml into the lock files"""
 
@@ -62,6 +63,8 @@ def main(arguments: list[str]) -> int:
         return check([*LINT, TESTS] if command == "test" else list(LINT))
     if command == "lock":
         return lock(rest)
+    if command == "bench":
+        return call(["-m", "tests.benchmarks", *rest], test_environment())
     if command == "openapi":
         return call([*NAVCRM, "openapi", "--output", "openapi/openapi.json", *rest])
     os.chdir(ROOT)

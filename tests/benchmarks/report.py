@@ -1,0 +1,304 @@
+"""From what was measured to docs/benchmarks.md and its chart. Nothing stands there that was not measured."""
+
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.chart import Line, draw
+
+Found = Mapping[str, Any]
+Row = tuple[str, str, str, bool | None]  # what, measured, must be, whether it holds
+HEAD = """# What it costs
+
+Written by `{command}` on {day}, in {minutes:.0f} minutes, on {machine}. One run; nothing else ran on the machine.
+
+The service is driven over its REST API, in processes of its own, against the sandbox in another process, over TLS.
+Beside it, in the same run and against the same PostgreSQL, run **the bound**, a bare script that does the same reads
+and writes in the same sets and keeps nothing (no couplings, base, history or log, nothing to continue from), and
+**Microsoft's client**, a script on `powerplatform-dataverse-client` with CreateMultiple and UpdateMultiple. `fast` is
+20 ms a request, `real` 100 ms a request and 10 ms a row, `limits` is `real` with 100 requests and 20 s of execution in
+5 s, 52 at once. Loads run in `fast`. Records have eleven fields with values. Seconds are those of the synch job, from
+its start to its end.
+
+The counts are also tests: `tests/integration/counts`.
+"""
+
+
+def write(path: Path, found: Found, command: str, seconds: float) -> None:
+    """The page, and the chart beside it where there is something to draw."""
+    head = HEAD.format(
+        command=command, day=f"{datetime.now(UTC):%Y-%m-%d}", minutes=seconds / 60, machine=_machine()
+    )
+    parts = [head]
+    for title, rows in (("Counts", _counts(found)), ("Ratios in the same run", _ratios(found))):
+        if rows:
+            parts.append(f"## {title}\n\n{_table(rows)}")
+    if "loads" in found:
+        chart = path.with_suffix(".svg")
+        chart.write_text(draw(_curves(found["loads"]), "rows of the table", "seconds"), encoding="utf-8")
+        parts.append(
+            f"## Growth\n\n![Growth with the size of the table]({chart.name})\n\n{_growth_table(found)}"
+        )
+        parts.append(f"## First loads in seconds\n\n{_loads_table(found['loads'])}")
+    path.write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
+
+
+def _machine() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    system = f"{platform.system()} {platform.machine()}"
+    cores = f"{os.cpu_count()} cores ({model or 'unnamed'})"
+    return f"{cores}, {memory:.0f} GB, {system}, Python {platform.python_version()}"
+
+
+# --- the two tables -------------------------------------------------------------------------------
+
+
+def _counts(found: Found) -> list[Row]:
+    rows: list[Row] = []
+    if "loads" in found:
+        rows += _load_counts(found["loads"])
+    if "killed" in found:
+        killed = found["killed"]
+        said = f"{killed['requests']} requests, {killed['lost']} lost, {killed['doubled']} doubled"
+        whole = not killed["lost"] and not killed["doubled"]
+        rows.append((f"after `kill -9` in a load of {killed['rows']:,}", said, "none lost or doubled", whole))
+    return rows
+
+
+def _load_counts(measured: Found) -> list[Row]:
+    rows: list[Row] = []
+    for n, one in measured["from"].items():
+        count, there, back = int(n), one["nothing"]["to_crm"], one["nothing"]["from_crm"]
+        requests = max(there["requests"], back["requests"])
+        size = max(there["bytes"], back["bytes"])
+        rows.append(
+            (
+                f"nothing changed, {count:,} coupled: requests and bytes to CRM / from CRM",
+                f"{there['requests']} / {back['requests']}, {there['bytes']} / {back['bytes']} B",
+                "1, 1 kB",
+                requests <= 1 and size <= 1024,
+            )
+        )
+        most = math.ceil(count / 5000) + 1
+        got = one["service_requests"]
+        rows.append((f"first load from CRM, {count:,}: requests", str(got), str(most), got <= most))
+        changed = one["changes"]
+        got, rows_ = changed["from_crm_requests"], changed["rows"]
+        rows.append((f"{rows_} of {count:,} changed in CRM: requests", str(got), "1", got <= 1))
+        got, most = changed["to_crm_requests"], 8 + 1
+        rows.append((f"{rows_} of {count:,} changed in NAV: requests", str(got), str(most), got <= most))
+    for n, one in measured["to"].items():
+        count = int(n)
+        most = math.ceil(count / math.ceil(min(count, 1000) / one["lanes"])) + 2
+        got = one["service_requests"]
+        rows.append((f"first load into CRM, {count:,}: requests", str(got), str(most), got <= most))
+    sizes = sorted(measured["from"], key=int)
+    if len(sizes) > 1:
+        few, many = sizes[-2], sizes[-1]
+        held = [measured["from"][n]["full_again"]["memory"] for n in (few, many)]
+        more = (held[1] - held[0]) / (int(many) - int(few))
+        name = f"memory of the service, a row more from {int(few):,} to {int(many):,}"
+        rows.append((name, f"{more:.0f} B", "20 B", more <= 20))
+        written = sum(one["full_again"]["written"] for one in measured["from"].values())
+        rows.append(("writes of a full run after a run", str(written), "0", written == 0))
+    return rows
+
+
+LOAD_LIMITS = {"from": {10_000: 2.5, 100_000: 2.0}, "to": {10_000: 1.8, 100_000: 1.6}}
+
+
+def _ratios(found: Found) -> list[Row]:
+    rows: list[Row] = []
+    if "loads" in found:
+        rows += _load_ratios(found["loads"])
+    if "real" in found:
+        one = found["real"]
+        rows.append(_times("`real`, 2,000 creates, to the bound", one["service"] / one["bound"], 1.3))
+        rows.append(
+            _times("`real`, 2,000 creates, to Microsoft's client", one["service"] / one["microsoft"], 0.1)
+        )
+    if "limits" in found:
+        one = found["limits"]
+        rows.append(_times("`limits`, 5,000 creates, to the bound", one["service"] / one["bound"], 1.2))
+        whole = one["service_429_window"] <= 2 and not one["service_lost"] and not one["service_doubled"]
+        said = f"{one['service_429_window']} in a window, {one['service_lost']} lost, {one['service_doubled']} doubled"
+        rows.append(("`limits`: 429s", said, "2 a window, none lost or doubled", whole))
+    if "api" in found:
+        rows += _api_ratios(found["api"])
+    if "workers" in found:
+        taken = {int(count): value for count, value in found["workers"].items()}
+        for count, must in ((2, 1.9), (4, 3.6)):
+            gain = taken[1] / taken[count]
+            rows.append(
+                (
+                    f"{count} workers, four mappings that wait for CRM",
+                    f"{gain:.2f} times one",
+                    f"{must}",
+                    gain >= must,
+                )
+            )
+    if "lists" in found:
+        start, pages = found["lists"]["starts"] * 1000, found["lists"]["pages"]
+        rows.append(
+            ("a queued job starts on an idle service, p95", f"{start:.0f} ms", "100 ms", start <= 100)
+        )
+        ratio = max(pages["last"], pages["first"]) / min(pages["last"], pages["first"])
+        said = f"{pages['first']:.0f} ms and {pages['last']:.0f} ms"
+        rows.append(
+            (f"page 1 and page {pages['page']:,} of a list", said, "within twice of each other", ratio <= 2)
+        )
+    if "arrivals" in found:
+        one = found["arrivals"]
+        for name, where in (("to_nav", "CRM reaches NAV"), ("to_crm", "NAV reaches CRM")):
+            rows.append(
+                (
+                    f"a change in {where}, defaults, p95 of {one['changes']}",
+                    f"{one[name]:.1f} s",
+                    "15 s",
+                    one[name] <= 15,
+                )
+            )
+    return rows
+
+
+def _load_ratios(measured: Found) -> list[Row]:
+    rows: list[Row] = []
+    for way, name in (("from", "first load from CRM"), ("to", "first load into CRM")):
+        for n, one in measured[way].items():
+            must = LOAD_LIMITS[way].get(int(n))
+            rows.append(_times(f"{name}, {int(n):,}, to the bound", one["service"] / one["bound"], must))
+            beside = one["service"] / one["microsoft"]
+            rows.append(
+                _times(
+                    f"{name}, {int(n):,}, to Microsoft's client",
+                    beside,
+                    1.0 if way == "from" and must else None,
+                )
+            )
+    for n, one in measured["from"].items():
+        changed = one["changes"]
+        must = 1.5 if int(n) == 100_000 else None
+        for way, name in (("from_crm", "in CRM"), ("to_crm", "in NAV")):
+            ratio = changed[way] / changed[f"{way}_microsoft"]
+            rows.append(
+                _times(f"{changed['rows']} of {int(n):,} changed {name}, to Microsoft's client", ratio, must)
+            )
+    increments, loads_ = _exponents(measured)
+    for what, exponent, must in (*increments, *loads_):
+        rows.append((f"growth, exponent of {what}", f"{exponent:.2f}", f"{must}", exponent <= must))
+    return rows
+
+
+def _api_ratios(one: Found) -> list[Row]:
+    rows: list[Row] = []
+    for ours, theirs, name in (
+        ("api", "bare", "at rest"),
+        ("api_loaded", "bare_loaded", "while a load runs"),
+    ):
+        rate = one[ours]["rate"] / one[theirs]["rate"]
+        said = f"{rate:.2f} ({one[ours]['rate']:.0f} and {one[theirs]['rate']:.0f} a second)"
+        rows.append((f"API, one record, rate beside a bare endpoint, {name}", said, "0.6", rate >= 0.6))
+        slow = one[ours]["p99"] / one[theirs]["p99"]
+        said = f"{slow:.1f} ({one[ours]['p99']:.0f} and {one[theirs]['p99']:.0f} ms)"
+        rows.append((f"API, one record, p99 beside a bare endpoint, {name}", said, "2", slow <= 2))
+    return rows
+
+
+def _times(name: str, ratio: float, must: float | None) -> Row:
+    return (
+        name,
+        f"{ratio:.2f} times",
+        "" if must is None else f"{must}",
+        None if must is None else ratio <= must,
+    )
+
+
+def _table(rows: Sequence[Row]) -> str:
+    lines = ["| what | measured | must be | holds |", "|---|---|---|---|"]
+    for what, measured, must, holds in rows:
+        word = "" if holds is None else "yes" if holds else "**no**"
+        lines.append(f"| {what} | {measured} | {must} | {word} |")
+    return "\n".join(lines)
+
+
+# --- growth ---------------------------------------------------------------------------------------
+
+
+def _exponents(measured: Found) -> tuple[list[tuple[str, float, float]], list[tuple[str, float, float]]]:
+    ours = sorted(((int(n), one) for n, one in measured["from"].items()), key=lambda pair: pair[0])
+    if len(ours) < 2:
+        return [], []
+    sizes = [n for n, _ in ours]
+    increments = [
+        ("the CPU of an increment", slope(sizes, [one["increment"]["cpu"] for _, one in ours]), 0.15),
+        (
+            "the statements of an increment",
+            slope(sizes, [one["increment"]["statements"] for _, one in ours]),
+            0.15,
+        ),
+    ]
+    into = sorted(((int(n), one["cpu"]) for n, one in measured["to"].items()), key=lambda pair: pair[0])
+    full = [
+        ("the CPU of a first load from CRM", slope(sizes, [one["cpu"] for _, one in ours]), 1.05),
+        ("the CPU of a first load into CRM", slope([n for n, _ in into], [cpu for _, cpu in into]), 1.05),
+    ]
+    return increments, full
+
+
+def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """The exponent of a power law through these points: least squares over the logarithms."""
+    xs, ys = [math.log(size) for size in sizes], [math.log(max(value, 1e-3)) for value in values]
+    middle, height = sum(xs) / len(xs), sum(ys) / len(ys)
+    above = sum((x - middle) * (y - height) for x, y in zip(xs, ys, strict=True))
+    return above / sum((x - middle) ** 2 for x in xs)
+
+
+def _curves(measured: Found) -> list[Line]:
+    ours = sorted(((int(n), one) for n, one in measured["from"].items()), key=lambda pair: pair[0])
+    into = sorted(((int(n), one) for n, one in measured["to"].items()), key=lambda pair: pair[0])
+    return [
+        Line("first load from CRM", [(n, one["service"]) for n, one in ours]),
+        Line("its bound", [(n, one["bound"]) for n, one in ours]),
+        Line("first load into CRM", [(n, one["service"]) for n, one in into]),
+        Line("its bound", [(n, one["bound"]) for n, one in into]),
+        Line("100 changes", [(n, one["increment"]["seconds"]) for n, one in ours]),
+        Line("no change, CPU", [(n, max(one["nothing"]["from_crm"]["cpu"], 0.01)) for n, one in ours]),
+    ]
+
+
+def _growth_table(found: Found) -> str:
+    lines = [
+        "| coupled records | 100 changes | CPU | statements | no change: statements | full run again | memory |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for n, one in found["loads"]["from"].items():
+        step, still, full = one["increment"], one["nothing"]["from_crm"], one["full_again"]
+        lines.append(
+            f"| {int(n):,} | {step['seconds']:.2f} s | {step['cpu']:.2f} s | {step['statements']} "
+            f"| {still['statements']} | {full['seconds']:.1f} s | {full['memory'] / 2**20:.0f} MB |"
+        )
+    lines.append(
+        "\nAll from CRM; memory is the service's own at its highest in the full run. Statements are those in the log "
+        "of PostgreSQL while the run was on: with the call that starts it, and what an idle service asks meanwhile. "
+        "The tests count those of the run alone."
+    )
+    return "\n".join(lines)
+
+
+def _loads_table(measured: Found) -> str:
+    lines = [
+        "| load | service | its CPU with PostgreSQL | bound | Microsoft's client |",
+        "|---|---|---|---|---|",
+    ]
+    for way, name in (("from", "from CRM"), ("to", "into CRM")):
+        for n, one in measured[way].items():
+            seconds = (one["service"], one["cpu"], one["bound"], one["microsoft"])
+            lines.append(f"| {name}, {int(n):,} | {' | '.join(f'{value:.1f}' for value in seconds)} |")
+    return "\n".join(lines)
