@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from app.api.dependencies import BASE, CompanyDep, ContextDep
 from app.api.models import (
     CoupledQuery,
+    FailureOut,
     FilterQuery,
     Flag,
     MappingQuery,
@@ -20,7 +21,7 @@ from app.api.nav_records import NavRecordOut, nav_item_out
 from app.api.operation import CRM, api_router, operation
 from app.api.pages import Page, PagingDep
 from app.api.previews import Previewable
-from app.api.results import PairOutcomeOut, pair_out, result_out
+from app.api.results import PairOutcomeOut, error_failure_out, pair_out, result_out
 from app.api.values import JsonValue, shown_fields
 from app.domain.access import Scope
 from app.use_cases import records, synchronize
@@ -44,6 +45,7 @@ class CrmRecordOut(BaseModel):
     nav_table: str | None
     nav_no: str | None
     url: str = Field(description="Opens the record in CRM.")
+    error: FailureOut | None = Field(description="Why a value of the record cannot be shown; null: all can.")
 
 
 class CreatedInNavOut(BaseModel):
@@ -80,6 +82,7 @@ def _out(item: CrmItem) -> dict[str, Any]:
         "nav_table": item.nav_table,
         "nav_no": item.nav_no,
         "url": item.url,
+        "error": error_failure_out(item.error),
     }
 
 

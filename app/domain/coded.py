@@ -60,19 +60,26 @@ def _owner(cell: Cell) -> Value | Keep:
     return Reference(user, "systemuser")
 
 
+def _contact(cell: Cell) -> str:
+    """The CRM contact by its name, as far as the mapped fields tell it."""
+    names = [str(cell.source.get(name) or "") for name in ("firstname", "lastname")]
+    name = str(cell.source.get("fullname") or "") or " ".join(filter(None, names))
+    return f"The CRM contact {name}" if name else "The CRM contact"
+
+
 def _parent_account(cell: Cell) -> Value | Keep:
     """The company of a contact and its parent account (nav-behaviour 10.3)."""
     if cell.run is Direction.FROM_CRM:
         parent = cell.source.get(cell.crm.name)
         if not isinstance(parent, Reference):
             raise ContactWithoutAccount(
-                "The CRM contact belongs to no account, so there is no company for it in NAV.",
+                f"{_contact(cell)} belongs to no account, so there is no company for it in NAV.",
                 fix="Set the contact's company in CRM to an account that is coupled to a customer.",
             )
         customer = cell.lookups.nav_keys.get(("customers", parent.id))
         if customer is None:
             raise ContactWithoutAccount(
-                f"The account {parent.id} of the CRM contact is not coupled to a customer.",
+                f"The account {parent.id} of {_contact(cell).replace('The', 'the', 1)} is not coupled to a customer.",
                 fix=f"PUT …/nav/customers/{{no}}/coupling with crm_id {parent.id} couples it.",
                 waits_for=Awaited("customers", crm_id=parent.id),
             )

@@ -95,6 +95,11 @@ def direction_problems(mapping: TableMapping) -> Iterator[FieldProblem]:
 # --- rows ------------------------------------------------------------------------------------------
 
 
+def rests(mapping: TableMapping, row: FieldMapping) -> bool:
+    """Whether the row only goes the other way than the mapping."""
+    return mapping.direction is not Direction.BIDIRECTIONAL and not row.direction.allows(mapping.direction)
+
+
 def row_problems(
     mapping: TableMapping,
     row: FieldMapping,
@@ -102,13 +107,18 @@ def row_problems(
     crm: TableDefinition,
     mapped: Collection[tuple[str, str]],
     pointer: str = "",
+    *,
+    may_rest: bool = False,
 ) -> Iterator[FieldProblem]:
-    """What is wrong with one row of the mapping; `pointer` is where the row stands in the input."""
+    """What is wrong with one row of the mapping; `pointer` is where the row stands in the input.
+
+    A row that only goes the other way than its mapping takes no part; with `may_rest` that is no mistake.
+    """
     ours = _known(nav, row.nav_field, f"{pointer}/nav_field")
     theirs = _known(crm, row.crm_attribute, f"{pointer}/crm_attribute")
     yield from (found for found in (ours, theirs) if isinstance(found, FieldProblem))
     yield from _shape_problems(row, pointer)
-    if mapping.direction is not Direction.BIDIRECTIONAL and not row.direction.allows(mapping.direction):
+    if not may_rest and rests(mapping, row):
         message = f"The mapping {mapping.name} goes {mapping.direction} only."
         yield FieldProblem(f"{pointer}/direction", message, mapping.direction)
     if isinstance(ours, FieldProblem) or isinstance(theirs, FieldProblem):

@@ -12,6 +12,7 @@ from app.domain.mapping_rules import (
     dependency_problems,
     filter_name_problems,
     name_problems,
+    rests,
     rivals,
     row_problems,
     table_problems,
@@ -116,10 +117,14 @@ async def _unknown_entity(crm: CrmSide, name: str) -> FieldProblem:
 def _rows_problems(
     mapping: TableMapping, sides: _Sides, mapped: Collection[tuple[str, str]]
 ) -> list[FieldProblem]:
+    # Whoever makes a mapping go one way need not give up the rows that only go the other.
+    may_rest = not all(rests(mapping, row) for row in mapping.fields)
     problems = [
         problem
         for position, row in enumerate(mapping.fields)
-        for problem in row_problems(mapping, row, sides.nav, sides.crm, mapped, f"/fields/{position}")
+        for problem in row_problems(
+            mapping, row, sides.nav, sides.crm, mapped, f"/fields/{position}", may_rest=may_rest
+        )
     ]
     problems += [
         replace(problem, pointer=f"/fields/{position}") for position, problem in rivals(mapping.fields)

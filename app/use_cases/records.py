@@ -183,7 +183,8 @@ async def crm_list(
     limit: int = 100,
     cursor: str | None = None,
 ) -> tuple[list[CrmItem], str | None]:
-    """A page of CRM rows in a stable order, and the cursor of the next one."""
+    """A page of CRM rows in a stable order, and the cursor of the next one. A row with a value that cannot be read
+    says so and shows the others."""
     connection, crm = await _crm(ctx, company)
     definition = await crm.definition_of_set(entity_set)
     found: list[CrmItem] = []
@@ -191,8 +192,7 @@ async def crm_list(
         page = await crm.listing(
             definition.name, None, filter=filter, search=search, limit=limit - len(found), cursor=cursor
         )
-        rows = [row.readable() for row in page.records]
-        items = await _crm_items(ctx, company, connection, definition, rows)
+        items = await _crm_items(ctx, company, connection, definition, page.records)
         found += [item for item in items if coupled is None or item.coupled is coupled]
         cursor = page.cursor
         if cursor is None or len(found) >= limit:
@@ -244,4 +244,5 @@ def _crm_item(
         nav_table=coupled[0].nav_table if coupled else None,
         nav_no=coupled[0].nav_key if coupled else None,
         url=links.crm_url(connection, definition.name, row.id),
+        error=row.unreadable,
     )

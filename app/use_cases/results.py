@@ -112,6 +112,7 @@ class CrmItem:
     nav_table: str | None
     nav_no: str | None
     url: str
+    error: IntegrationError | None = None  # a value that cannot be read
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,15 @@ async def test_D3_09_all_accounts_are_listed_in_pages(world: World) -> None:
     assert [row["id"] for row in await world.items("crm/accounts", limit=4)] == listed
 
 
+async def test_D3_09_an_account_that_cannot_be_read_hides_no_other(world: World) -> None:
+    good, bad = await world.crm.account("Good"), await world.crm.account("Bad")
+    world.crm.organization.rows("account")[bad]["transactioncurrencyid"] = "pounds"
+    rows = {row["id"]: row for row in await world.items("crm/accounts")}
+    assert (rows[good]["name"], rows[good]["error"]) == ("Good", None)
+    assert (rows[bad]["name"], rows[bad]["error"]["code"]) == ("Bad", "crm-refused")
+    assert "transactioncurrencyid" in rows[bad]["error"]["message"]
+
+
 async def test_D3_10_the_field_coupled_names_the_customer(world: World) -> None:
     account = await world.coupled_customer(NO)
     free = await world.crm.account("Free")

@@ -144,6 +144,24 @@ async def test_D4_11_the_direction_is_asked_for_only_where_there_are_two(world: 
     assert (await world.nav("salespeople", SALESPERSON))["Phone_No"] == "1"
 
 
+async def test_D4_11_a_mapping_that_is_made_to_go_one_way_asks_for_no_direction(world: World) -> None:
+    account = await world.coupled_customer("10000")
+    for direction, other in (("to_crm", "from_crm"), ("from_crm", "to_crm")):
+        changed = await world.patch(f"{MAPPINGS}/CUSTOMER", {"direction": direction})
+        assert changed["direction"] == direction
+        await world.change("customers", "10000", City=direction)
+        await world.crm.change("accounts", account, telephone1=direction)
+        path = "nav/customers/10000/synchronize"
+        assert (await world.refused("POST", path, {"direction": other})).code == "direction-not-allowed"
+        assert (await world.post(path))["action"] == "modified"
+    assert (await world.crm.row("accounts", account))["address1_city"] == "to_crm"
+    assert (await world.nav("customers", "10000"))["Phone_No"] == "from_crm"
+    document = await world.get(f"{MAPPINGS}/export")
+    await world.put(f"{MAPPINGS}/export", document)
+    await world.patch(f"{MAPPINGS}/CUSTOMER", {"direction": "bidirectional"})
+    assert len(await world.items(f"{MAPPINGS}/CUSTOMER/fields")) == 17
+
+
 async def test_D4_12_several_are_synchronized_each_with_its_own_outcome(at_work: World) -> None:
     accounts = [await at_work.coupled_customer(f"C{n}") for n in range(3)]
     await at_work.customer("UNCOUPLED")
