@@ -28,6 +28,11 @@ class Direction(StrEnum):
         return (self,)
 
     @property
+    def opposite(self) -> "Direction":
+        """The other one-way run."""
+        return Direction.FROM_CRM if self is Direction.TO_CRM else Direction.TO_CRM
+
+    @property
     def source(self) -> Side:
         """The side a one-way run reads from."""
         return Side.NAV if self is Direction.TO_CRM else Side.CRM

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.domain import conversion
-from app.domain.cell import Shape
+from app.domain.cell import Route, Shape
 from app.domain.coupling import Base
 from app.domain.errors import IntegrationError
-from app.domain.mapping import Direction, FieldMapping, UpdateConflictResolution
+from app.domain.mapping import Direction, UpdateConflictResolution
 from app.domain.records import Side, Snapshot, Value, Values
 from app.domain.transfer import Translation
 
@@ -112,9 +112,9 @@ def decide(
     if found is None:
         return Create(dict(translation.wanted))
     cells = [
-        _compare(shape, row, run, source, found, translation, base or Base())
-        for row in shape.mapping.rows(run)
-        if row.name_on(run.destination) in translation.wanted
+        _compare(route, run, source, found, translation, base or Base())
+        for route in shape.routes(run)
+        if route.target is not None and route.target.name in translation.wanted
     ]
     if not force and (clashes := _clashes(cells, run, shape.mapping.update_conflict_resolution)):
         return Conflict(clashes)
@@ -177,15 +177,11 @@ def _clashes(cells: list[_Cell], run: Direction, policy: UpdateConflictResolutio
 
 
 def _compare(
-    shape: Shape,
-    row: FieldMapping,
-    run: Direction,
-    source: Values,
-    found: Values,
-    translation: Translation,
-    base: Base,
+    route: Route, run: Direction, source: Values, found: Values, translation: Translation, base: Base
 ) -> _Cell:
-    origin, target = shape.field(row, run.source), shape.required(row, run.destination)
+    row, origin, target = route.row, route.origin, route.target
+    if target is None:
+        raise ValueError("a row without a field over there changes nothing")
     wanted, shown = translation.wanted[target.name], found.get(target.name)
     agreed = base.on(run.destination).get(target.name)
     source_changed = origin is None or not conversion.equal(
@@ -228,27 +224,21 @@ def rebase(
     old = base or Base()
     ours: dict[str, Value] = dict(old.on(here))
     theirs: dict[str, Value] = dict(old.on(there))
-    for row in shape.mapping.fields:
-        if not (row.takes_part(Direction.TO_CRM) or row.takes_part(Direction.FROM_CRM)):
-            continue
-        origin, target = row.name_on(here), row.name_on(there)
-        if not row.takes_part(run):
+    for row in shape.mapping.rows(run.opposite):
+        if row.direction is run.opposite:  # nothing of it goes this way
+            origin, target = row.name_on(here), row.name_on(there)
             if origin is not None:
                 ours[origin] = source.values.get(origin)
             if target is not None and created and row.rule is not None:
                 theirs[target] = after.values.get(target)
-            continue
-        two_way = row.direction is Direction.BIDIRECTIONAL
-        kept = target in translation.kept
-        agreed = (
-            not two_way
-            or target is None
-            or (target in translation.wanted and _equal(shape, row, run, translation.wanted, after.values))
-        )
-        if origin is not None and (agreed or kept):
-            ours[origin] = source.values.get(origin)
-        if target is not None and ((agreed and not (two_way and kept)) or (kept and created)):
-            theirs[target] = after.values.get(target)
+    for route in shape.routes(run):
+        one_way = route.row.direction is run
+        kept = route.target is not None and route.target.name in translation.kept
+        agreed = one_way or route.target is None or _shows(route, translation.wanted, after.values)
+        if route.origin is not None and (agreed or kept):
+            ours[route.origin.name] = source.values.get(route.origin.name)
+        if route.target is not None and ((agreed and (one_way or not kept)) or (kept and created)):
+            theirs[route.target.name] = after.values.get(route.target.name)
     versions = {
         here: source.version if covers(shape, here, ours, source.values) else None,
         there: after.version if covers(shape, there, theirs, after.values) else None,
@@ -262,16 +252,20 @@ def rebase(
     )
 
 
-def _equal(shape: Shape, row: FieldMapping, run: Direction, wanted: Values, shown: Values) -> bool:
-    target = shape.required(row, run.destination)
-    return conversion.equal(wanted[target.name], shown.get(target.name), target, shape.field(row, run.source))
+def _shows(route: Route, wanted: Values, shown: Values) -> bool:
+    """Whether the destination shows what the source wants."""
+    target = route.target
+    if target is None or target.name not in wanted:
+        return False
+    return conversion.equal(wanted[target.name], shown.get(target.name), target, route.origin)
 
 
 def covers(shape: Shape, side: Side, base: Mapping[str, Value], values: Values) -> bool:
     """Whether the base of that side holds every mapped value that the record shows."""
     fields = shape.definition(side).fields
-    return all(
-        conversion.equal(values.get(name), base.get(name), fields[name])
-        for name in shape.mapping.names_on(side)
-        if name in fields
-    )
+    for name in shape.mapping.names_on(side):
+        shown, held = values.get(name), base.get(name)
+        same = shown is held or (type(shown) is type(held) and shown == held)  # nearly always
+        if not same and name in fields and not conversion.equal(shown, held, fields[name]):
+            return False
+    return True

@@ -178,7 +178,7 @@ async def _restore(
     preview: bool,
 ) -> Aftermath:
     """Creates the deleted records again out of their partners."""
-    back = Direction.FROM_CRM if run is Direction.TO_CRM else Direction.TO_CRM
+    back = run.opposite
     if not setting.mapping.direction.allows(back):
         return Aftermath(failed=[(c, conflict(setting, run, c)) for c in couplings])
     there = run.destination
