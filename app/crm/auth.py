@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
+from urllib.parse import quote_plus
 from uuid import uuid4
 
 import httpx
@@ -147,7 +148,7 @@ class EntraAuth(httpx.Auth):
                 fix="Try again later; if it stays so, check the authority of the connection.",
             )
         if not response.is_success:
-            text = self._without_secrets(_refusal_text(answer, response.status_code))
+            text = self.without_secrets(_refusal_text(answer, response.status_code).encode()).decode()
             self._refusal = (self._clock() + REFUSAL_HOLDS, text)
             raise LoginRefused(text, fix=FIX)
         self._refusal = None
@@ -155,9 +156,14 @@ class EntraAuth(httpx.Auth):
         # A short token (a test, a strict tenant) still serves half of its life.
         return Token(str(answer["access_token"]), self._clock() + max(lifetime - RENEW_EARLY, lifetime / 2))
 
-    def _without_secrets(self, text: str) -> str:
-        secret = self._credentials.client_secret
-        return text.replace(secret, "***") if secret else text
+    def without_secrets(self, text: bytes) -> bytes:
+        """What the other end said, should it repeat what we sent it."""
+        login = self._credentials
+        known = [login.client_secret, login.private_key_password, self._token.text if self._token else None]
+        for secret in known:
+            for form in dict.fromkeys((secret, quote_plus(secret))) if secret else ():
+                text = text.replace(form.encode(), b"***")
+        return text
 
 
 def _json(response: httpx.Response) -> dict[str, Any]:

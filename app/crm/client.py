@@ -92,6 +92,7 @@ class DataverseClient:
     Args:
         server_url: the organization, `https://contoso.crm4.dynamics.com`.
         auth: adds the token.
+        without_secrets: takes what nobody should read out of what CRM says about failures.
         lanes: shared by all clients of the organization in this process.
         transport: what carries the requests; the network if not given.
         tls: whom to trust; the system's certificate authorities if not given.
@@ -107,6 +108,7 @@ class DataverseClient:
         transport: httpx.AsyncBaseTransport | None = None,
         tls: ssl.SSLContext | None = None,
         patience: Patience = PATIENCE,
+        without_secrets: Callable[[bytes], bytes] = bytes,
     ) -> None:
         root = httpx.URL(f"{server_url.rstrip('/')}/api/data/{api_version}/")
         self.server_url = server_url.rstrip("/")
@@ -117,6 +119,7 @@ class DataverseClient:
         self._root = str(root)
         self._auth = auth
         self._patience = patience
+        self._without_secrets = without_secrets
         width = self.lanes.size
         called = measured.hooks()
         self._http = httpx.AsyncClient(
@@ -288,7 +291,10 @@ class DataverseClient:
         if response.status_code < 400:
             self.lanes.answered()
         names = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(response.status_code, names, response.content)
+        content = response.content
+        if response.status_code >= 400 or names.get("content-type", "").startswith("multipart/"):
+            content = self._without_secrets(content)
+        return Answer(response.status_code, names, content)
 
     async def _exchanged(self, request: httpx.Request, auth: httpx.Auth | None) -> httpx.Response:
         if self._http.is_closed:

@@ -113,14 +113,16 @@ class Connector:
         self._require_allowed(setup)
         # The service protection limits are per user and organization, whichever companies share them.
         who = (setup.server_url.rstrip("/").lower(), setup.credentials.client_id.lower())
+        auth = EntraAuth(setup.credentials, setup.server_url)
         return DataverseClient(
             setup.server_url,
-            EntraAuth(setup.credentials, setup.server_url),
+            auth,
             api_version=setup.api_version,
             lanes=self._lanes.setdefault(who, Lanes(self._size)),
             transport=self._transport() if self._transport else None,
             tls=self._tls,
             patience=self._patience,
+            without_secrets=auth.without_secrets,
         )
 
     def _require_allowed(self, setup: ConnectionSetup) -> None:

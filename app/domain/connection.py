@@ -29,7 +29,8 @@ def checked_server_url(url: str, pointer: str = "/server_url") -> str:
         raise _refused(pointer, "Say the address of CRM, such as https://contoso.crm4.dynamics.com.", None)
     given = _split(text if "://" in text else f"https://{text}")
     if given is None or not given.hostname:
-        raise _refused(pointer, f"'{text}' is not a valid URL.", None)
+        shown = "The address" if "@" in text else f"'{text}'"  # before an @ there may be a password
+        raise _refused(pointer, f"{shown} is not a valid URL.", None)
     repaired = _repaired(given)
     problem = _problem(text, given)
     if problem:
