@@ -23,7 +23,7 @@ from app.api.problems import MalformedJson, UnsupportedMediaType
 from app.domain.access import Scope
 
 SCHEME = "bearer"
-ALWAYS = (401, 403, 422, 429)
+ALWAYS = (401, 403, 422, 429, 503)
 """Problems that every operation can answer with."""
 CRM = (409, 502, 503)
 """Problems of every operation that needs CRM: not enabled, refused, not reached."""
@@ -40,7 +40,7 @@ _REASONS = {
     422: "The request cannot be carried out as it is.",
     429: "Too many requests.",
     502: "The other system refused.",
-    503: "The other system cannot be reached.",
+    503: "CRM, NAV or our own database cannot be reached, or its disk is full; Retry-After says when to come back.",
 }
 PROBLEMS = frozenset(_REASONS)
 """Statuses that come with a problem."""
