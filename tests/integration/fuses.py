@@ -1,69 +1,111 @@
-"""Ports that break when a test says so: a call that never happens, or one whose answer never arrives."""
+"""Something that happens at one step of what the service does: it dies there, or a person is quicker.
+
+A step is a transaction of our memory, a call at the NAV side, or a request to CRM. It happens before the step is
+taken, or after it was carried out and before anybody learned of it.
+"""
 
 import inspect
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import Any, cast
 
+import httpx
+from starlette.applications import Starlette
+
 from app.domain.company import Company, ConnectionSetup
 from app.ports import ConnectionReport, Context, CrmSide, NavSide, Page, SideFactory, Transaction, UnitOfWork
+from tests.crm_sandbox import Wire
 
 
-class Crash(Exception):
-    """The process died here."""
+class Crash(BaseException):
+    """The process died here; nothing of ours may catch it."""
 
 
 class Fuse:
-    """Blows at the n-th call, before it is made or after it was carried out."""
+    """Blows once, at the n-th step after it was lit. What crashed stays dead until the fuse is put out."""
 
-    def __init__(self, calls: int, *, after: bool) -> None:
-        self._left = calls
-        self._after = after
+    def __init__(self) -> None:
+        self.put_out()
 
-    def before(self) -> None:
-        """A call is about to be made."""
+    def light(self, steps: int, *, after: bool, instead: Callable[[], Awaitable[None]] | None = None) -> None:
+        """From here on so many steps are taken; then comes the crash, or what happens instead."""
+        self.put_out()
+        self._left, self._after, self._instead = steps, after, instead
+
+    def put_out(self) -> None:
+        """Nothing happens any more."""
+        self._left, self._after, self._dead = 0, False, False
+        self._instead: Callable[[], Awaitable[None]] | None = None
+
+    async def before(self) -> None:
+        """A step is about to be taken."""
+        if self._dead:
+            raise Crash
         self._left -= 1
         if self._left == 0 and not self._after:
-            raise Crash
+            await self._blow()
 
-    def after(self) -> None:
-        """A call was carried out."""
+    async def after(self) -> None:
+        """A step was carried out."""
+        if self._dead:
+            raise Crash
         if self._left == 0 and self._after:
+            await self._blow()
+
+    async def _blow(self) -> None:
+        self._left = -1
+        if self._instead is None:
+            self._dead = True
             raise Crash
+        await self._instead()
 
 
-class _Store:
-    """A record store behind a fuse."""
+class FusedWire(Wire):
+    """The way to the sandbox; every request on it is a step."""
 
-    def __init__(self, store: NavSide | CrmSide, fuse: Fuse) -> None:
-        self._store = store
+    def __init__(self, crm: Starlette, fuse: Fuse) -> None:
+        super().__init__(crm)
+        self._fuse = fuse
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await self._fuse.before()
+        response = await super().handle_async_request(request)
+        await self._fuse.after()
+        return response
+
+
+class _Nav:
+    """The NAV side; every call is a step."""
+
+    def __init__(self, nav: NavSide, fuse: Fuse) -> None:
+        self._nav = nav
         self._fuse = fuse
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._store, name)
+        found = getattr(self._nav, name)
         if not inspect.iscoroutinefunction(found):
             return found
 
         async def call(*args: Any, **options: Any) -> Any:
-            self._fuse.before()
+            await self._fuse.before()
             answer = await found(*args, **options)
-            self._fuse.after()
+            await self._fuse.after()
             return answer
 
         return call
 
     async def changes(self, table: str, fields: Collection[str], since: str | None) -> AsyncIterator[Page]:
-        """The pages, each of them a call."""
-        self._fuse.before()
-        async for page in self._store.changes(table, fields, since):
-            self._fuse.after()
+        """The pages, each of them a step."""
+        await self._fuse.before()
+        async for page in self._nav.changes(table, fields, since):
+            await self._fuse.after()
             yield page
-            self._fuse.before()
+            await self._fuse.before()
 
 
 class _Sides:
-    """Both sides behind one fuse."""
+    """Both sides; the way to CRM has its own fuse."""
 
     def __init__(self, sides: SideFactory, fuse: Fuse) -> None:
         self._sides = sides
@@ -71,11 +113,11 @@ class _Sides:
 
     def nav(self, company: Company) -> NavSide:
         """The NAV side."""
-        return cast("NavSide", _Store(self._sides.nav(company), self._fuse))
+        return cast("NavSide", _Nav(self._sides.nav(company), self._fuse))
 
     def crm(self, company: Company, connection: ConnectionSetup) -> CrmSide:
         """The CRM side."""
-        return cast("CrmSide", _Store(self._sides.crm(company, connection), self._fuse))
+        return self._sides.crm(company, connection)
 
     async def test(self, connection: ConnectionSetup, local_currency: str | None = None) -> ConnectionReport:
         """Tries the connection."""
@@ -87,7 +129,7 @@ class _Sides:
 
 
 class _Memory:
-    """Our memory behind a fuse: it blows before a transaction begins, or after it was committed."""
+    """Our memory; every transaction is a step."""
 
     def __init__(self, uow: UnitOfWork, fuse: Fuse) -> None:
         self._uow = uow
@@ -98,12 +140,12 @@ class _Memory:
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[Transaction]:
-        self._fuse.before()
+        await self._fuse.before()
         async with self._uow() as tx:
             yield tx
-        self._fuse.after()
+        await self._fuse.after()
 
 
 def fused(ctx: Context, fuse: Fuse) -> Context:
-    """The same context, every port of it behind the fuse."""
+    """The same context, our memory and the NAV side behind the fuse."""
     return replace(ctx, uow=_Memory(ctx.uow, fuse), sides=_Sides(ctx.sides, fuse))

@@ -1,6 +1,6 @@
 """A company with everything real behind it: our memory and its NAV records in PostgreSQL, the sandbox as its CRM."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -108,10 +108,16 @@ def a_connection(**changes: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def a_house(engine: AsyncEngine, company: dict[str, Any], **sandbox: Any) -> AsyncIterator[House]:
-    """A house whose company and sandbox have these properties."""
+async def a_house(
+    engine: AsyncEngine,
+    company: dict[str, Any],
+    *,
+    wire: Callable[[Starlette], Wire] = Wire,
+    **sandbox: Any,
+) -> AsyncIterator[House]:
+    """A house whose company and sandbox have these properties, with that way from one to the other."""
     crm = create_sandbox(**sandbox)
-    connector = Connector(transport=lambda: Wire(crm), patience=QUICK)
+    connector = Connector(transport=lambda: wire(crm), patience=QUICK)
     clock = SetClock()
     ctx = Context(a_memory(engine), Sides(engine, connector), clock, uuid4)
     try:
