@@ -89,3 +89,47 @@ async def test_without_an_enabled_connection_no_link_works(
     await ready.patch(CONNECTION, json={"is_enabled": False})
     answer = await anyone.get("/open/nav", params={"company": "cronus", "entity": "account", "id": account})
     assert (answer.status_code, "not enabled" in answer.text) == (409, True)
+
+
+async def test_a_link_leads_to_configured_addresses_alone(
+    ready: httpx.AsyncClient, anyone: httpx.AsyncClient
+) -> None:
+    """Whatever a link holds: it is looked up, never followed."""
+    crm_id = await a_coupled_customer(ready)
+    good = {"company": "cronus", "entity": "account", "id": crm_id}
+    for name, value in (
+        ("id", f"{crm_id}&redirect=https://elsewhere.example"),
+        ("id", "https://elsewhere.example"),
+        ("company", "//elsewhere.example"),
+        ("company", "cronus@elsewhere.example"),
+        ("entity", "account/../../elsewhere.example"),
+        ("company", "cronus\r\nLocation: https://elsewhere.example"),
+    ):
+        answer = await anyone.get("/open/nav", params=good | {name: value})
+        assert answer.status_code in (400, 404), value
+        assert "location" not in answer.headers
+    for extra in ("redirect", "returnUrl", "nav_web_client_url", "host", "url"):
+        answer = await anyone.get("/open/nav", params=good | {extra: "https://elsewhere.example"})
+        assert answer.headers["location"].startswith("https://nav.cronus.example:8080/")
+    for header in ("Host", "X-Forwarded-Host", "Forwarded", "X-Original-URL"):
+        answer = await anyone.get("/open/nav", params=good, headers={header: "elsewhere.example"})
+        assert answer.headers["location"].startswith("https://nav.cronus.example:8080/")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "javascript:alert(1)",
+        "data:text/html,x",
+        "//elsewhere.example",
+        "https://nav.cronus.example@elsewhere.example/",
+        "https://nav.cronus.example\\@elsewhere.example/",
+        "https:///elsewhere.example",
+        "https://nav.cronus.example/\r\nSet-Cookie: a=b",
+    ],
+)
+async def test_an_address_that_is_none_of_a_nav_client_is_not_saved(
+    cronus: httpx.AsyncClient, address: str
+) -> None:
+    answer = await cronus.patch("/api/v1/companies/cronus", json={"nav_web_client_url": address})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/nav_web_client_url")

@@ -6,7 +6,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from tests.api.conftest import COMPANY
+from app.main import create_app
+from app.settings import Settings
+from tests.api.conftest import ADDRESS, COMPANY, client_of
 
 pytestmark = pytest.mark.anyio
 KEYS = "/api/v1/api-keys"
@@ -110,3 +112,52 @@ async def test_a_slash_at_the_end_is_another_address(cronus: httpx.AsyncClient) 
         answer = await cronus.get(path)
         assert (answer.status_code, answer.json()["code"]) == (404, "not-found"), answer.text
         assert "location" not in answer.headers
+
+
+async def test_only_what_came_over_tls_asks_for_tls(settings: Settings) -> None:
+    """HSTS: where a configured proxy says https, or the public address does."""
+    behind = create_app(settings.model_copy(update={"trusted_proxies": ("10.0.0.7",)}))
+    public = create_app(settings.model_copy(update={"public_url": "https://navcrm.example.com"}))
+
+    async def hsts(app: FastAPI, peer: str, scheme: str) -> str | None:
+        transport = httpx.ASGITransport(app, client=(peer, 40000))
+        async with httpx.AsyncClient(transport=transport, base_url=ADDRESS) as client:
+            return (await client.get("/healthz", headers={"X-Forwarded-Proto": scheme})).headers.get(
+                "Strict-Transport-Security"
+            )
+
+    assert await hsts(behind, "10.0.0.7", "https") == "max-age=31536000"
+    assert await hsts(behind, "10.0.0.7", "http") is None
+    assert await hsts(behind, "203.0.113.9", "https") is None
+    assert await hsts(public, "203.0.113.9", "http") == "max-age=31536000"
+
+
+async def test_web_pages_of_listed_origins_may_call_and_no_others(settings: Settings) -> None:
+    app = create_app(settings.model_copy(update={"cors_origins": ("https://portal.example.com",)}))
+    async with client_of(app, None) as client:
+        for origin, allowed in (
+            ("https://portal.example.com", True),
+            ("https://portal.example.com.evil", False),
+        ):
+            asked = {"Origin": origin, "Access-Control-Request-Method": "DELETE",
+                     "Access-Control-Request-Headers": "authorization, idempotency-key"}  # fmt: skip
+            for answer in (
+                await client.options(KEYS, headers=asked),
+                await client.get("/healthz", headers=asked),
+            ):
+                assert (answer.headers.get("Access-Control-Allow-Origin") == origin) is allowed
+                assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
+async def test_every_page_and_every_problem_is_framed_by_nobody_and_kept_by_nobody(
+    anyone: httpx.AsyncClient,
+) -> None:
+    for path in ("/docs", "/open/nav", "/open/crm?company=x", "/openapi.json", "/nothing", KEYS, "/metrics"):
+        headers = (await anyone.get(path)).headers
+        assert headers["X-Content-Type-Options"] == "nosniff", path
+        assert headers["X-Frame-Options"] == "DENY", path
+        assert headers["Referrer-Policy"] == "no-referrer", path
+        assert headers["Cache-Control"] == "no-store", path
+        assert "frame-ancestors 'none'" in headers["Content-Security-Policy"], path
+        assert "unsafe-inline" not in headers["Content-Security-Policy"].partition("style-src")[0], path
+        assert "unsafe-eval" not in headers["Content-Security-Policy"], path
