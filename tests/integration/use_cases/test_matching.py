@@ -4,6 +4,7 @@ from uuid import UUID
 
 import pytest
 
+from app.use_cases.couplings import couple
 from app.use_cases.matching import Criterion, match
 from tests.integration.use_cases.office import Office
 
@@ -55,3 +56,23 @@ async def test_unmatched_records_are_created_by_a_full_run_when_asked(office: Of
         job = await tx.jobs.get(office.company.id, report.synch_job_id)
     await office.run(job=job)
     assert [row["name"] for row in office.accounts()] == ["Adatum"]
+
+
+async def test_creating_the_unmatched_leaves_the_ambiguous_alone(office: Office) -> None:
+    await office.customer("C0", Name="Adatum")
+    await office.customer("C1", Name="Twin")
+    twins = {await office.account(name="Twin") for _ in range(2)}
+    report = await match(
+        office.ctx, office.company, "CUSTOMER", [Criterion("Name", "name")], create_unmatched=True
+    )
+    assert [pair.nav_no for pair in report.ambiguous] == ["C1"]
+    assert report.synch_job_id is not None
+    async with office.ctx.uow() as tx:
+        job = await tx.jobs.get(office.company.id, report.synch_job_id)
+    await office.run(job=job)
+    assert sorted(row["name"] for row in office.accounts()) == ["Adatum", "Twin", "Twin"]
+    assert await office.numbers() == ["C0", "C1"]
+    assert {coupling.nav_key for coupling in await office.couplings()} == {"C0"}
+    await couple(office.ctx, office.company, "customers", "C1", crm_id=min(twins))
+    assert (await office.run(job=job)).to_crm.inserted == 0
+    assert len(await office.couplings()) == 2
