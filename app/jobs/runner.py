@@ -236,4 +236,3 @@ class Runner:
 
 def _attributes(about: Mapping[str, str | None]) -> dict[str, str]:
     return {f"navcrm.{name}": value for name, value in about.items() if value is not None}
-
