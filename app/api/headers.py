@@ -8,9 +8,10 @@ from uuid import uuid4
 import structlog
 from opentelemetry.trace import Span, StatusCode
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.problems import BodyTooLarge
+from app.api.problems import BodyTooLarge, of_exception
 from app.telemetry.figures import request_answered
 from app.telemetry.tracing import SERVER, called_with, named_in_log, span
 
@@ -53,7 +54,7 @@ class EveryAnswer:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                seen.status = message["status"]
+                seen.begun, seen.status = True, message["status"]
                 headers = MutableHeaders(scope=message)
                 headers[REQUEST_ID] = request_id
                 for name, value in CAREFUL.items():
@@ -69,6 +70,11 @@ class EveryAnswer:
         ):
             try:
                 await self.app(scope, receive, send_with_headers)
+            except Exception as error:
+                if seen.begun:
+                    raise
+                # Told here, because whoever is asked after us knows neither the request id nor the headers.
+                await of_exception(Request(scope), error)(scope, receive, send_with_headers)
             finally:
                 seen.tell(current)
 
@@ -78,6 +84,7 @@ class _Seen:
 
     def __init__(self, scope: Scope) -> None:
         self.status = 500
+        self.begun = False
         self._scope = scope
         self._began = time.perf_counter()
 

@@ -91,6 +91,17 @@ async def test_a_fault_of_ours_is_told_without_details(app: FastAPI, admin: http
     assert "Traceback" not in answer.text
 
 
+async def test_a_fault_outside_of_all_operations_is_told_as_carefully(
+    app: FastAPI, anyone: httpx.AsyncClient
+) -> None:
+    app.state.vitals = "no vitals"
+    answer = await anyone.get("/readyz")
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal-error")
+    assert answer.headers["X-Request-Id"]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "vitals" not in answer.text
+
+
 async def test_what_is_wrong_is_told_in_words_of_the_contract(ready: httpx.AsyncClient) -> None:
     runs = await ready.post(f"{COMPANY}/synchronize", json={"mode": "all"})
     assert runs.json()["errors"] == [{"pointer": "/mode", "message": "This must be 'modified' or 'full'."}]
