@@ -88,10 +88,14 @@ async def test_a_value_that_does_not_fit_is_told_as_a_fault_of_the_row(
 ) -> None:
     user = next(row for row in crm.organization.rows("systemuser").values() if row.get("applicationid"))
     user["applicationid"] = "navcrm"
-    for address in ("systemusers", f"systemusers/{user['systemuserid']}"):
-        answer = await connected.get(f"{COMPANY}/crm/{address}")
-        assert (answer.status_code, answer.json()["code"]) == (502, "crm-refused"), answer.text
-        assert f"'navcrm' in applicationid of systemuser {user['systemuserid']}" in answer.json()["detail"]
+    fault = f"'navcrm' in applicationid of systemuser {user['systemuserid']}"
+    answer = await connected.get(f"{COMPANY}/crm/systemusers/{user['systemuserid']}")
+    assert (answer.status_code, answer.json()["code"]) == (502, "crm-refused"), answer.text
+    assert fault in answer.json()["detail"]
+    answer = await connected.get(f"{COMPANY}/crm/systemusers")
+    assert answer.status_code == 200, "in a list it hides no other"
+    row = next(row for row in answer.json()["items"] if row["id"] == user["systemuserid"])
+    assert (row["error"]["code"], fault in row["error"]["message"]) == ("crm-refused", True)
 
 
 async def test_an_entity_instead_of_its_set_is_told_the_set(connected: httpx.AsyncClient) -> None:

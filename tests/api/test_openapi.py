@@ -67,6 +67,8 @@ PROMISED = {
     f"{COMPANY}/synch-jobs/{{id}}/cancel": "post",
     f"{COMPANY}/synch-jobs/{{id}}/errors": "get",
     f"{COMPANY}/synch-errors": "get",
+    f"{COMPANY}/synch-errors/summary": "get",
+    f"{COMPANY}/option-review": "get",
     f"{COMPANY}/synch-status": "get",
     f"{COMPANY}/synch-status/reset": "post",
     f"{COMPANY}/job-queue-entries": "get post",
