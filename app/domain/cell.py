@@ -76,6 +76,15 @@ class Shape:
             found = self._routes[run] = tuple(self._route(row, run) for row in self.mapping.rows(run))
         return found
 
+    def two_way(self, run: Direction) -> tuple[tuple[str, str], ...]:
+        """The fields of both sides that go either way, the source's first."""
+        found = self._two_way.get(run)
+        if found is None:
+            rows = (row for row in self.mapping.rows(run) if row.direction is Direction.BIDIRECTIONAL)
+            named = ((row.name_on(run.source), row.name_on(run.destination)) for row in rows)
+            found = self._two_way[run] = tuple((ours, theirs) for ours, theirs in named if ours and theirs)
+        return found
+
     def _route(self, row: FieldMapping, run: Direction) -> Route:
         nav, crm = self.field(row, Side.NAV), self.field(row, Side.CRM)
         origin, target = (nav, crm) if run is Direction.TO_CRM else (crm, nav)
@@ -83,6 +92,10 @@ class Shape:
 
     @cached_property
     def _routes(self) -> dict[Direction, tuple[Route, ...]]:
+        return {}
+
+    @cached_property
+    def _two_way(self) -> dict[Direction, tuple[tuple[str, str], ...]]:
         return {}
 
 

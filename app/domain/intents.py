@@ -4,7 +4,7 @@ Without it, a write that got through before a crash would look like somebody's c
 field afterwards would be called a conflict, and one that puts the old value back would be lost.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import replace
 
 from app.domain import conversion
@@ -22,7 +22,7 @@ def intended(
     Only two-way fields are kept: of the others the source wins whatever the destination shows.
     """
     ours, theirs = {}, {}
-    for origin, target in _two_way(shape, run):
+    for origin, target in shape.two_way(run):
         if target in written and target in wanted:
             ours[origin], theirs[target] = source.get(origin), wanted[target]
     if not ours:
@@ -44,18 +44,10 @@ def settled(shape: Shape, coupling: Coupling, shown: Values | None) -> Coupling:
     base, created = coupling.base or Base(), coupling.status is CouplingStatus.RESERVED
     nav, crm = dict(base.nav), dict(base.crm)
     fields = shape.definition(intent.side).fields
-    for nav_name, crm_name in _two_way(shape, Direction.TO_CRM):
+    for nav_name, crm_name in shape.two_way(Direction.TO_CRM):
         name = nav_name if intent.side is Side.NAV else crm_name
         if nav_name not in intent.nav or crm_name not in intent.crm or name not in fields:
             continue
         if created or conversion.equal(shown.get(name), intent.on(intent.side)[name], fields[name]):
             nav[nav_name], crm[crm_name] = intent.nav[nav_name], intent.crm[crm_name]
     return replace(coupling, intent=None, base=Base(nav, crm))
-
-
-def _two_way(shape: Shape, run: Direction) -> Iterator[tuple[str, str]]:
-    """The fields of both sides, the source's first, that a run of either direction carries."""
-    for row in shape.mapping.rows(run):
-        origin, target = row.name_on(run.source), row.name_on(run.destination)
-        if row.direction is Direction.BIDIRECTIONAL and origin and target:
-            yield origin, target

@@ -61,6 +61,8 @@ async def _note(ctx: Context, setting: Setting, run: Direction, items: Sequence[
     its own."""
     noted: list[Coupling] = []
     for item in items:
+        if item.noted is not None and item.noted is item.held.intent:
+            continue  # saved with the reservation
         intent = intent_of(setting, run, item)
         if item.replaced is not None:
             # The new coupling is not saved yet: the old one says what is to take its place.

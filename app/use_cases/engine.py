@@ -355,7 +355,7 @@ class Exchange:
         foreign = []
         for item, coupling in zip(items, held, strict=True):
             if coupling.id_on(self.run.source) == item.source.id:
-                item.coupling = coupling
+                item.coupling, item.noted = coupling, coupling.intent
             else:
                 foreign.append(item)
         return foreign
