@@ -228,9 +228,7 @@ class DefaultSetupOut(BaseModel):
     preview: bool
 
 
-def connection_out(
-    company: Company, setup: ConnectionSetup, breaker: Breaker = CLOSED
-) -> dict[str, Any]:
+def connection_out(company: Company, setup: ConnectionSetup, breaker: Breaker = CLOSED) -> dict[str, Any]:
     """A connection for `ConnectionOut`. One whose breaker is open has failed, whatever CRM still answers."""
     stopped = breaker.reason if breaker.is_open and setup.is_enabled else None
     login = setup.credentials
