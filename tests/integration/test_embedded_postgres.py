@@ -1,5 +1,6 @@
 """The embedded PostgreSQL: what is committed stays, whoever is killed, and a start is never in the way of another."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -29,6 +30,16 @@ from pathlib import Path
 from app.db.embedded import EmbeddedPostgres
 print(json.dumps(EmbeddedPostgres.start(Path(sys.argv[1])).url), flush=True)
 time.sleep(60)
+"""
+
+# A keeper that has no patience with a server that never was ready.
+KEEPER = """
+import os, subprocess, sys
+from pathlib import Path
+from app.db import postgres_keeper
+postgres_keeper.PATIENCE = 0.5
+users = os.open(sys.argv[2], os.O_RDWR | os.O_CREAT)
+sys.exit(postgres_keeper.keep(Path(sys.argv[1]), users, lambda: subprocess.Popen(["sh", sys.argv[3]])))
 """
 
 
@@ -191,6 +202,28 @@ async def test_two_services_share_a_server_and_the_second_goes_on_when_the_first
         assert postgres_process(data_dir) == shared
     finally:
         kill(second)
+
+
+def test_a_server_that_ran_is_started_again_until_it_can_run(tmp_path: Path) -> None:
+    starts = tmp_path / "starts"
+    script = tmp_path / "server.sh"
+    # Ready once, then without room for a while, as on a full disk, then ready again.
+    script.write_text(
+        f"""echo . >> {starts}; count=$(wc -l < {starts})
+        if [ $count -gt 1 ] && [ $count -lt 5 ]; then exit 1; fi
+        printf '%s\\n' $$ . . . . . . ready > {tmp_path}/postmaster.pid
+        if [ $count -ge 5 ]; then exec sleep 60; fi; sleep 0.3"""
+    )
+    users = tmp_path / "users.lock"
+    with users.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        keeper = subprocess.Popen([sys.executable, "-c", KEEPER, str(tmp_path), str(users), str(script)])
+        deadline = time.monotonic() + 20
+        while (len(starts.read_text()) if starts.exists() else 0) < 10 and time.monotonic() < deadline:
+            assert keeper.poll() is None
+            time.sleep(0.05)
+        assert len(starts.read_text().split()) == 5
+    assert keeper.wait(20) == 0
 
 
 async def test_a_killed_keeper_takes_the_server_along_and_the_next_start_brings_it_back(

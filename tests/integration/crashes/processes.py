@@ -78,14 +78,14 @@ class Process:
 
 @asynccontextmanager
 async def running(
-    folder: Path, database: str, *arguments: str, clock: float = 0, **settings: str
+    folder: Path, database: str, *arguments: str, clock: float = 0, settings: Mapping[str, str] | None = None
 ) -> AsyncIterator[Process]:
     """A command of navcrm; killed at the end of the block unless it has ended.
 
     `clock` is by how many seconds its clock is wrong.
     """
     log = _new_log(folder, arguments[0])
-    environment = SETTINGS | {"NAVCRM_DATABASE_URL": database} | settings
+    environment = SETTINGS | {"NAVCRM_DATABASE_URL": database} | dict(settings or {})
     process = _starter.Process(target=_run, args=(arguments, environment, log, clock), daemon=True)
     process.start()
     try:

@@ -50,7 +50,7 @@ async def test_a_full_disk_is_told_and_everything_goes_on_once_there_is_room(
         await site.nav_writes([customer(f"N{n}", Name=f"Customer {n}") for n in range(20)])
         # A job that fails is tried again after half a minute, which is too long for a test.
         settings = {"NAVCRM_WORKER_RETRY_SECONDS": "0.5"}
-        async with running(tmp_path, database, "worker", **settings) as worker:
+        async with running(tmp_path, database, "worker", settings=settings) as worker:
             async with no_room(site.engine):
                 await refused(site, f"{COMPANY}/nav/customers", {"fields": {"Name": "One more"}})
                 await refused(site, "/api/v1/companies", {"name": "other"})

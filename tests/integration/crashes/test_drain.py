@@ -14,12 +14,13 @@ from tests.integration.jobs.workers import until
 
 pytestmark = pytest.mark.anyio
 GRACE = 30.0
+SETTINGS = {"NAVCRM_STOP_NOTICE_SECONDS": "1", "NAVCRM_WORKER_HEARTBEAT_TIMEOUT_SECONDS": "20"}
 
 
 async def test_a_service_that_is_told_to_stop_ends_what_it_began(database: str, tmp_path: Path) -> None:
     async with a_site(database, tmp_path, latency=0.3, row_latency=0.02) as site:
         await site.nav_writes([customer(f"N{n}", Name=f"Customer {n}") for n in range(200)])
-        serve = running(tmp_path, database, "serve", "--port", "0", NAVCRM_STOP_NOTICE_SECONDS="1")
+        serve = running(tmp_path, database, "serve", "--port", "0", settings=SETTINGS)
         async with (
             serve as service,
             httpx.AsyncClient(
