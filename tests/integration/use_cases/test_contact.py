@@ -3,6 +3,7 @@
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.db.clock import DatabaseClock
 from app.domain.company import ConnectionSetup, ConnectionStatus
 from app.domain.errors import IntegrationError
 from app.sandbox import Fault
@@ -22,7 +23,7 @@ async def _setup(house: House) -> ConnectionSetup:
 async def test_a_crm_that_stops_answering_shows_and_so_does_its_return(
     connected: House, engine: AsyncEngine
 ) -> None:
-    upkeep = Upkeep(engine, connected.connector, connected.ctx)
+    upkeep = Upkeep(engine, connected.connector, connected.ctx, DatabaseClock())
     before = await _setup(connected)
     crm = connected.ctx.sides.crm(connected.company, before)
 
