@@ -1,6 +1,8 @@
 """Migrations: run by whoever starts first, once."""
 
 import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 from alembic import command
@@ -10,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.db import migrate
 from app.db.engine import create_engine
 from tests.database import TestServer
+from tests.integration.crashes.processes import running
 
 pytestmark = pytest.mark.anyio
 
@@ -19,6 +22,20 @@ async def test_services_that_start_at_once_migrate_an_empty_database_together(
 ) -> None:
     async with test_server.clone("template0") as empty:
         await asyncio.gather(*(migrate.upgrade(empty) for _ in range(4)))
+        engine = create_engine(empty)
+        assert await migrate.at_head(engine)
+        await engine.dispose()
+
+
+async def test_processes_that_start_at_once_migrate_an_empty_database_together(
+    test_server: TestServer, tmp_path: Path
+) -> None:
+    async with test_server.clone("template0") as empty, AsyncExitStack() as stack:
+        commands = [("migrate",), ("migrate",), ("serve", "--port", "0")]
+        started = [await stack.enter_async_context(running(tmp_path, empty, *each)) for each in commands]
+        *migrating, serving = started
+        assert [await each.ended() for each in migrating] == [0, 0]
+        await serving.address()
         engine = create_engine(empty)
         assert await migrate.at_head(engine)
         await engine.dispose()
