@@ -90,7 +90,7 @@ def test_what_dev_py_does_by_itself_stands_in_its_help() -> None:
         [sys.executable, str(ROOT / "dev.py"), "help"], capture_output=True, text=True, timeout=30, check=True
     )
     assert help_text.stdout.strip() == dev.USAGE
-    assert {"test", "lint", "lock"} == OF_DEV
+    assert {"test", "lint", "lock", "bench"} == OF_DEV
 
 
 # --- your own CRM -------------------------------------------------------------------------------------
