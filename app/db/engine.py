@@ -1,15 +1,21 @@
 """From the address of a database to a pool of connections."""
 
+import math
+import time
 from typing import Any
 
 import asyncpg
 from pydantic_core import from_json, to_json
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, event, make_url
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 DRIVER = "postgresql+asyncpg"
 STATEMENT_TIMEOUT = 60.0  # seconds; the longest a statement of the service may take
 CONNECT_TIMEOUT = 15.0  # seconds
+ASK_AFTER = 1.0  # seconds without use
+USED = "used"  # when a connection was given back
 # Parameters of an address that asyncpg would hand to the server, which does not know them.
 NOT_FOR_THE_SERVER = {
     "channel_binding", "client_encoding", "connect_timeout", "fallback_application_name", "gssencmode", "keepalives",
@@ -53,7 +59,7 @@ async def connect(
 def create_engine(
     address: str | URL, pool_size: int = 20, statement_timeout: float | None = STATEMENT_TIMEOUT
 ) -> AsyncEngine:
-    """A pool of at most `pool_size` connections, each checked before use so that a restarted server is no error.
+    """A pool of at most `pool_size` connections, checked before use so that a restarted server is no error.
 
     Behind a pooler in transaction mode, add `?prepared_statement_cache_size=0` to the address.
     """
@@ -63,18 +69,39 @@ def create_engine(
         return await connect(url, statement_timeout)
 
     cache = {name: value for name, value in url.query.items() if name == "prepared_statement_cache_size"}
-    return create_async_engine(
+    engine = create_async_engine(
         url.set(query=cache),  # asyncpg reads the rest itself, in `connect`
         async_creator=creator,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=30,
-        pool_pre_ping=True,
         pool_recycle=1800,
         hide_parameters=True,  # an error's text reaches the log; what records say does not
         json_serializer=_json,
         json_deserializer=from_json,
     )
+    event.listen(engine.sync_engine, "checkin", _note_use)
+    event.listen(engine.sync_engine, "checkout", _require_alive)
+    return engine
+
+
+def _note_use(connection: Any, record: ConnectionPoolEntry) -> None:
+    record.info[USED] = time.monotonic()
+
+
+def _require_alive(connection: Any, record: ConnectionPoolEntry, proxy: object) -> None:
+    """Lets the pool take another connection in place of one that broke.
+
+    A connection whose end has come knows it. One that nobody used for a while is asked, in case its end went
+    unnoticed; that takes three trips to the server, too many to do it each time.
+    """
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
+    if time.monotonic() - record.info.get(USED, math.inf) > ASK_AFTER:
+        try:
+            connection.ping()
+        except Exception as error:
+            raise DisconnectionError from error
 
 
 def _statement_cache(url: URL) -> dict[str, Any]:
