@@ -76,7 +76,9 @@ async def couple(
         return CoupleResult(coupled, result)
     if crm_id is None:
         raise Invalid("Say which CRM record: crm_id or create_new.")
-    made = await make_coupling(ctx, about, crm_id, run, replace_existing, outside_filter, preview)
+    require_way(about.setting, run)
+    target = await crm_snapshot(about.setting, crm_id)
+    made = await make_coupling(ctx, about, target, replace_existing, outside_filter, preview)
     if preview:
         return await foreseen_result(ctx, made, run)
     synchronization = await _synchronize_after(ctx, about, run, made.coupling if made.news else None)
@@ -96,20 +98,22 @@ class Made:
 async def make_coupling(
     ctx: Context,
     about: Subject,
-    crm_id: UUID,
-    run: Direction | None,
+    target: Snapshot,
     replace_existing: bool,
     outside_filter: bool,
     preview: bool,
 ) -> Made:
     """Couples the record after all the checks; what is to be synchronized afterwards is still to be."""
-    if run is not None and not by_hand(about.setting.mapping).allows(run):
-        raise _wrong_way(about.setting, run)
-    target = await crm_snapshot(about.setting, crm_id)
     if not outside_filter:
         _require_inside(about.setting, target)
     await _check_references(ctx, about)
     return Made(about, target, *await _couple(ctx, about, target, replace_existing, preview))
+
+
+def require_way(setting: Setting, run: Direction | None) -> None:
+    """Raises DirectionNotAllowed where the mapping does not go the way that is asked for."""
+    if run is not None and not by_hand(setting.mapping).allows(run):
+        raise _wrong_way(setting, run)
 
 
 def _checked(crm_id: UUID | None, create_new: bool, then: str | None) -> Direction | None:

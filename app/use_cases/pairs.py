@@ -1,6 +1,6 @@
 """Coupling several pairs of records."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -9,12 +9,19 @@ from app.domain.connection import require_enabled
 from app.domain.coupling import Coupling
 from app.domain.errors import IntegrationError
 from app.domain.mapping import Direction
-from app.domain.records import Side
+from app.domain.records import Side, Snapshot
 from app.ports import Context
 from app.use_cases import synchronize
-from app.use_cases.couplings import RUN_OF, Made, foreseen_result, make_coupling, not_synchronized
+from app.use_cases.couplings import (
+    RUN_OF,
+    Made,
+    foreseen_result,
+    make_coupling,
+    not_synchronized,
+    require_way,
+)
 from app.use_cases.results import CoupleResult, PairOutcome, RecordResult
-from app.use_cases.subject import linked, subject
+from app.use_cases.subject import Subject, linked, readable_row, subject, subjects
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +51,12 @@ async def couple_many(
     found: list[Made | IntegrationError] = []
     results: list[CoupleResult | IntegrationError] = []
     foreseen: list[Coupling] = []
+    records = _Records(ctx, company, run, make_id=not preview)
+    await records.read(pairs)
     for pair in pairs:
         try:
-            about = await subject(ctx, company, pair.nav_table, pair.nav_no, make_id=not preview)
-            made = await make_coupling(
-                ctx, about, pair.crm_id, run, replace_existing, outside_filter, preview
-            )
+            about, target = await records.of(pair)
+            made = await make_coupling(ctx, about, target, replace_existing, outside_filter, preview)
             if preview:
                 results.append(await foreseen_result(ctx, made, run))
                 foreseen = _with(foreseen, made.coupling, replace_existing)
@@ -60,6 +67,44 @@ async def couple_many(
     if not preview:
         results = await _synchronize_together(ctx, company, run, found)
     return [_outcome(pair, each, result) for pair, each, result in zip(pairs, found, results, strict=True)]
+
+
+class _Records:
+    """The records of both sides that pairs name, read in sets: a table and its entity at a time."""
+
+    def __init__(self, ctx: Context, company: Company, run: Direction | None, *, make_id: bool) -> None:
+        self._ctx = ctx
+        self._company = company
+        self._run = run
+        self._make_id = make_id
+        self._subjects: dict[tuple[str, str], Subject | IntegrationError] = {}
+        self._rows: dict[str, Mapping[UUID, Snapshot]] = {}
+
+    async def read(self, pairs: Sequence[Pair]) -> None:
+        """Reads what the pairs name. What is wrong with a table or its mapping is wrong with its pairs."""
+        for table in dict.fromkeys(pair.nav_table for pair in pairs):
+            named = [pair for pair in pairs if pair.nav_table == table]
+            keys = {pair.nav_no for pair in named}
+            try:
+                found = await subjects(self._ctx, self._company, table, keys, make_id=self._make_id)
+                settings = [each.setting for each in found.values() if isinstance(each, Subject)]
+                for setting in settings[:1]:
+                    require_way(setting, self._run)
+                    ids, entity = {pair.crm_id for pair in named}, setting.mapping.crm_entity
+                    self._rows[table] = await setting.crm.get(entity, ids, setting.fields(Side.CRM))
+            except IntegrationError as problem:
+                found = dict.fromkeys(keys, problem)
+            self._subjects |= {(table, key): about for key, about in found.items()}
+
+    async def of(self, pair: Pair) -> tuple[Subject, Snapshot]:
+        """The two records of a pair. Raises what is wrong with them."""
+        place = (pair.nav_table, pair.nav_no)
+        about = self._subjects.pop(place, None)
+        if about is None:  # the record was named before: what became of it then counts
+            about = await subject(self._ctx, self._company, *place, make_id=self._make_id)
+        if isinstance(about, IntegrationError):
+            raise about
+        return about, readable_row(about.setting, pair.crm_id, self._rows.get(pair.nav_table, {}))
 
 
 def _outcome(

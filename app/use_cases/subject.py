@@ -1,6 +1,6 @@
 """The one record a call is about: found in NAV, with its mapping, its integration id and its coupling."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -8,7 +8,7 @@ from app.domain import links
 from app.domain.company import Company, ConnectionSetup
 from app.domain.coupling import Coupling, CouplingStatus
 from app.domain.eligibility import obstacle
-from app.domain.errors import CrmRecordNotFound, NavRecordNotFound, NotCoupled
+from app.domain.errors import CrmRecordNotFound, IntegrationError, NavRecordNotFound, NotCoupled
 from app.domain.records import Side, Snapshot
 from app.ports import Context, NavRecord, NavSide, Transaction
 from app.use_cases.results import CoupledRecord
@@ -41,10 +41,14 @@ async def nav_record(nav: NavSide, table: str, key: str) -> NavRecord:
     """The record. Raises NavRecordNotFound."""
     found = await nav.by_key(table, [key])
     if key not in found:
-        raise NavRecordNotFound(
-            f"There is no record {key} in {table}.", fix=f"GET …/nav/{table} lists the records."
-        )
+        raise _not_found(table, key)
     return found[key]
+
+
+def _not_found(table: str, key: str) -> NavRecordNotFound:
+    return NavRecordNotFound(
+        f"There is no record {key} in {table}.", fix=f"GET …/nav/{table} lists the records."
+    )
 
 
 async def subject(
@@ -55,22 +59,46 @@ async def subject(
     A record without an integration id gets one on the way (seed-checklist, decisions), unless `make_id` is off.
     Raises ConnectionDisabled, MappingNotFound, NavRecordNotFound, and why it may not be coupled at all.
     """
+    about = (await subjects(ctx, company, table, [key], mapping=mapping, make_id=make_id))[key]
+    if isinstance(about, IntegrationError):
+        raise about
+    return about
+
+
+async def subjects(
+    ctx: Context,
+    company: Company,
+    table: str,
+    keys: Collection[str],
+    *,
+    mapping: str | None = None,
+    make_id: bool = True,
+) -> dict[str, Subject | IntegrationError]:
+    """The same for several records of a table, in as many trips as for one: each or what is wrong with it.
+
+    Raises ConnectionDisabled, MappingNotFound.
+    """
     setting = await open_setting(ctx, company, mapping=mapping, nav_table=table)
-    record = await nav_record(setting.nav, table, key)
-    if (problem := obstacle(table, key, record.values)) is not None:
-        raise problem
-    integration_id, generated = record.integration_id, False
-    if integration_id is None and make_id:
-        integration_id = (await setting.nav.ensure_ids(table, [key]))[key]
-        generated = True
-    snapshot = Snapshot(
-        integration_id or UUID(int=0), record.key, record.version, record.values, record.modified_at
-    )
-    coupling = None
-    if integration_id is not None and not generated:
+    records = await setting.nav.by_key(table, keys)
+    wrong = {key: problem for key in keys if (problem := _problem(table, key, records.get(key))) is not None}
+    fit = {key: record for key, record in records.items() if key not in wrong}
+    ids = {key: record.integration_id for key, record in fit.items() if record.integration_id is not None}
+    new = [key for key in fit if key not in ids] if make_id else []
+    made = await setting.nav.ensure_ids(table, new) if new else {}
+    coupled: Mapping[UUID, Coupling] = {}
+    if ids:
         async with ctx.uow() as tx:
-            coupling = (await tx.couplings.of_nav(company.id, table, [integration_id])).get(integration_id)
-    return Subject(setting, snapshot, coupling, generated)
+            coupled = await tx.couplings.of_nav(company.id, table, set(ids.values()))
+    found: dict[str, Subject | IntegrationError] = dict(wrong)
+    for key, record in fit.items():
+        id_ = ids.get(key) or made.get(key) or UUID(int=0)
+        snapshot = Snapshot(id_, record.key, record.version, record.values, record.modified_at)
+        found[key] = Subject(setting, snapshot, coupled.get(id_), key in made)
+    return found
+
+
+def _problem(table: str, key: str, record: NavRecord | None) -> IntegrationError | None:
+    return _not_found(table, key) if record is None else obstacle(table, key, record.values)
 
 
 async def crm_snapshot(setting: Setting, crm_id: UUID) -> Snapshot:

@@ -417,3 +417,14 @@ async def test_both_records_are_compared_before_and_after_coupling(office: Offic
         equal = {field.nav_field: field.equal for field in shown.fields}
         assert (equal["Name"], equal["City"]) == (True, False)
         await couple(office.ctx, office.company, "customers", "10000", crm_id=account)
+
+
+@pytest.mark.parametrize("number", [2, 12])
+async def test_the_rows_of_several_pairs_are_read_in_one_request(office: Office, number: int) -> None:
+    for position in range(number):
+        await office.customer(f"{position}")
+    pairs = [Pair("customers", f"{position}", await office.account()) for position in range(number)]
+    office.forget_requests()
+    outcomes = await couple_many(office.ctx, office.company, pairs)
+    assert [outcome.error for outcome in outcomes] == [None] * number
+    assert office.requests == ["GET accounts"]
