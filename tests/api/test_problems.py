@@ -133,9 +133,9 @@ async def test_only_what_came_over_tls_asks_for_tls(settings: Settings) -> None:
     async def hsts(app: FastAPI, peer: str, scheme: str) -> str | None:
         transport = httpx.ASGITransport(app, client=(peer, 40000))
         async with httpx.AsyncClient(transport=transport, base_url=ADDRESS) as client:
-            return (await client.get("/healthz", headers={"X-Forwarded-Proto": scheme})).headers.get(
-                "Strict-Transport-Security"
-            )
+            answer = await client.get("/healthz", headers={"X-Forwarded-Proto": scheme})
+        found: str | None = answer.headers.get("Strict-Transport-Security")
+        return found
 
     assert await hsts(behind, "10.0.0.7", "https") == "max-age=31536000"
     assert await hsts(behind, "10.0.0.7", "http") is None

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_headers_conformance,
@@ -48,7 +49,15 @@ CHECKS = [
 pytestmark = pytest.mark.usefixtures("anyio_backend")  # the database comes from an asynchronous fixture
 
 schema = schemathesis.openapi.from_dict(json.loads(DOCUMENT.read_text()))
-OPERATIONS = {found.ok().label: found.ok() for found in schema.get_all_operations()}
+
+
+def _operations() -> Iterator[Any]:
+    for found in schema.get_all_operations():
+        assert isinstance(found, Ok), found
+        yield found.ok()
+
+
+OPERATIONS = {operation.label: operation for operation in _operations()}
 REQUESTS = [
     (label, mode)
     for label, operation in OPERATIONS.items()

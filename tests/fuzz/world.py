@@ -11,7 +11,7 @@ from app.sandbox import DEFAULT_CLIENT, DEFAULT_SECRET, DEFAULT_TENANT
 
 BASE = "/api/v1"
 KEPT, EXPENDABLE = "kept", "spare"  # names that no example in the contract has
-CRM_ROWS = {
+CRM_ROWS: dict[str, Any] = {
     "systemusers": {"firstname": "Peter", "lastname": "Saddow", "islicensed": True},
     "accounts": {"name": "Adatum Corporation", "customertypecode": 3},
     "contacts": {"firstname": "Robert", "lastname": "Townes"},
@@ -41,7 +41,7 @@ class World:
         """Lets the connections go."""
         self.http.close()
 
-    def ask(self, method: str, path: str, body: object = None, allowed: tuple[int, ...] = ()) -> Any:
+    def ask(self, method: str, path: str, body: Any = None, allowed: tuple[int, ...] = ()) -> Any:
         """The answer's body. Fails for what was neither successful nor allowed."""
         answer = self.http.request(method, f"{self.url}{BASE}{path}", json=body, timeout=30)
         assert answer.ok or answer.status_code in allowed, (method, path, answer.status_code, answer.text)
