@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -97,6 +98,8 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=MEASURES, default=list(MEASURES))
     parser.add_argument("--output", type=Path, default=ROOT / "docs/benchmarks.md")
     given = parser.parse_args()
+    command = f"python3 dev.py bench --size {given.size}"
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: the children end with it
     began = time.monotonic()
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="navcrm-bench-") as folder:
@@ -107,8 +110,7 @@ def main() -> int:
                 print(f"{name} ...", flush=True)
                 found[name] = MEASURES[name](world, SIZES[given.size])
                 print(f"  {json.dumps(found[name])}\n  {time.monotonic() - started:.0f} s", flush=True)
-    command = f"python3 dev.py bench --size {given.size}"
-    report.write(given.output, found, command, time.monotonic() - began)
+            report.write(given.output, found, command, time.monotonic() - began)
     print(f"{given.output} is written.")
     return 0
 

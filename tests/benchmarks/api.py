@@ -16,7 +16,7 @@ from tests.benchmarks.world import Running, World
 CONNECTIONS = 16
 SECONDS = 4.0
 PAGE = 1000
-WARM_ROUNDS = 15
+WARM_ROUNDS = 12
 WAIT = 2.0  # seconds that CRM takes for every request of a mapping that waits
 
 
