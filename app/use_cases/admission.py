@@ -1,16 +1,21 @@
 """Whether CRM lets our user in at all: counted when it does not, asked again now and then, and let go of as soon as it
 does (docs/decisions/circuit-breaker.md)."""
 
+import asyncio
+from datetime import timedelta
+
 import structlog
 
 from app.domain.breaker import Breaker, BreakerPolicy
 from app.domain.coupling import Failure
-from app.domain.errors import IntegrationError, LoginRefused, PermissionMissing
+from app.domain.errors import CrmUnavailable, IntegrationError, LoginRefused, PermissionMissing
 from app.ports import Context
 
 log = structlog.get_logger(__name__)
 AT_ONCE = 20
-"""Breakers that one look probes."""
+"""Breakers that one look probes, side by side."""
+PATIENCE = timedelta(seconds=20)
+"""A CRM that has not answered by then has not said whether it lets us in."""
 
 
 async def note_refusal(
@@ -43,7 +48,7 @@ async def probe_due(ctx: Context, policy: BreakerPolicy) -> int:
         due = await tx.breakers.due(now, AT_ONCE)
         for each in due:
             await tx.breakers.save(each.company_id, each.breaker.probed(now, policy))
-    return sum([await _probe(ctx, each.company_id, policy) for each in due])
+    return sum(await asyncio.gather(*(_probe(ctx, each.company_id, policy) for each in due)))
 
 
 async def let_in(ctx: Context, company_id: int) -> bool:
@@ -90,4 +95,11 @@ async def _enter(ctx: Context, company_id: int) -> None:
         mappings = await tx.mappings.all(company_id)
     if connection is None:
         return
-    await ctx.sides.crm(company, connection).require_entry({m.mapping.crm_entity for m in mappings})
+    entities = {stored.mapping.crm_entity for stored in mappings}
+    try:
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            await ctx.sides.crm(company, connection).require_entry(entities)
+    except TimeoutError as error:
+        raise CrmUnavailable(
+            "CRM did not say in time whether it lets us in.", fix="Try again later."
+        ) from error
