@@ -201,14 +201,14 @@ async def events(world: World, address: str) -> list[tuple[str, Json]]:
 
 
 async def test_a_running_job_tells_how_far_it_is_and_stops_when_cancelled(at_work: World) -> None:
-    await customers(at_work, 2500)
+    await customers(at_work, 2100)
     at_work.crm.organization.settings.row_latency = 0.002
     try:
         answer = await at_work.ask("POST", RUN, FULL | {"direction": "to_crm"})
         address = answer.headers["Location"]
         listening = asyncio.create_task(events(at_work, address))
         job = await _begun(at_work, address)
-        assert (job["status"], job["expected"]) == ("running", 2500)
+        assert (job["status"], job["expected"]) == ("running", 2100)
         assert (await at_work.post(f"{address}/cancel"))["status"] == "running"
         *progress, (kind, last) = await listening
     finally:
@@ -218,11 +218,11 @@ async def test_a_running_job_tells_how_far_it_is_and_stops_when_cancelled(at_wor
     moved = [event for _, event in progress if event["total"]]
     assert all(0 < event["progress"] < 100 and event["rate"] > 0 for event in moved)
     assert all(event["remaining_seconds"] >= 0 for event in moved)
-    assert 0 < last["inserted"] < 2500
+    assert 0 < last["inserted"] < 2100
     assert len(await at_work.items("couplings", mapping="CUSTOMER")) == last["inserted"]
     await at_work.job(RUN, FULL | {"direction": "to_crm"})
     names = Counter(row["name"] for row in await at_work.crm.rows("accounts"))
-    assert names == Counter(f"Customer {n}" for n in range(2500))
+    assert names == Counter(f"Customer {n}" for n in range(2100))
 
 
 async def _begun(world: World, address: str) -> Json:
