@@ -141,6 +141,13 @@ async def test_a_token_that_is_not_for_us_opens_nothing(app: FastAPI, provider: 
         assert await status(app, token) == 401
 
 
+async def test_clocks_may_be_almost_five_minutes_apart(app: FastAPI, provider: Provider) -> None:
+    now, apart = datetime.now(UTC), timedelta(minutes=4, seconds=45)
+    assert await status(app, provider.token(nbf=now + apart, iat=now + apart)) == 200
+    assert await status(app, provider.token(exp=now - apart)) == 200
+    assert await status(app, provider.token(exp=now - timedelta(minutes=6))) == 401
+
+
 @pytest.mark.filterwarnings("ignore:The RSA key is 1024 bits")  # that is the point
 async def test_a_short_key_is_not_trusted(app: FastAPI, provider: Provider) -> None:
     assert await status(app, provider.token(key="weak")) == 401
