@@ -25,7 +25,8 @@ class BreakerPolicy:
 
     def wait(self, probes: int) -> timedelta:
         """How long to wait after so many probes that were refused."""
-        return min(self.first_probe * 2 ** min(probes, 20), max(self.longest_wait, self.first_probe))
+        doubled: int = 2 ** min(probes, 20)
+        return min(self.first_probe * doubled, max(self.longest_wait, self.first_probe))
 
 
 @dataclass(frozen=True, slots=True)

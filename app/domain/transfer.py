@@ -125,6 +125,10 @@ def _lookup(cell: Cell) -> Value | Keep:
         )
     table = nav.relation[0]
     if table not in cell.lookups.entities:
+        to_crm = cell.run is Direction.TO_CRM
+        refers = cell.source.get(nav.name if to_crm else crm.name) not in (None, "")
+        if not refers and table != CURRENCIES:  # a blank currency stands for the local one
+            return None if to_crm else ""
         raise InvalidMapping(
             f"Table {table} must be mapped to transfer between {nav.label} and {crm.name}.",
             fix="POST …/integration-table-mappings adds the mapping.",
@@ -136,7 +140,7 @@ def _lookup(cell: Cell) -> Value | Keep:
 
 def _reference(cell: Cell, table: str) -> Value | Keep:
     key = str(cell.source.get(cell.nav.name) or "")
-    if not key and table != CURRENCIES:  # a blank currency stands for the local one
+    if not key and table != CURRENCIES:
         return None
     crm_id = cell.lookups.crm_ids.get((table, key))
     if crm_id is None:

@@ -15,8 +15,14 @@ from app.use_cases.items import Item
 from app.use_cases.setting import Setting
 
 
-async def act(ctx: Context, setting: Setting, run: Direction, todo: Sequence[Item]) -> list[Item]:
-    """Writes the set. Returns the records that have to be looked at again."""
+async def act(
+    ctx: Context, setting: Setting, run: Direction, todo: Sequence[Item], *, background: bool
+) -> list[Item]:
+    """Writes the set. Returns the records that have to be looked at again.
+
+    A creation that is refused in the `background` stays reserved: its record is tried again by the next run, and
+    skipped and shown like any other that fails twice. Whoever asked for one record is told, and nothing remains.
+    """
     again: list[Item] = []
     decided: list[Item] = []
     for item in todo:
@@ -33,6 +39,8 @@ async def act(ctx: Context, setting: Setting, run: Direction, todo: Sequence[Ite
     for item, write, answer in zip(decided, writes, answers, strict=True):
         if not _answered(setting, run, item, write, answer):
             again.append(item)
+        elif item.release and background and item.replaced is None:
+            item.release = False
     return again
 
 

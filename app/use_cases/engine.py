@@ -96,7 +96,9 @@ class Exchange:
                 todo = foresee(todo)
                 continue
             await self._reserve(todo)
-            todo = await acting.act(self.ctx, self.setting, self.run, todo)
+            todo = await acting.act(
+                self.ctx, self.setting, self.run, todo, background=self.options.background
+            )
         for item in todo:
             said = f"{self._named(item)} was changed by somebody else {ROUNDS} times meanwhile."
             item.fail(StaleRecord(said, fix="Try again."))
@@ -162,7 +164,8 @@ class Exchange:
         inside = self.options.force or passes(self.setting.mapping.filter_on(self.run.source), source.values)
         if coupling is None:
             return inside or self._left_out(item)
-        if not inside and coupling.status is CouplingStatus.COUPLED:
+        if not inside and (not item.reserved or coupling.intent is None):
+            item.release = item.reserved  # nothing was made of it, and nothing is to be made any more
             return self._left_out(item)
         if self.waiting.ends_skipping(source.id, coupling):
             item.coupling = coupling = coupling.restored()

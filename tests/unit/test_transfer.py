@@ -146,6 +146,7 @@ PAYMENT_CLEARED = FieldMapping("Terms", "terms", BOTH, clear_value_on_failed_syn
         (CLEARED, TO, "CT1", None),
         (CLEARED, FROM, Reference(ONE), ""),
         (FieldMapping("Item", "productid", TO), TO, "1000", InvalidMapping),
+        (FieldMapping("Item", "productid", TO), TO, "", None),  # nothing to look up, so no mapping is missed
         # a blank currency stands for the local one (8.2)
         (CURRENCY, TO, "", Reference(ONE)),
         (CURRENCY, TO, "EUR", Reference(TWO)),

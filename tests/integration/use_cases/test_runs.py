@@ -3,6 +3,7 @@
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -461,3 +462,39 @@ async def test_the_couplings_of_a_mapping_can_all_be_removed(office: Office) -> 
     await office.run(mode=SynchMode.UNCOUPLE)
     assert await office.couplings() == []
     assert len(office.accounts()) == len(await office.numbers()) == 3
+
+
+async def test_a_creation_that_was_refused_is_tried_again_and_then_skipped_until_it_is_restored(
+    office: Office,
+) -> None:
+    """Its record did not change since, and must not be forgotten for that."""
+    await office.set_up(synch_only_coupled_records=False)
+    await office.run()
+    await office.customer("10000")
+    office.faults(Fault(r"PATCH .*/accounts.*", "400", message="A plug-in says no."))
+    for _ in range(3):
+        await office.run()
+    (coupling,) = await office.couplings()
+    assert coupling.skipped
+    assert coupling.last_error is not None
+    assert "A plug-in says no" in coupling.last_error.message
+    office.faults()
+    assert office.accounts() == []
+    await restore(office.ctx, office.company)
+    await office.run()
+    (account,), (coupling,) = office.accounts(), await office.couplings()
+    assert UUID(account["accountid"]) == coupling.crm_id
+    assert (coupling.status, coupling.last_error, coupling.skipped) == (CouplingStatus.COUPLED, None, False)
+
+
+async def test_a_refused_creation_whose_record_left_the_filter_is_given_up(office: Office) -> None:
+    await office.set_up(synch_only_coupled_records=False, nav_filter="City eq 'Bonn'")
+    await office.run()
+    await office.customer("10000", City="Bonn")
+    office.faults(Fault(r"PATCH .*/accounts.*", "400", message="A plug-in says no."))
+    await office.run()
+    assert len(await office.couplings()) == 1
+    office.faults()
+    await office.change_nav("customers", "10000", City="Rome")
+    await office.run()
+    assert (office.accounts(), await office.couplings()) == ([], [])
