@@ -14,7 +14,8 @@ from app.nav.values import cut
 
 NAME_PARTS = ("First_Name", "Middle_Name", "Surname")
 
-# The inner queries with their limits make the database look each number up by its index.
+# The inner query with its limit makes the database look each number up by its index; the order is of no index, or
+# the database would run through all relations in the order of their keys for each.
 COMPANIES_OF_CUSTOMERS = text(
     """
     SELECT r.no, n.contact
@@ -23,7 +24,7 @@ COMPANIES_OF_CUSTOMERS = text(
         SELECT fields ->> 'Contact_No' AS contact FROM nav_record
         WHERE company_id = :company AND nav_table = 'contact-business-relations'
           AND fields ->> 'No' = r.no AND fields ->> 'Link_to_Table' = 'Customer'
-        ORDER BY key LIMIT 1
+        ORDER BY key || '' LIMIT 1
     ) AS n
     """
 )

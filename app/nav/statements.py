@@ -95,15 +95,19 @@ UNBURY = text(
     WHERE company_id = :company AND nav_table = :table AND integration_id = ANY(CAST(:ids AS uuid[]))
     """
 )
-# The inner query with its limit makes the database look each key up, whatever it believes of the table's size.
+# The inner query with its limit makes the database look each key up, whatever it believes of the table's size; asking
+# for the next key in order makes it do so by the primary key. (Of a company that is newer than its statistics it
+# believes that every index is as good.)
 EXISTING = text(
     """
     SELECT r.nav_table, r.key
     FROM unnest(CAST(:tables AS text[]), CAST(:keys AS text[])) AS r(nav_table, key)
     CROSS JOIN LATERAL (
-        SELECT FROM nav_record n
-        WHERE n.company_id = :company AND n.nav_table = r.nav_table AND n.key = r.key LIMIT 1
+        SELECT n.key FROM nav_record n
+        WHERE n.company_id = :company AND n.nav_table = r.nav_table AND n.key >= r.key COLLATE "C"
+        ORDER BY n.key LIMIT 1
     ) AS n
+    WHERE n.key = r.key COLLATE "C"
     """
 )
 FIGURES = text(
