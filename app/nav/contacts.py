@@ -14,18 +14,13 @@ from app.nav.values import cut
 
 NAME_PARTS = ("First_Name", "Middle_Name", "Surname")
 
-# The inner query with its limit makes the database look each number up by its index; the order is of no index, or
-# the database would run through all relations in the order of their keys for each.
+# The first relation of each, in the order of the keys.
 COMPANIES_OF_CUSTOMERS = text(
     """
-    SELECT r.no, n.contact
-    FROM unnest(CAST(:customers AS text[])) AS r(no)
-    CROSS JOIN LATERAL (
-        SELECT fields ->> 'Contact_No' AS contact FROM nav_record
-        WHERE company_id = :company AND nav_table = 'contact-business-relations'
-          AND fields ->> 'No' = r.no AND fields ->> 'Link_to_Table' = 'Customer'
-        ORDER BY key || '' LIMIT 1
-    ) AS n
+    SELECT DISTINCT ON (fields ->> 'No') fields ->> 'No' AS no, fields ->> 'Contact_No' AS contact FROM nav_record
+    WHERE company_id = :company AND nav_table = 'contact-business-relations'
+      AND fields ->> 'No' = ANY(CAST(:customers AS text[])) AND fields ->> 'Link_to_Table' = 'Customer'
+    ORDER BY fields ->> 'No', key
     """
 )
 NAME_PERSONS = text(

@@ -14,7 +14,8 @@ Found = Mapping[str, Any]
 Row = tuple[str, str, str, bool | None]  # what, measured, must be, whether it holds
 HEAD = """# What it costs
 
-Written by `{command}` on {day}, in {minutes:.0f} minutes, on {machine}. One run; nothing else ran on the machine.
+Written by `{command}` on {day}, in {minutes:.0f} minutes, on {machine}. One run; the load average of the
+machine was {load:.1f} at its end.
 
 The service is driven over its REST API, in processes of its own, against the sandbox in another process, over TLS.
 Beside it, in the same run and against the same PostgreSQL, run **the bound**, a bare script that does the same reads
@@ -31,7 +32,11 @@ The counts are also tests: `tests/integration/counts`.
 def write(path: Path, found: Found, command: str, seconds: float) -> None:
     """The page, and the chart beside it where there is something to draw."""
     head = HEAD.format(
-        command=command, day=f"{datetime.now(UTC):%Y-%m-%d}", minutes=seconds / 60, machine=_machine()
+        command=command,
+        day=f"{datetime.now(UTC):%Y-%m-%d}",
+        minutes=seconds / 60,
+        machine=_machine(),
+        load=os.getloadavg()[1],
     )
     parts = [head]
     for title, rows in (("Counts", _counts(found)), ("Ratios in the same run", _ratios(found))):
