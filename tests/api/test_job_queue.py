@@ -198,7 +198,8 @@ async def test_the_figures_tell_of_jobs_and_of_mappings_that_are_behind(
     lines = dict(line.rsplit(" ", 1) for line in (await anyone.get("/metrics")).text.splitlines())
     assert float(lines['navcrm_synch_jobs{status="queued"}']) == 0
     assert float(lines['navcrm_synch_jobs_ended_last_hour{status="succeeded"}']) == 1
-    assert 0 < float(lines['navcrm_mapping_lag_seconds{mapping="CUSTOMER"}']) < 60
+    behind = [float(value) for name, value in lines.items() if name.startswith("navcrm_mapping_lag_seconds{")]
+    assert any(0 < seconds < 60 for seconds in behind), lines
     assert "cronus" not in "".join(lines)
 
 

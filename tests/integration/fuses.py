@@ -26,7 +26,8 @@ class Fuse:
     """Blows once, at the n-th step after it was lit. What crashed stays dead until the fuse is put out."""
 
     def __init__(self) -> None:
-        self.put_out()
+        self._left, self._after, self._dead = 0, False, False
+        self._instead: Callable[[], Awaitable[None]] | None = None
 
     def light(self, steps: int, *, after: bool, instead: Callable[[], Awaitable[None]] | None = None) -> None:
         """From here on so many steps are taken; then comes the crash, or what happens instead."""
@@ -36,7 +37,7 @@ class Fuse:
     def put_out(self) -> None:
         """Nothing happens any more."""
         self._left, self._after, self._dead = 0, False, False
-        self._instead: Callable[[], Awaitable[None]] | None = None
+        self._instead = None
 
     async def before(self) -> None:
         """A step is about to be taken."""

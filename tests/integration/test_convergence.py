@@ -45,7 +45,7 @@ CHOICES = st.sampled_from([Direction.TO_CRM, Direction.FROM_CRM])
 MODES = st.sampled_from([SynchMode.MODIFIED, SynchMode.MODIFIED, SynchMode.FULL])
 AFTER_COUPLING = st.sampled_from(["no", "nav_data", "crm_data", "match"])
 QUIET_RUNS = 2
-EXAMPLES = int(os.environ.get("CONVERGENCE_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("CONVERGENCE_EXAMPLES", "5"))
 # A failure is mostly short enough to read, and making it shorter takes minutes.
 SHORTER = (Phase.shrink,) if "CONVERGENCE_SHRINK" in os.environ else ()
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate, *SHORTER)

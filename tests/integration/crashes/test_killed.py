@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 COUPLED, NEW, CHANGED = 80, 40, 60
 """Records coupled at first; new ones and changed ones on either side, each time. Half of the changed ones change on
 both sides, so a job carries 180 records over, in both directions."""
-SHARES = ((0.0, 0.3, 0.55, 0.8), (0.15, 0.45, 0.7, 0.95))
+SHARES = ((0.0, 0.45, 0.8), (0.3, 0.6, 0.95))
 """Where the worker dies, as a share of the messages of a whole job; by site."""
 NEVER = 10**9
 
