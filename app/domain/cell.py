@@ -134,6 +134,7 @@ class Cell:
     found: Values | None
     lookups: Lookups
     notes: list[str]
+    awaited: list[Awaited]
 
     @property
     def row(self) -> FieldMapping:
@@ -167,6 +168,8 @@ class Cell:
         """What an unresolved lookup becomes: blank where the row says so, else an error."""
         if self.row.clear_value_on_failed_synch:
             self.notes.append(f"{self.target.name} was cleared: {detail}")
+            if waits_for is not None:
+                self.awaited.append(waits_for)
             return blank(self.target)
         raise kind(detail, fix=fix, waits_for=waits_for)
 

@@ -187,6 +187,11 @@ def _compare(
     source_changed = origin is None or not conversion.equal(
         source.get(origin.name), base.on(run.source).get(origin.name), origin
     )
+    found_changed = not conversion.equal(shown, agreed, target)
+    if row.clear_value_on_failed_synch and agreed in (None, "") and not found_changed:
+        source_changed = (
+            True  # it may have been cleared for want of a partner: what the source has is still to come
+        )
     return _Cell(
         name=target.name,
         wanted=wanted,
@@ -194,7 +199,7 @@ def _compare(
         base=agreed,
         two_way=row.direction is Direction.BIDIRECTIONAL and row.rule != "blocked_when_inactive",
         source_changed=source_changed,
-        found_changed=not conversion.equal(shown, agreed, target),
+        found_changed=found_changed,
         differs=not conversion.equal(wanted, shown, target, origin),
     )
 

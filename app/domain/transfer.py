@@ -36,12 +36,14 @@ class Translation:
     """What the source asks of the destination.
 
     `wanted` holds a value per destination field; fields in `kept` stay as they are. `notes` tell what
-    was left out and why. `error` says why the record cannot be transferred at all.
+    was left out and why, `awaited` what has to be coupled before what was cleared can be filled. `error` says why
+    the record cannot be transferred at all.
     """
 
     wanted: Values
     kept: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    awaited: tuple[Awaited, ...] = ()
     error: IntegrationError | None = None
 
 
@@ -71,18 +73,19 @@ def translate(
     wanted: dict[str, Value] = {}
     kept: set[str] = set()
     notes: list[str] = []
+    awaited: list[Awaited] = []
     try:
         for route in shape.routes(run):
             if route.target is None:
                 continue
-            value = _value(Cell(shape, route, run, source, found, lookups, notes), route.target)
+            value = _value(Cell(shape, route, run, source, found, lookups, notes, awaited), route.target)
             if isinstance(value, Keep):
                 kept.add(route.target.name)
             else:
                 wanted[route.target.name] = value
     except IntegrationError as error:
         return Translation({}, error=error)
-    return Translation(wanted, frozenset(kept), tuple(notes))
+    return Translation(wanted, frozenset(kept), tuple(notes), tuple(awaited))
 
 
 def _value(cell: Cell, target: FieldDefinition) -> Value | Keep:

@@ -200,6 +200,7 @@ class Exchange:
             or coupling.base is None
             or coupling.intent is not None
             or coupling.last_error is not None
+            or self.waiting.was_released(source.id)
         ):
             return False
         return bool(source.version) and coupling.base.version(self.run.source) == source.version

@@ -9,7 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from app.domain.coupling import Coupling
-from app.domain.errors import ContactWithoutAccount, LookupNotCoupled, SalespersonNotCoupled
+from app.domain.errors import Awaited, ContactWithoutAccount, LookupNotCoupled, SalespersonNotCoupled
 from app.domain.mapping import Direction
 from app.ports import Transaction, Wait
 from app.use_cases.items import Item
@@ -38,12 +38,16 @@ class Waiting:
         failure = coupling.last_error
         return record_id in self._released and failure is not None and failure.code in WAITING
 
+    def was_released(self, record_id: UUID) -> bool:
+        """Whether the record is looked at because what it waited for is coupled by now."""
+        return record_id in self._released
+
     async def note(self, tx: Transaction, items: Sequence[Item]) -> None:
         """Notes which of these records wait, and for what. No statement when none does."""
         waits = [
-            Wait(item.source.id, item.error.waits_for, self._released.get(item.source.id))
+            Wait(item.source.id, awaited, self._released.get(item.source.id))
             for item in items
-            if item.error is not None and item.error.waits_for is not None
+            if (awaited := _awaited(item)) is not None
         ]
         if waits:
             await tx.waiting.note(self._company, self._mapping, self._side, waits)
@@ -55,3 +59,10 @@ class Waiting:
         self.release({})
         if over:
             await tx.waiting.forget(self._company, self._mapping, self._side, over)
+
+
+def _awaited(item: Item) -> Awaited | None:
+    """What the record waits for: what keeps it from being transferred, or what one of its fields was cleared for."""
+    if item.error is not None:
+        return item.error.waits_for
+    return next(iter(item.translation.awaited), None)

@@ -223,3 +223,41 @@ async def test_waiting_records_are_read_page_by_page(office: Office) -> None:
         assert await tx.waiting.released(company, "CUSTOMER", Side.NAV, uncoupled=False) == {}
         assert await tx.waiting.released(company, "CUSTOMER", Side.CRM, uncoupled=True) == {}
         assert await tx.waiting.released(company, "GONE", Side.NAV, uncoupled=True) == {}
+
+
+async def test_a_reference_that_was_cleared_is_filled_when_its_record_is_coupled(office: Office) -> None:
+    coupling = await a_pair(office, "C0")
+    await a_contact(office, "CT1", "C0")
+    await office.change_nav("customers", "C0", Name="New", Primary_Contact_No="CT1")
+    await office.run()
+    account = await office.in_crm("account", coupling.crm_id)
+    assert (account["name"], account["primarycontactid"]) == ("New", None)
+    assert (await office.in_nav("customers", "C0"))["Primary_Contact_No"] == "CT1"
+    assert (await office.run()).wrote_nothing
+    await contacts(office, TO)
+    assert (await office.run()).to_crm == Counts(modified=1)
+    person = (await office.coupled("CT1", "contacts")).crm_id
+    account = await office.in_crm("account", coupling.crm_id)
+    assert account["primarycontactid"] == Reference(person, "contact")
+    assert (await office.run()).wrote_nothing
+    await office.change_crm("account", coupling.crm_id, primarycontactid=None)
+    await office.run()
+    assert (await office.in_nav("customers", "C0"))["Primary_Contact_No"] == ""
+    assert (await office.run()).wrote_nothing
+
+
+async def test_what_somebody_puts_where_a_reference_was_cleared_is_no_conflict(office: Office) -> None:
+    coupling = await a_pair(office, "C0")
+    await a_contact(office, "CT1", "C0")
+    await a_contact(office, "CT2", "C0")
+    await office.change_nav("customers", "C0", Primary_Contact_No="CT1")
+    await office.run()
+    await create_in_crm(office.ctx, office.company, "contacts", "CT2")
+    other = (await office.coupled("CT2", "contacts")).crm_id
+    await office.change_crm("account", coupling.crm_id, primarycontactid=Reference(other, "contact"))
+    await office.run()
+    await contacts(office, TO)
+    for _ in range(2):
+        await office.run()
+    assert (await office.in_nav("customers", "C0"))["Primary_Contact_No"] == "CT2"
+    assert (await office.coupled("C0")).last_error is None
