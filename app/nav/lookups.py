@@ -113,7 +113,7 @@ async def page(
 ) -> tuple[Sequence[Row], str | None]:
     """The rows of a page and the cursor of the next one."""
     rows = await _rows(scope, projection, query)
-    following = _cursor(rows[limit - 1].key) if len(rows) > limit else None
+    following = cursor_after(rows[limit - 1].key) if len(rows) > limit else None
     return rows[:limit], following
 
 
@@ -121,7 +121,8 @@ async def _rows(scope: Scope, projection: Projection, query: Select[Any]) -> lis
     return [projection.row(found) for found in (await scope.connection.execute(query)).all()]
 
 
-def _cursor(key: str) -> str:
+def cursor_after(key: str) -> str:
+    """The cursor of what comes behind this key."""
     return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
 
 

@@ -167,6 +167,10 @@ class EmbeddedNav:
         rows, following = await self._read(lambda scope: lookups.page(scope, projection, query, limit))
         return [projection.record(row) for row in rows], following
 
+    def after(self, record: NavRecord) -> str:
+        """The cursor with which `records` goes on behind this record."""
+        return lookups.cursor_after(record.key)
+
     async def by_key(
         self, table: str, keys: Collection[str], fields: Collection[str] | None = None
     ) -> dict[str, NavRecord]:

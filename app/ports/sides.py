@@ -199,6 +199,10 @@ class NavSide(RecordStore, Protocol):
         """A page of records in key order, with or without an integration id, and the next cursor."""
         ...
 
+    def after(self, record: NavRecord) -> str:
+        """The cursor with which `records` goes on behind this record, whatever was added or deleted before it."""
+        ...
+
     async def create(
         self, table: str, key: str | None, values: Mapping[str, Any], *, preview: bool = False
     ) -> NavRecord:

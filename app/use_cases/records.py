@@ -48,12 +48,8 @@ async def nav_list(
             if coupled is None or coupled is (coupling is not None):
                 found.append((record, coupling))
             if len(found) == limit:
-                if position < len(
-                    records
-                ):  # only NAV can say how to continue from the middle of what was read
-                    _, following = await nav.records(
-                        table, filter=filter, search=search, limit=position, cursor=cursor
-                    )
+                if position < len(records):
+                    following = nav.after(record)
                 return await _nav_items(ctx, around, table, found), following
         if following is None:
             return await _nav_items(ctx, around, table, found), None
