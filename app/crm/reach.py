@@ -5,7 +5,7 @@ credentials, or to a service on this very machine. No CRM is there.
 """
 
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 import httpx
@@ -17,6 +17,8 @@ METADATA_SERVICES = frozenset(
     ip_address(text) for text in ("168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::254")
 )
 """Those of clouds that are not at a link-local address, as most are."""
+TRANSLATED = IPv6Network("64:ff9b::/96")
+"""Where networks that speak IPv6 alone have the IPv4 addresses (RFC 6052)."""
 
 
 async def watched(request: httpx.Request) -> None:
@@ -53,7 +55,14 @@ def forbidden(address: str, host: str) -> str | None:
         found: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])
     except ValueError:
         return None
-    if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
-        found = found.ipv4_mapped
+    if isinstance(found, IPv6Address):
+        found = _within(found) or found
     never = found.is_link_local or found.is_multicast or found.is_unspecified or found in METADATA_SERVICES
     return str(found) if never or (found.is_loopback and not is_loopback(host)) else None
+
+
+def _within(address: IPv6Address) -> IPv4Address | None:
+    """The IPv4 address that a network reaches under this one: mapped, translated (NAT64, RFC 6052) or 6to4."""
+    if address in TRANSLATED:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour

@@ -4,11 +4,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from app.domain.errors import ConnectionDisabled
+from app.domain.errors import ConnectionDisabled, LoginRefused, PermissionMissing
 from app.domain.job import EntryStatus, JobQueueEntry, JobStatus, SynchJob, SynchMode
 
 RERUN_DELAY = "rerun_delay_seconds"
 """Where the request of a job holds the delay before its second attempt."""
+REFUSED = frozenset({LoginRefused.code, PermissionMissing.code})
+"""CRM gave no right to a run. That ends where CRM is administered, without a word to us."""
 
 
 def job_of(entry: JobQueueEntry, job_id: UUID, now: datetime) -> SynchJob:
@@ -40,9 +42,10 @@ def started(entry: JobQueueEntry, job: SynchJob) -> JobQueueEntry:
 def after_run(entry: JobQueueEntry, job: SynchJob | None, now: datetime) -> JobQueueEntry:
     """The entry after its job ended, or was deleted (None).
 
-    Records that failed are no failure of the run. A run that found the connection disabled waits until
-    it is enabled again; one that failed otherwise, its attempts used up, needs a person. After a run
-    with nothing to do an entry with an inactivity timeout sleeps until a change wakes it, or the timeout.
+    Records that failed are no failure of the run. After one that found the connection disabled, or to which CRM
+    gave no right, the entry goes on later: its next run finds out whether that has ended. One that failed
+    otherwise, its attempts used up, needs a person. After a run with nothing to do an entry with an inactivity
+    timeout sleeps until a change wakes it, or the timeout.
     An entry that a person has meanwhile put on hold stays there.
     """
     if job is None:
@@ -57,16 +60,21 @@ def after_run(entry: JobQueueEntry, job: SynchJob | None, now: datetime) -> JobQ
     if entry.status is not EntryStatus.IN_PROCESS:
         return entry
     if job.error is not None:
-        disabled = job.error.code == ConnectionDisabled.code
-        return _ready(entry, now) if disabled else replace(entry, status=EntryStatus.ERROR)
+        if job.error.code == ConnectionDisabled.code:
+            return _ready(entry, now)
+        if (
+            job.error.code in REFUSED
+        ):  # twice as far ahead: the change it could not write does not wake it at once
+            return _ready(entry, now, pauses=2)
+        return replace(entry, status=EntryStatus.ERROR)
     if entry.inactivity_timeout_minutes and _had_nothing_to_do(job):
         wakes_at = ran_at + timedelta(minutes=entry.inactivity_timeout_minutes)
         return replace(entry, status=EntryStatus.ON_HOLD_INACTIVITY, earliest_start_at=wakes_at)
     return _ready(entry, now)
 
 
-def _ready(entry: JobQueueEntry, now: datetime) -> JobQueueEntry:
-    start = now + timedelta(minutes=entry.minutes_between_runs)
+def _ready(entry: JobQueueEntry, now: datetime, pauses: int = 1) -> JobQueueEntry:
+    start = now + pauses * timedelta(minutes=entry.minutes_between_runs)
     return replace(entry, status=EntryStatus.READY, earliest_start_at=start)
 
 

@@ -12,7 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.db.unit_of_work import SqlUnitOfWork
 from app.domain.company import Company
 from app.domain.coupling import Failure
-from app.domain.errors import ConnectionDisabled, CrmUnavailable, InvalidMapping
+from app.domain.errors import (
+    ConnectionDisabled,
+    CrmUnavailable,
+    InvalidMapping,
+    LoginRefused,
+    PermissionMissing,
+)
 from app.domain.job import Counts, EntryStatus, JobQueueEntry, JobStatus, SynchJob
 from app.domain.retry import LOSSES
 from app.jobs import schedule
@@ -145,9 +151,11 @@ async def test_an_entry_runs_again_after_its_minutes(engine: AsyncEngine) -> Non
         (Failure.of(InvalidMapping("No such field.")), EntryStatus.ERROR),
         (Failure.of(CrmUnavailable("No answer.")), EntryStatus.ERROR),
         (Failure.of(ConnectionDisabled("Not enabled.")), EntryStatus.READY),
+        (Failure.of(LoginRefused("The secret has expired.")), EntryStatus.READY),
+        (Failure.of(PermissionMissing("missing prvWriteAccount privilege")), EntryStatus.READY),
     ],
 )
-async def test_a_run_that_failed_for_good_needs_a_person_unless_it_found_the_connection_disabled(
+async def test_a_run_that_failed_for_good_needs_a_person_unless_crm_was_closed_to_us(
     engine: AsyncEngine, error: Failure, status: EntryStatus
 ) -> None:
     memory, clock, ctx = scene(engine)
@@ -164,6 +172,28 @@ async def test_a_run_that_failed_for_good_needs_a_person_unless_it_found_the_con
         again = await set_entry_ready(ctx, company, entry.id)
         assert (again.status, again.error_message) == (EntryStatus.READY, None)
         assert (await tick(ctx, TIMEOUT)).started == 1
+
+
+async def test_a_change_that_crm_gives_no_right_to_write_does_not_start_run_after_run(
+    engine: AsyncEngine,
+) -> None:
+    memory, clock, ctx = scene(engine)
+    entry = an_entry(inactivity_timeout_minutes=60)
+    company = await a_tenant(memory, entry)
+    await tick(ctx, TIMEOUT)
+    (job,) = await jobs_of(ctx, company)
+    refused = Failure.of(PermissionMissing("missing prvWriteAccount privilege"))
+    await run_to_its_end(ctx, company, job.id, error=refused)
+
+    async def a_change_wakes() -> int:
+        async with ctx.uow() as tx:
+            return await tx.job_queue.wake(company.id, ["CUSTOMER"], clock.now())
+
+    clock.after(minutes=29)
+    assert await a_change_wakes() == 0
+    clock.after(minutes=1)
+    assert await a_change_wakes() == 1
+    assert (await tick(ctx, TIMEOUT)).started == 1
 
 
 async def test_an_entry_without_work_sleeps_until_it_is_woken_or_its_timeout_passes(
