@@ -62,9 +62,8 @@ def after_run(entry: JobQueueEntry, job: SynchJob | None, now: datetime) -> JobQ
     if job.error is not None:
         if job.error.code == ConnectionDisabled.code:
             return _ready(entry, now)
-        if (
-            job.error.code in REFUSED
-        ):  # twice as far ahead: the change it could not write does not wake it at once
+        if job.error.code in REFUSED:
+            # Twice as far ahead: the change that it could not write does not wake it at once.
             return _ready(entry, now, pauses=2)
         return replace(entry, status=EntryStatus.ERROR)
     if entry.inactivity_timeout_minutes and _had_nothing_to_do(job):
