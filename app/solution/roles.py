@@ -28,6 +28,8 @@ BASE: Final = {
     "Team": ("Read",),
     "BusinessUnit": ("Read",),
     "Organization": ("Read",),
+    "Role": ("Read",),  # the connection test says which roles our user has
+    "Post": ("Create", "Read", "Append"),  # posted sales orders on the timelines of accounts
     # What tables and columns there are.
     "Entity": ("Read",),
     "Attribute": ("Read",),

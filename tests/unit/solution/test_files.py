@@ -446,6 +446,10 @@ def test_people_read_our_tables_and_only_the_service_writes_them(solution: Solut
         "prvReadUser",
         "prvAppendToUser",
         "prvReadTransactionCurrency",
+        "prvReadRole",
+        "prvCreatePost",
+        "prvReadPost",
+        "prvAppendPost",
     } <= service.keys()
     assert set(service.values()) == {"Global"}
     assert not any(f"prv{verb}{table}" in service for verb in ("Assign", "Share") for table in OURS)
