@@ -1,8 +1,8 @@
 """Match-based coupling: records that are the same thing by their data (nav-behaviour 12.2)."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from app.domain.company import Company
@@ -131,10 +131,15 @@ async def _uncoupled(
         for start in range(0, len(fitting), SET):
             chunk = fitting[start : start + SET]
             coupled = await _coupled(ctx, setting, side, chunk)
-            found |= {record.id: record for record in chunk if record.id not in coupled}
+            found |= {each.id: _reduced(each, named) for each in chunk if each.id not in coupled}
         for gone in page.deleted:
             found.pop(gone, None)
     return found
+
+
+def _reduced(record: Snapshot, named: Collection[str]) -> Snapshot:
+    """Without what is not compared: these are kept until both sides are read."""
+    return replace(record, values={name: record.values.get(name) for name in named})
 
 
 def _fits(setting: Setting, side: Side, record: Snapshot) -> bool:
