@@ -184,15 +184,29 @@ async def crm_list(
     connection, crm = await _crm(ctx, company)
     definition = await crm.definition_of_set(entity_set)
     found: list[CrmItem] = []
+    size = limit
     while True:
         page = await crm.listing(
-            definition.name, None, filter=filter, search=search, limit=limit - len(found), cursor=cursor
+            definition.name, None, filter=filter, search=search, limit=size, cursor=cursor
         )
         items = await _crm_items(ctx, company, connection, definition, page.records)
-        found += [item for item in items if coupled is None or item.coupled is coupled]
-        cursor = page.cursor
-        if cursor is None or len(found) >= limit:
+        places = [place for place, item in enumerate(items) if coupled is None or item.coupled is coupled]
+        fitting = places[: limit - len(found)]
+        following = page.cursor
+        if len(found) + len(fitting) == limit and fitting[-1] + 1 < len(items):
+            # Only CRM can say how to go on from the middle of what was read.
+            end = await crm.listing(
+                definition.name, (), filter=filter, search=search, limit=fitting[-1] + 1, cursor=cursor
+            )
+            if not end.records or end.records[-1].id != items[fitting[-1]].id:
+                size = limit - len(found)  # rows came or went meanwhile; of so few, none is left over
+                continue
+            following = end.cursor
+        found += [items[place] for place in fitting]
+        cursor = following
+        if cursor is None or len(found) == limit:
             return found, cursor
+        size = max(limit, min(READ_AHEAD, size * 4))
 
 
 async def crm_get(ctx: Context, company: Company, entity_set: str, crm_id: UUID) -> CrmItem:

@@ -116,3 +116,22 @@ async def test_a_walk_through_crm_shows_each_old_row_once(office: Office, couple
     shown = await walk(page, meanwhile)
     assert [row for row in shown if row not in made] == [str(row) for row in old]
     assert len(shown) == len(set(shown))
+
+
+async def test_the_few_uncoupled_rows_among_many_are_found_in_a_few_requests(office: Office) -> None:
+    for no in SOME:
+        await office.customer(no)
+        await create_in_crm(office.ctx, office.company, "customers", no)
+    new = {str(await office.account(name=f"New {number}")) for number in range(2)}
+    shown: set[str] = set()
+    cursor = None
+    for _ in range(3):
+        office.forget_requests()
+        items, cursor = await crm_list(
+            office.ctx, office.company, "accounts", coupled=False, limit=1, cursor=cursor
+        )
+        shown |= {str(item.id) for item in items}
+        assert len(office.requests) <= 4, office.requests  # pages of 1, 4 and 16 rows, and where to go on
+        if cursor is None:
+            break
+    assert (shown, cursor) == (new, None)
