@@ -30,7 +30,9 @@ async def once(ctx: Context, caller: Caller, request: Request, handle: Handler) 
     """Carries the request out unless its key was used before; then gives the first answer again.
 
     Faults of ours or of another system (5xx) and answers that ask to come back (Retry-After) are not kept: they
-    free the key for the next attempt, unless our database broke off: then what was written may be there.
+    free the key for the next attempt. Not so where it is open what was written: our database broke off, the request
+    was cancelled as the service stopped, or the answer could not be kept. Then a key under which something was
+    written stays taken.
 
     Raises IdempotencyKeyReused (same key, other request), Busy (the first one is still at work), AnswerLost (it was
     interrupted after it had written something) and Invalid.
@@ -47,6 +49,7 @@ async def once(ctx: Context, caller: Caller, request: Request, handle: Handler) 
         return Response(
             first.body, first.status, headers=dict(first.headers) | {"Idempotent-Replayed": "true"}
         )
+    answer: Response | None = None
     kept = False
     try:
         async with _alive(ctx, caller.id, key):
@@ -60,9 +63,10 @@ async def once(ctx: Context, caller: Caller, request: Request, handle: Handler) 
         return answer
     finally:
         if not kept:
-            unsure = isinstance(getattr(request.state, "failed", None), DatabaseUnavailable)
+            broke_off = isinstance(getattr(request.state, "failed", None), DatabaseUnavailable)
+            sure = answer is not None and not _to_keep(answer) and not broke_off
             async with ctx.uow() as tx:
-                await tx.idempotency.release(caller.id, key, begun=not unsure)
+                await tx.idempotency.release(caller.id, key, begun=sure)
 
 
 def _to_keep(answer: Response) -> bool:

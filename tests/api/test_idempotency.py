@@ -8,8 +8,14 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Message
 
 from app.api import idempotency
+from app.domain.access import Caller, Scope
+from app.domain.errors import AnswerLost, Busy
+from app.use_cases.api_keys import create_api_key
 from tests.api.conftest import client_of
 from tests.api.test_who_may_call import a_key
 
@@ -122,6 +128,50 @@ async def test_a_key_of_a_process_that_died_is_free_unless_something_was_written
         assert "new key" in again.json()["fix"]
     else:
         assert (again.status_code, again.json()) == (201, first.json())
+
+
+async def test_what_was_written_is_not_written_again_when_its_answer_was_lost(
+    app: FastAPI, engine: AsyncEngine
+) -> None:
+    """The service stops amid the request, or has an answer that it cannot keep."""
+    ctx, caller = app.state.door.context, Caller("key:1", frozenset(Scope))
+    written: list[str] = []
+
+    async def write() -> None:
+        written.append((await create_api_key(ctx, "x", [Scope.READ]))[1])
+
+    async def cancelled(request: Request) -> Response:
+        await write()
+        raise asyncio.CancelledError
+
+    async def not_kept(request: Request) -> Response:
+        await write()
+        return Response(b"\xff", 201)
+
+    async def ask(handle: idempotency.Handler, key: str) -> Response:
+        async def body() -> Message:
+            return {"type": "http.request", "body": b"{}", "more_body": False}
+
+        headers = [(b"idempotency-key", key.encode())]
+        scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers}
+        return await idempotency.once(ctx, caller, Request(scope, body), handle)
+
+    for key, handle, lost in (
+        ("c", cancelled, asyncio.CancelledError),
+        ("n", not_kept, UnicodeDecodeError),
+    ):
+        with pytest.raises(lost):
+            await ask(handle, key)
+        with pytest.raises(Busy):
+            await ask(handle, key)
+    async with engine.begin() as connection:
+        await connection.exec_driver_sql(
+            "UPDATE idempotency_key SET created_at = now() - interval '21 seconds'"
+        )
+    for key, handle in (("c", cancelled), ("n", not_kept)):
+        with pytest.raises(AnswerLost):
+            await ask(handle, key)
+    assert len(written) == 2
 
 
 async def test_callers_do_not_share_keys(app: FastAPI, admin: httpx.AsyncClient) -> None:
