@@ -51,6 +51,7 @@ class Story:
         jobs = self.everything()
         self.what_a_person_decides()
         self.a_missing_user_comes()
+        self.primary_contacts_follow()
         self.a_change_on_either_side()
         self.what_each_side_tells_the_other()
         self.closing(jobs)
@@ -181,6 +182,17 @@ class Story:
             f"CRM has a user for salesperson {salesperson} now: PUT …/nav/salespeople/{salesperson}/coupling, then "
             f"POST …/nav/customers/{customer}/create-in-crm: {result['message']}."
         )
+
+    def primary_contacts_follow(self) -> None:
+        """Customers come before their contacts: the next run tells the accounts who their primary contact is."""
+        self.screen.title("What waited for the contacts")
+        synchronize(self.screen, self.company, "modified", ["CUSTOMER"], create_uncoupled=False)
+        customer = cronus.SHOWCASE
+        contact = self.company.get(nav_path("customers", customer))["fields"]["Primary_Contact_No"]
+        person = self.company.get(f"{nav_path('contacts', contact)}/coupling")["crm_id"]
+        account = self.crm.read("accounts", self._account(customer))
+        require("the primary contact of the account", account["_primarycontactid_value"], person)
+        self.screen.say(f"The account of customer {customer} has its primary contact, {contact}, now.")
 
     def a_change_on_either_side(self) -> None:
         """A change in NAV, one in CRM, and one record changed on both sides; the next run carries each across."""
