@@ -1,6 +1,5 @@
 """`$batch` to bytes and back."""
 
-
 import pytest
 
 from app.crm.wire import Answer, Request, batch_answers, batch_body
