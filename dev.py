@@ -42,7 +42,7 @@ LINT = (
     ("imports", ["-c", "from importlinter.cli import lint_imports_command as run; run()"]),
 )
 NAVCRM = ["-c", "from app.cli import main; main()"]
-TESTS = ("tests", ["-m", "pytest", "-q", "-n", "3", "--dist", "worksteal"])
+TESTS = ("tests", ["-m", "pytest", "-q", "-n", "2", "--dist", "worksteal"])
 # fmt: off
 COMPILE = ["-m", "uv", "pip", "compile", "pyproject.toml", "--quiet", "--universal", "--python-version", "3.11",
            "--all-extras", "--generate-hashes", "--no-annotate", "--no-header",

@@ -240,6 +240,19 @@ async def test_a_kind_that_nobody_knows_fails_and_blocks_nothing(engine: AsyncEn
     assert "unheard" in str(found.message)
 
 
+T = TypeVar("T")
+
+
+async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """Asks again where a connection turns out to be cut."""
+    for _ in range(20):
+        try:
+            return await ask()
+        except DatabaseUnavailable:
+            await asyncio.sleep(0.05)
+    return await ask()
+
+
 async def cut_all_connections(engine: AsyncEngine) -> None:
     async with engine.connect() as connection:
         await connection.exec_driver_sql(
@@ -254,21 +267,9 @@ async def test_a_worker_survives_the_loss_of_its_connection(engine: AsyncEngine,
     async with a_worker(database, memory, {"synchronize": failing()}):
         await asyncio.sleep(0.3)
         await cut_all_connections(engine)
-        (found,) = await ended(memory, company.id, await add(memory, company, a_job()))
+        ids = await patiently(lambda: add(memory, company, a_job()))
+        (found,) = await patiently(lambda: ended(memory, company.id, ids))
     assert found.status is JobStatus.SUCCEEDED
-
-
-T = TypeVar("T")
-
-
-async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
-    """Asks again where a connection turns out to be cut."""
-    for _ in range(20):
-        try:
-            return await ask()
-        except DatabaseUnavailable:
-            await asyncio.sleep(0.05)
-    return await ask()
 
 
 async def test_a_job_goes_on_when_the_database_is_back(engine: AsyncEngine, database: str) -> None:
