@@ -86,6 +86,14 @@ class Intent:
         """The values it is about on that side."""
         return self.nav if side is Side.NAV else self.crm
 
+    def then(self, later: "Intent | None") -> "Intent":
+        """This one and a later one together: what this one achieved is not remembered either until that is."""
+        if later is None:
+            return self
+        if later.side is not self.side:
+            return later
+        return Intent(self.side, {**self.nav, **later.nav}, {**self.crm, **later.crm})
+
 
 @dataclass(frozen=True, slots=True)
 class Coupling:

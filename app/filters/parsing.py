@@ -43,12 +43,12 @@ class _Lexer(ODataLexer):
     reflags = ODataLexer.reflags
     # A keyword ends where the word ends: `anything` and `nullable` are names. (A pattern under the name of an
     # inherited token replaces that token's pattern: sly's way, which the type checker cannot know.)
-    ANY = r"any\b"  # type: ignore[assignment]
-    ALL = r"all\b"  # type: ignore[assignment]
-    BOOLEAN = r"(?:true|false)\b"  # type: ignore[assignment]
-    NULL = r"null\b"  # type: ignore[assignment]
-    NOT = r"not\b\s*"  # type: ignore[assignment]
-    STRING = rf"'(?:[^']|'')*'|{_QUOTED}"  # type: ignore[assignment]
+    ANY = r"any\b"  # type: ignore[assignment]  # as above
+    ALL = r"all\b"  # type: ignore[assignment]  # as above
+    BOOLEAN = r"(?:true|false)\b"  # type: ignore[assignment]  # as above
+    NULL = r"null\b"  # type: ignore[assignment]  # as above
+    NOT = r"not\b\s*"  # type: ignore[assignment]  # as above
+    STRING = rf"'(?:[^']|'')*'|{_QUOTED}"  # type: ignore[assignment]  # as above
 
 
 def parse(text: str) -> ast._Node:

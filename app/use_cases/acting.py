@@ -72,6 +72,8 @@ async def _note(ctx: Context, setting: Setting, run: Direction, items: Sequence[
         if item.noted is not None and item.noted is item.held.intent:
             continue  # saved with the reservation
         intent = intent_of(setting, run, item)
+        if item.noted is not None:
+            intent = item.noted.then(intent)
         if item.replaced is not None:
             # The new coupling is not saved yet: the old one says what is to take its place.
             item.replaced = replace(item.replaced, intent=intent or Intent(run.destination), replacing=True)

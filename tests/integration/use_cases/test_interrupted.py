@@ -120,6 +120,26 @@ async def test_an_edit_of_the_written_record_after_an_unanswered_write_flows_bac
     assert (await office.coupled("10000")).last_error is None
 
 
+@WAYS
+async def test_what_was_written_before_two_crashes_in_a_row_is_still_known(office: Office, to: str) -> None:
+    pair, side = await a_pair(office), NAV if to == CRM else CRM
+    await write(office, side, pair, "B")
+    await dies_after_writing(office, to, "B")
+    city = {"City": "Bonn"} if side == NAV else {"address1_city": "Bonn"}
+
+    async def written() -> bool:
+        nav, crm = await office.in_nav("customers", "10000"), await office.in_crm("account", pair.crm_id)
+        return nav["City"] == crm["address1_city"] == "Bonn"
+
+    await write(office, side, pair, "B", **city)
+    await dies_once(office, lambda ctx: office.run(ctx=ctx), written)
+    await write(office, side, pair, "C")
+    for _ in range(2):
+        await office.run()
+    assert (await office.coupled("10000")).last_error is None
+    assert await shown(office, pair) == ("C", "C")
+
+
 async def test_what_both_really_changed_is_still_a_conflict(office: Office) -> None:
     pair = await a_pair(office)
     await write(office, NAV, pair, "B")
