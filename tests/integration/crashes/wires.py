@@ -48,9 +48,25 @@ class Tripwire:
         return True
 
 
+@dataclass(slots=True)
+class NearEnds:
+    """The near ends of a wire, to say something in place of who is at the far end."""
+
+    writers: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    async def hear(self, message: bytes) -> None:
+        """Says it to everyone who is connected at this moment."""
+        for writer in self.writers:
+            writer.write(message)
+            await writer.drain()
+
+
 @asynccontextmanager
-async def _wire(connect: Connect, tripwire: Tripwire) -> AsyncIterator[int]:
+async def _wire(
+    connect: Connect, tripwire: Tripwire, near_ends: NearEnds | None = None
+) -> AsyncIterator[int]:
     """A port of this machine that leads to where `connect` does."""
+    writers = near_ends.writers if near_ends else set()
     open_ones: set[asyncio.Task[None]] = set()
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -62,10 +78,12 @@ async def _wire(connect: Connect, tripwire: Tripwire) -> AsyncIterator[int]:
 
     async def join(near: asyncio.StreamReader, to_near: asyncio.StreamWriter) -> None:
         far, to_far = await connect()
+        writers.add(to_near)
         ways = [asyncio.create_task(carry(near, to_far)), asyncio.create_task(carry(far, to_near))]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            writers.discard(to_near)
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
@@ -92,10 +110,12 @@ async def _wire(connect: Connect, tripwire: Tripwire) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def wire_to_database(address: str, tripwire: Tripwire) -> AsyncIterator[str]:
+async def wire_to_database(
+    address: str, tripwire: Tripwire, near_ends: NearEnds | None = None
+) -> AsyncIterator[str]:
     """The address of the same database by way of a wire."""
     url = async_url(address)
-    async with _wire(lambda: _connect_to_postgres(url), tripwire) as port:
+    async with _wire(lambda: _connect_to_postgres(url), tripwire, near_ends) as port:
         there = url.set(host="127.0.0.1", port=port, query={})
         yield there.render_as_string(hide_password=False)
 
