@@ -11,9 +11,6 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import structlog
-from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
-from pgqueuer.adapters.persistence.queries import Queries
-from pgqueuer.core.qm import QueueManager
 from pgqueuer.domain.models import Job
 
 from app.domain.breaker import BreakerPolicy
@@ -22,8 +19,9 @@ from app.domain.retry import FIRST_DELAY
 from app.jobs import schedule
 from app.jobs.retention import clean_up
 from app.jobs.runner import Runner
+from app.jobs.tickets import Tickets
 from app.jobs.watch import watch
-from app.ports import TICKET, Context, Handler
+from app.ports import Context, Handler
 from app.use_cases.admission import probe_due
 
 log = structlog.get_logger(__name__)
@@ -74,9 +72,8 @@ class Worker:
         self._runner = Runner(
             ctx, handlers, self.id, retry=self._options.retry, breaker=self._options.breaker
         )
-        self._slots = asyncio.Semaphore(self._options.concurrency)
         self._stopping = asyncio.Event()
-        self._queue: QueueManager | None = None
+        self._queue: Tickets | None = None
 
     async def run(self) -> None:
         """Works until `stop` is called, or this is cancelled; either way jobs end their page in flight first."""
@@ -113,7 +110,7 @@ class Worker:
         self._stopping.set()
         self._runner.drain()
         if self._queue is not None:
-            self._queue.shutdown.set()
+            self._queue.stop()
 
     async def _serve(self) -> None:
         """Listens; when the database goes away, until it is back."""
@@ -132,28 +129,16 @@ class Worker:
     async def _listen(self) -> None:
         connection = await self._connect()
         try:
-            queue = QueueManager(Queries(AsyncpgDriver(connection)))
-            queue.entrypoint(TICKET, accepts_context=False)(self._take)
-            self._queue = queue
-            if self._stopping.is_set():
-                return
-            # The library wants room for two batches.
-            batch = max(1, self._options.concurrency // 2)
-            await queue.run(
-                dequeue_timeout=self._options.poll,
-                batch_size=batch,
-                max_concurrent_tasks=max(2 * batch, self._options.concurrency),
-                heartbeat_timeout=self._options.heartbeat_timeout,
-                shutdown_on_listener_failure=True,
-            )
+            self._queue = Tickets(connection, self._options.concurrency, self._take)
+            if not self._stopping.is_set():
+                await self._queue.take(self._options.poll, self._options.heartbeat_timeout)
         finally:
             self._queue = None
             await connection.close(timeout=5)
 
     async def _take(self, ticket: Job) -> None:
         if ticket.payload is not None:
-            async with self._slots:
-                await self._runner.execute(UUID(bytes=ticket.payload))
+            await self._runner.execute(UUID(bytes=ticket.payload))
 
     async def _tick(self) -> None:
         now = self._ctx.clock.now()

@@ -143,7 +143,7 @@ def _ratios(found: Found) -> list[Row]:
             gain = taken[1] / taken[count]
             rows.append(
                 (
-                    f"{count} workers of two jobs each, eight mappings that wait for CRM",
+                    f"{count} workers of one job each, four mappings that wait for CRM",
                     f"{gain:.2f} times one",
                     f"{must}",
                     gain >= must,

@@ -4,12 +4,14 @@ import asyncio
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db.engine import connect
@@ -355,3 +357,47 @@ async def test_more_jobs_than_a_worker_runs_at_once_all_run(engine: AsyncEngine,
     async with a_worker(database, memory, {"synchronize": handler}, replace(QUICK, concurrency=3)):
         await ended(memory, company.id, await add(memory, company, *jobs))
     assert most == 3
+
+
+async def test_a_worker_at_its_limit_leaves_tickets_to_others(engine: AsyncEngine, database: str) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    begun, end = asyncio.Semaphore(0), asyncio.Event()
+
+    async def handler(_ctx: Context, _company: Company, _job: SynchJob, _report: Report) -> None:
+        begun.release()
+        await end.wait()
+
+    jobs = [a_job(f"M{number}") for number in range(4)]
+    async with a_worker(database, memory, {"synchronize": handler}, replace(QUICK, concurrency=1)):
+        ids = await add(memory, company, *jobs)
+        await asyncio.wait_for(begun.acquire(), 5)
+        await asyncio.sleep(0.3)  # more than one of its polls
+        async with engine.connect() as connection:
+            taken = await connection.execute(
+                text("SELECT status, count(*) AS number FROM pgqueuer GROUP BY 1")
+            )
+        assert {row.status: row.number for row in taken} == {"picked": 1, "queued": 3}
+        end.set()
+        await ended(memory, company.id, ids)
+
+
+async def test_four_workers_of_one_job_each_run_four_waiting_mappings_at_the_same_time(
+    engine: AsyncEngine, database: str
+) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    together = asyncio.Barrier(4)
+
+    async def handler(_ctx: Context, _company: Company, _job: SynchJob, _report: Report) -> None:
+        async with asyncio.timeout(5):
+            await together.wait()  # none passes before all four are at work
+
+    one_job = replace(QUICK, concurrency=1)
+    async with AsyncExitStack() as stack:
+        for _ in range(4):
+            await stack.enter_async_context(a_worker(database, memory, {"synchronize": handler}, one_job))
+        for _ in range(3):
+            jobs = [a_job(f"M{number}") for number in range(4)]
+            found = await ended(memory, company.id, await add(memory, company, *jobs))
+            assert {job.status for job in found} == {JobStatus.SUCCEEDED}
