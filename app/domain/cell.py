@@ -1,13 +1,14 @@
 """One row of one record on its way to the other side, and everything its translation may ask."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
+from operator import itemgetter
 from typing import Final
 from uuid import UUID
 
-from app.domain.conversion import unit_group_name
+from app.domain.conversion import Converter, converter, transformed, unit_group_name
 from app.domain.errors import Awaited, IntegrationError, InvalidMapping
 from app.domain.mapping import Direction, FieldMapping, TableMapping
 from app.domain.records import FieldDefinition, FieldType, Side, TableDefinition, Value, Values
@@ -17,6 +18,8 @@ UNITS: Final = "units-of-measure"
 LOCAL_CURRENCY: Final = "local_currency"
 BASE_UNIT: Final = "base_unit"
 EXCHANGE_RATE: Final = "exchange_rate"
+NEVER_NEGATIVE: Final = frozenset({("product", "price"), ("product", "quantityonhand")})
+"""Attributes that NAV sends as zero where its own figure is below zero (nav-behaviour 10.6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,18 @@ class Route:
     crm: FieldDefinition | None
     origin: FieldDefinition | None  # the one it comes from; a constant has none
     target: FieldDefinition | None  # the one it goes to
+    convert: Converter | None  # what becomes of the source's value where nothing else counts
+    option: tuple[str, str] | None  # the NAV table and the attribute whose option mapping would count too
+    from_name: str  # of the origin; empty for a constant
+    not_null: bool  # whether a blank of the source leaves the target alone
+
+    @property
+    def refers(self) -> bool:
+        """Whether its value is found through another record's coupling."""
+        if self.row.rule == LOCAL_CURRENCY:
+            return True
+        lookup = self.crm is not None and self.crm.type is FieldType.LOOKUP
+        return lookup and self.nav is not None and bool(self.nav.relation)
 
 
 @dataclass(frozen=True)
@@ -76,6 +91,22 @@ class Shape:
             found = self._routes[run] = tuple(self._route(row, run) for row in self.mapping.rows(run))
         return found
 
+    def references(self, run: Direction) -> tuple[Route, ...]:
+        """The rows of a one-way run whose values are found through couplings."""
+        found = self._references.get(run)
+        if found is None:
+            found = self._references[run] = tuple(route for route in self.routes(run) if route.refers)
+        return found
+
+    def mapped(self, side: Side) -> Callable[[Values], object]:
+        """What takes the mapped values of that side out of a record, to compare them all at once. What it answers
+        raises KeyError for a record without one of them."""
+        found = self._mapped.get(side)
+        if found is None:
+            names = sorted(self.mapping.names_on(side))
+            found = self._mapped[side] = itemgetter(*names) if names else lambda values: None
+        return found
+
     def two_way(self, run: Direction) -> tuple[tuple[str, str], ...]:
         """The fields of both sides that go either way, the source's first."""
         found = self._two_way.get(run)
@@ -88,15 +119,55 @@ class Shape:
     def _route(self, row: FieldMapping, run: Direction) -> Route:
         nav, crm = self.field(row, Side.NAV), self.field(row, Side.CRM)
         origin, target = (nav, crm) if run is Direction.TO_CRM else (crm, nav)
-        return Route(row, nav, crm, origin, target)
+        option = (nav.relation[0], crm.name) if nav is not None and crm is not None and nav.relation else None
+        return Route(
+            row=row,
+            nav=nav,
+            crm=crm,
+            origin=origin,
+            target=target,
+            convert=self._converter(row, run, origin, target),
+            option=option,
+            from_name=origin.name if origin is not None else "",
+            not_null=row.not_null and row.rule is None and origin is not None,
+        )
+
+    def _converter(
+        self,
+        row: FieldMapping,
+        run: Direction,
+        origin: FieldDefinition | None,
+        target: FieldDefinition | None,
+    ) -> Converter | None:
+        if row.rule is not None or origin is None or target is None:
+            return None
+        if FieldType.LOOKUP in (origin.type, target.type) or target.type is FieldType.ENTITY_NAME:
+            return None
+        plain, rule = converter(origin, target, run.destination), row.transformation
+        convert = plain
+        if run is Direction.TO_CRM and (self.crm.name, target.name) in NEVER_NEGATIVE:
+            convert = lambda value: _at_least_zero(plain(value))  # noqa: E731 - one of two
+        return convert if rule is None else lambda value: convert(transformed(value, rule))
 
     @cached_property
     def _routes(self) -> dict[Direction, tuple[Route, ...]]:
         return {}
 
     @cached_property
+    def _references(self) -> dict[Direction, tuple[Route, ...]]:
+        return {}
+
+    @cached_property
+    def _mapped(self) -> dict[Side, Callable[[Values], object]]:
+        return {}
+
+    @cached_property
     def _two_way(self) -> dict[Direction, tuple[tuple[str, str], ...]]:
         return {}
+
+
+def _at_least_zero(value: Value) -> Value:
+    return max(value, Decimal(0)) if isinstance(value, Decimal) else value
 
 
 @dataclass(frozen=True, slots=True)

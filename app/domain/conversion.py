@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, date, datetime, time
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Final, NoReturn
 from uuid import UUID
 
@@ -19,6 +20,7 @@ _TEXTS: Final = frozenset({FieldType.TEXT, FieldType.CODE, FieldType.MEMO})
 _WHOLE: Final = frozenset({FieldType.INTEGER, FieldType.BIG_INTEGER})
 _BROKEN: Final = frozenset({FieldType.DECIMAL, FieldType.MONEY})
 _TIMES: Final = frozenset({FieldType.DATE, FieldType.DATETIME})
+_OPTIONS: Final = 500  # values of one option field that are remembered
 
 _ACCEPTED: Final[Mapping[FieldType, frozenset[FieldType]]] = {
     # destination: sources that always fit (text may be cut, money rounded)
@@ -98,24 +100,34 @@ def _relation_problem(
 # --- values ----------------------------------------------------------------------------------------
 
 
-def to_crm(value: Value, nav: FieldDefinition, crm: FieldDefinition) -> Value:
-    """The NAV value as CRM keeps it; blank text becomes null. Lookups are not translated here.
+Converter = Callable[[Value], Value]
 
-    Raises InvalidValues naming the field and the value.
+
+def converter(origin: FieldDefinition, target: FieldDefinition, side: Side) -> Converter:
+    """What takes the values of one field to `target`, a field of `side`: worked out once for all records of a run.
+
+    Towards CRM blank text becomes null; towards NAV null becomes the blank of the field's type. Lookups are not
+    translated here. What it answers raises InvalidValues naming the field and the value.
     """
-    if nav.type is FieldType.OPTION and isinstance(value, str):
-        value = _option_source(value, nav, crm)
-    return _converted(value, crm, Side.CRM)
+    if origin.type is FieldType.OPTION:
+        words = _option_source if side is Side.CRM else _option_words
+        # Options are few, and finding one takes a look at all of them.
+        return lru_cache(_OPTIONS, typed=True)(
+            lambda value: _converted(words(value, origin, target), target, side)
+        )
+    if target.type in _TEXTS:
+        return _text_converter(target, side)
+    return lambda value: _converted(value, target, side)
+
+
+def to_crm(value: Value, nav: FieldDefinition, crm: FieldDefinition) -> Value:
+    """The NAV value as CRM keeps it. Raises InvalidValues."""
+    return converter(nav, crm, Side.CRM)(value)
 
 
 def to_nav(value: Value, crm: FieldDefinition, nav: FieldDefinition) -> Value:
-    """The CRM value as NAV keeps it; null becomes the blank of the field's type.
-
-    Raises InvalidValues naming the field and the value.
-    """
-    if crm.type is FieldType.OPTION and isinstance(value, int) and not isinstance(value, bool):
-        value = _option_words(value, crm, nav)
-    return _converted(value, nav, Side.NAV)
+    """The CRM value as NAV keeps it. Raises InvalidValues."""
+    return converter(crm, nav, Side.NAV)(value)
 
 
 def constant(text: str, destination: FieldDefinition, side: Side) -> Value:
@@ -127,16 +139,20 @@ def constant(text: str, destination: FieldDefinition, side: Side) -> Value:
     return _converted(text, destination, side)
 
 
-def _option_source(value: str, nav: FieldDefinition, crm: FieldDefinition) -> Value:
+def _option_source(value: Value, nav: FieldDefinition, crm: FieldDefinition) -> Value:
     """A NAV option towards CRM: its name, or its label when only that says something to CRM."""
+    if not isinstance(value, str):
+        return value
     member = next((option for option in nav.options if option.name == value), None)
     if member is None or crm.type is not FieldType.OPTION:
         return value
     return member.name if find_option(member.name, crm.options) else member.label
 
 
-def _option_words(value: int, crm: FieldDefinition, nav: FieldDefinition) -> Value:
+def _option_words(value: Value, crm: FieldDefinition, nav: FieldDefinition) -> Value:
     """An option value of CRM towards NAV: the words that say something to NAV."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return value
     member = next((option for option in crm.options if option.value == value), None)
     if member is None:
         return str(value)
@@ -162,17 +178,26 @@ def _plain(words: str) -> str:
 
 
 def _converted(value: Value, target: FieldDefinition, side: Side) -> Value:
-    if value is None or (isinstance(value, str) and not value.strip() and target.type not in _TEXTS):
-        return blank(target, side)
     if target.type in _TEXTS:
-        text = as_text(value)
-        if target.type is FieldType.CODE:
-            text = text.strip().upper()
-        return cut(text, target.length) or blank(target, side)
+        return _text_converter(target, side)(value)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return blank(target, side)
     try:
         return _CONVERTERS[target.type](value, target, side)
     except (ValueError, InvalidOperation, TypeError, OverflowError):
         _refuse(value, target)
+
+
+def _text_converter(target: FieldDefinition, side: Side) -> Converter:
+    code, length, empty = target.type is FieldType.CODE, target.length, blank(target, side)
+
+    def convert(value: Value) -> Value:
+        text = as_text(value)
+        if code:
+            text = text.strip().upper()
+        return cut(text, length) or empty
+
+    return convert
 
 
 def blank(definition: FieldDefinition, side: Side) -> Value:
@@ -191,7 +216,9 @@ def blank(definition: FieldDefinition, side: Side) -> Value:
 
 def as_text(value: Value) -> str:
     """A value in words, as NAV would show it: plain decimals, Yes and No, ISO dates."""
-    if isinstance(value, str):
+    if type(value) is str:
+        return value
+    if isinstance(value, str):  # a word of an enumeration
         return str(value)
     match value:
         case None:

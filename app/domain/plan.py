@@ -13,7 +13,7 @@ from app.domain.cell import Route, Shape
 from app.domain.coupling import Base
 from app.domain.errors import IntegrationError
 from app.domain.mapping import Direction, UpdateConflictResolution
-from app.domain.records import Side, Snapshot, Value, Values
+from app.domain.records import FieldDefinition, Side, Snapshot, Value, Values
 from app.domain.transfer import Translation
 
 
@@ -111,26 +111,20 @@ def decide(
         return why_not(translation.error)
     if found is None:
         return Create(dict(translation.wanted))
-    cells = [
-        _compare(route, run, source, found, translation, base or Base())
-        for route in shape.routes(run)
-        if route.target is not None and route.target.name in translation.wanted
-    ]
+    cells = _differing(shape, run, source, found, translation, base or Base())
     if not force and (clashes := _clashes(cells, run, shape.mapping.update_conflict_resolution)):
         return Conflict(clashes)
     policy = shape.mapping.update_conflict_resolution
-    changes = {
-        cell.name: cell.wanted for cell in cells if (force and cell.differs) or cell.flows(run, policy)
-    }
+    changes = {cell.name: cell.wanted for cell in cells if force or cell.flows(run, policy)}
     if changes:
         return Modify(changes)
-    if any(cell.differs for cell in cells) and not force:
-        return Unchanged()
-    return AlreadyEqual()
+    return Unchanged() if cells else AlreadyEqual()
 
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
+    """A field in which the destination does not show what the source wants."""
+
     name: str
     wanted: Value
     found: Value
@@ -138,15 +132,12 @@ class _Cell:
     two_way: bool
     source_changed: bool
     found_changed: bool
-    differs: bool
 
     @property
     def clashes(self) -> bool:
-        return self.two_way and self.differs and self.source_changed and self.found_changed
+        return self.two_way and self.source_changed and self.found_changed
 
     def flows(self, run: Direction, policy: UpdateConflictResolution) -> bool:
-        if not self.differs:
-            return False
         if not self.two_way:
             return True  # one-way: the source always wins
         if self.clashes:
@@ -170,19 +161,36 @@ def _clashes(cells: list[_Cell], run: Direction, policy: UpdateConflictResolutio
     both = [cell for cell in cells if cell.clashes]
     if policy is UpdateConflictResolution.NONE and not both:
         # NAV's record rule: changed on both sides, whichever the fields (nav-behaviour 6.4)
-        ours = [cell for cell in cells if cell.two_way and cell.source_changed and cell.differs]
-        theirs = [cell for cell in cells if cell.two_way and cell.found_changed and cell.differs]
+        ours = [cell for cell in cells if cell.two_way and cell.source_changed]
+        theirs = [cell for cell in cells if cell.two_way and cell.found_changed]
         both = [*ours, *theirs] if ours and theirs else []
     return tuple(Clash(cell.name, cell.wanted, cell.found, cell.base) for cell in both)
 
 
-def _compare(
-    route: Route, run: Direction, source: Values, found: Values, translation: Translation, base: Base
+def _differing(
+    shape: Shape, run: Direction, source: Values, found: Values, translation: Translation, base: Base
+) -> list[_Cell]:
+    cells = []
+    for route in shape.routes(run):
+        target = route.target
+        if target is None or target.name not in translation.wanted:
+            continue
+        wanted, shown = translation.wanted[target.name], found.get(target.name)
+        if wanted is not shown and not conversion.equal(wanted, shown, target, route.origin):
+            cells.append(_cell(route, target, run, source, wanted, shown, base))
+    return cells
+
+
+def _cell(
+    route: Route,
+    target: FieldDefinition,
+    run: Direction,
+    source: Values,
+    wanted: Value,
+    shown: Value,
+    base: Base,
 ) -> _Cell:
-    row, origin, target = route.row, route.origin, route.target
-    if target is None:
-        raise ValueError("a row without a field over there changes nothing")
-    wanted, shown = translation.wanted[target.name], found.get(target.name)
+    row, origin = route.row, route.origin
     agreed = base.on(run.destination).get(target.name)
     source_changed = origin is None or not conversion.equal(
         source.get(origin.name), base.on(run.source).get(origin.name), origin
@@ -200,7 +208,6 @@ def _compare(
         two_way=row.direction is Direction.BIDIRECTIONAL and row.rule != "blocked_when_inactive",
         source_changed=source_changed,
         found_changed=found_changed,
-        differs=not conversion.equal(wanted, shown, target, origin),
     )
 
 
@@ -231,19 +238,23 @@ def rebase(
     theirs: dict[str, Value] = dict(old.on(there))
     for row in shape.mapping.rows(run.opposite):
         if row.direction is run.opposite:  # nothing of it goes this way
-            origin, target = row.name_on(here), row.name_on(there)
-            if origin is not None:
-                ours[origin] = source.values.get(origin)
-            if target is not None and created and row.rule is not None:
-                theirs[target] = after.values.get(target)
+            known, left = row.name_on(here), row.name_on(there)
+            if known is not None:
+                ours[known] = source.values.get(known)
+            if left is not None and created and row.rule is not None:
+                theirs[left] = after.values.get(left)
+    wanted, shown, read = translation.wanted, after.values, source.values
     for route in shape.routes(run):
-        one_way = route.row.direction is run
-        kept = route.target is not None and route.target.name in translation.kept
-        agreed = one_way or route.target is None or _shows(route, translation.wanted, after.values)
+        target, one_way = route.target, route.row.direction is run
+        if target is None:
+            ours[route.from_name] = read.get(route.from_name)
+            continue
+        name, kept = target.name, target.name in translation.kept
+        agreed = one_way or (name in wanted and _shows(route, target, wanted[name], shown.get(name)))
         if route.origin is not None and (agreed or kept):
-            ours[route.origin.name] = source.values.get(route.origin.name)
-        if route.target is not None and ((agreed and (one_way or not kept)) or (kept and created)):
-            theirs[route.target.name] = after.values.get(route.target.name)
+            ours[route.from_name] = read.get(route.from_name)
+        if (agreed and (one_way or not kept)) or (kept and created):
+            theirs[name] = shown.get(name)
     versions = {
         here: source.version if covers(shape, here, ours, source.values) else None,
         there: after.version if covers(shape, there, theirs, after.values) else None,
@@ -257,20 +268,22 @@ def rebase(
     )
 
 
-def _shows(route: Route, wanted: Values, shown: Values) -> bool:
+def _shows(route: Route, target: FieldDefinition, wanted: Value, shown: Value) -> bool:
     """Whether the destination shows what the source wants."""
-    target = route.target
-    if target is None or target.name not in wanted:
-        return False
-    return conversion.equal(wanted[target.name], shown.get(target.name), target, route.origin)
+    return wanted is shown or conversion.equal(wanted, shown, target, route.origin)
 
 
 def covers(shape: Shape, side: Side, base: Mapping[str, Value], values: Values) -> bool:
     """Whether the base of that side holds every mapped value that the record shows."""
+    mapped = shape.mapped(side)
+    try:
+        if mapped(base) == mapped(values):
+            return True  # nearly always
+    except KeyError:
+        pass  # a field that nothing is known of yet
     fields = shape.definition(side).fields
     for name in shape.mapping.names_on(side):
         shown, held = values.get(name), base.get(name)
-        same = shown is held or (type(shown) is type(held) and shown == held)  # nearly always
-        if not same and name in fields and not conversion.equal(shown, held, fields[name]):
+        if shown is not held and name in fields and not conversion.equal(shown, held, fields[name]):
             return False
     return True

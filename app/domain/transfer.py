@@ -6,8 +6,6 @@ in as `Lookups`, resolved beforehand in sets; `needs` says what to resolve.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Final
 from uuid import UUID
 
 from app.domain import conversion
@@ -17,9 +15,6 @@ from app.domain.errors import Awaited, IntegrationError, InvalidMapping, LookupN
 from app.domain.links import address_of
 from app.domain.mapping import Direction
 from app.domain.records import FieldDefinition, FieldType, Reference, Value, Values
-
-NEVER_NEGATIVE: Final = frozenset({("product", "price"), ("product", "quantityonhand")})
-"""Attributes that NAV sends as zero where its own figure is below zero (nav-behaviour 10.6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +44,7 @@ class Translation:
 
 def needs(shape: Shape, run: Direction, source: Values) -> Iterator[Need]:
     """The references that one record's translation will ask for."""
-    for route in shape.routes(run):
+    for route in shape.references(run):
         if route.row.rule == LOCAL_CURRENCY:
             yield Need(CURRENCIES, key="")
         nav, crm = route.nav, route.crm
@@ -76,47 +71,35 @@ def translate(
     awaited: list[Awaited] = []
     try:
         for route in shape.routes(run):
-            if route.target is None:
+            target = route.target
+            if target is None:
                 continue
-            value = _value(Cell(shape, route, run, source, found, lookups, notes, awaited), route.target)
-            if isinstance(value, Keep):
-                kept.add(route.target.name)
+            if found is not None and not target.updatable:
+                kept.add(target.name)  # it can be given to a new record only
+                continue
+            if route.convert is None or route.option in lookups.options:
+                value = _value(Cell(shape, route, run, source, found, lookups, notes, awaited), target)
             else:
-                wanted[route.target.name] = value
+                value = route.convert(source.get(route.from_name))
+            if isinstance(value, Keep) or (route.not_null and value in (None, "")):
+                kept.add(target.name)
+            else:
+                wanted[target.name] = value
     except IntegrationError as error:
         return Translation({}, error=error)
     return Translation(wanted, frozenset(kept), tuple(notes), tuple(awaited))
 
 
 def _value(cell: Cell, target: FieldDefinition) -> Value | Keep:
-    row = cell.route.row
-    if cell.found is not None and not target.updatable:
-        return KEEP  # it can be given to a new record only
+    """A value for which more counts than the field it comes from."""
     if target.type is FieldType.ENTITY_NAME:
         return KEEP  # the type half of a polymorphic lookup travels with the lookup itself
+    row = cell.route.row
     if row.rule is not None:
         return RULES[row.rule](cell)
     if cell.route.origin is None:
         return conversion.constant(row.constant_value or "", target, cell.run.destination)
-    value = _plain(cell, cell.route.origin)
-    if row.not_null and value in (None, ""):
-        return KEEP
-    return value
-
-
-def _plain(cell: Cell, origin: FieldDefinition) -> Value | Keep:
-    nav, crm = cell.nav, cell.crm
-    if crm.type is FieldType.LOOKUP:
-        return _lookup(cell)
-    if nav.relation and (nav.relation[0], crm.name) in cell.lookups.options:
-        return _option(cell)
-    value = conversion.transformed(cell.source.get(origin.name), cell.route.row.transformation)
-    if cell.run is Direction.TO_CRM:
-        sent = conversion.to_crm(value, nav, crm)
-        if (cell.shape.crm.name, crm.name) in NEVER_NEGATIVE and isinstance(sent, Decimal):
-            return max(sent, Decimal(0))
-        return sent
-    return conversion.to_nav(value, crm, nav)
+    return _lookup(cell) if cell.crm.type is FieldType.LOOKUP else _option(cell)
 
 
 def _lookup(cell: Cell) -> Value | Keep:
