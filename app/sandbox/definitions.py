@@ -10,6 +10,7 @@ from app.sandbox.describe import (
     attribute_of,
     key_of,
     many_to_many_of,
+    odata_type,
     option_set_of,
     relationship_of,
     table_of,
@@ -145,8 +146,8 @@ def _by_key(found: list[Item], key: str, name: str) -> Item:
 def _collection(context: Context, table: Table, name: str, cast: str | None) -> list[Item]:
     match name:
         case "Attributes":
-            found = [attribute_of(table, a, detailed=cast is not None) for a in table.attributes.values()]
-            return [item for item in found if cast is None or item["@odata.type"] == f"#{cast}"]
+            wanted = [a for a in table.attributes.values() if cast is None or odata_type(a) == f"#{cast}"]
+            return [attribute_of(table, attribute, detailed=cast is not None) for attribute in wanted]
         case "ManyToOneRelationships":
             return _many_to_one(context, table)
         case "OneToManyRelationships":

@@ -58,9 +58,8 @@ def table_of(table: Table) -> Item:
 
 def attribute_of(table: Table, attribute: Attribute, *, detailed: bool) -> Item:
     """AttributeMetadata; what only the type itself has comes with `detailed`, which a cast asks for."""
-    kind = TYPES.get(attribute.type) or f"{_metadata_type(attribute)}AttributeMetadata"
     item: Item = {
-        "@odata.type": f"{NAMESPACE}{kind}",
+        "@odata.type": odata_type(attribute),
         "MetadataId": metadata_id(table.name, attribute.name),
         "LogicalName": attribute.name,
         "SchemaName": attribute.schema_name,
@@ -85,8 +84,10 @@ def attribute_of(table: Table, attribute: Attribute, *, detailed: bool) -> Item:
     return item | _details(table, attribute) if detailed else item
 
 
-def _metadata_type(attribute: Attribute) -> str:
-    return "Lookup" if attribute.type in LOOKUPS else attribute.type
+def odata_type(attribute: Attribute) -> str:
+    """The type of its AttributeMetadata, to which a request may cast."""
+    kind = "Lookup" if attribute.type in LOOKUPS else attribute.type
+    return f"{NAMESPACE}{TYPES.get(attribute.type) or f'{kind}AttributeMetadata'}"
 
 
 def _details(table: Table, attribute: Attribute) -> Item:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
@@ -186,6 +187,7 @@ class Metadata:
         table.properties[attribute.read_name] = attribute
 
 
+@lru_cache(maxsize=50_000)
 def metadata_id(*names: str) -> str:
     """The MetadataId of a table, column, key or relationship: the same in every run."""
     return str(uuid5(NAMESPACE_OID, "/".join(names)))
