@@ -32,11 +32,12 @@ def door_of(request: Request) -> Door:
     return cast(Door, request.app.state.door)
 
 
-def _context(request: Request) -> Context:
+# Coroutines, all of them: what is no coroutine is carried out in a thread, which costs more than it does.
+async def _context(request: Request) -> Context:
     return door_of(request).context
 
 
-def _caller(request: Request) -> Caller:
+async def _caller(request: Request) -> Caller:
     return cast(Caller, request.state.caller)
 
 
@@ -49,8 +50,10 @@ CompanyName = Annotated[
 
 
 async def _company(request: Request, ctx: ContextDep, caller: CallerDep, company: CompanyName) -> Company:
-    async with ctx.uow() as tx:
-        found = await tx.companies.get(company)
+    found = cast(Company | None, request.state.company)
+    if found is None:
+        async with ctx.uow(reading=True) as tx:
+            found = await tx.companies.get(company)
     if request.scope["route"].responses.keys() >= WORKS_IN_CRM:
         await require_mapped(ctx, found, caller.email, caller.id)
     return found

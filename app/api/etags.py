@@ -70,7 +70,7 @@ class Preconditions:
         return body
 
 
-def _preconditions(
+async def _preconditions(
     request: Request,
     response: Response,
     if_match: Annotated[str | None, Header(description="Only if the resource still has this ETag.")] = None,

@@ -87,7 +87,7 @@ class Operation(APIRoute):
         async def admitted(request: Request) -> Response:
             door = door_of(request)
             try:
-                caller = await door.gate.admit(request, needed)
+                caller, request.state.company = await door.gate.admit(request, needed)
                 request.state.caller = caller
                 await _check_body(request)
                 if request.method != "POST":

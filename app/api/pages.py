@@ -71,7 +71,7 @@ class Paging:
         return items, self.next(position_of(items[-1])) if more else None
 
 
-def _paging(
+async def _paging(
     request: Request,
     limit: Annotated[
         int, Query(ge=1, le=MAXIMUM_LIMIT, description="How many items a page has at most.")

@@ -43,14 +43,14 @@ class SqlApiKeys:
         """The key with this hash, unless it was revoked; an expired one is found."""
         query = select(api_key).where(api_key.c.hash == hash, api_key.c.revoked_at.is_(None))
         row = (await self._connection.execute(query)).one_or_none()
-        return None if row is None else _key(row)
+        return None if row is None else key_of(row)
 
     async def page(self, after: UUID | None, limit: int) -> list[ApiKey]:
         """The keys that were not revoked, in the order of their ids."""
         query = select(api_key).where(api_key.c.revoked_at.is_(None)).order_by(api_key.c.id).limit(limit)
         if after is not None:
             query = query.where(api_key.c.id > after)
-        return [_key(row) for row in await self._connection.execute(query)]
+        return [key_of(row) for row in await self._connection.execute(query)]
 
     async def revoke(self, key_id: UUID, at: datetime) -> None:
         """Raises NotFound, also for a key that was revoked before."""
@@ -82,7 +82,8 @@ class SqlApiKeys:
         await self._connection.execute(statement.values(last_used_at=at))
 
 
-def _key(row: Row[Any]) -> ApiKey:
+def key_of(row: Row[Any]) -> ApiKey:
+    """The key out of a row of its table."""
     return ApiKey(
         id=row.id,
         name=row.name,

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Row, Select, delete, insert, select, update
+from sqlalchemy import Select, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.revisions import first_revision
@@ -34,14 +34,14 @@ class SqlCompanies:
                 f"There is no company {name}.",
                 fix="GET /companies lists those there are; POST /companies adds one.",
             )
-        return self._company(row)
+        return company_of(row, self._vault)
 
     async def by_id(self, company_id: int) -> Company:
         """The company with that id. Raises CompanyNotFound."""
         row = (await self._connection.execute(_SELECT.where(company.c.id == company_id))).one_or_none()
         if row is None:
             raise CompanyNotFound("The company does not exist any more.")
-        return self._company(row)
+        return company_of(row, self._vault)
 
     async def page(self, limit: int, after: str | None, names: Collection[str] | None) -> list[Company]:
         """At most `limit` companies in the order of their names, of these names only unless None."""
@@ -50,7 +50,7 @@ class SqlCompanies:
             query = query.where(company.c.name > after)
         if names is not None:
             query = query.where(company.c.name.in_(names))
-        return [self._company(row) for row in await self._connection.execute(query)]
+        return [company_of(row, self._vault) for row in await self._connection.execute(query)]
 
     async def add(self, new: Company) -> Company:
         """The company with its id. Raises AlreadyExists."""
@@ -95,20 +95,22 @@ class SqlCompanies:
             "local_currency": entity.local_currency,
         }
 
-    def _company(self, row: Row[Any]) -> Company:
-        nav = row.nav if row.nav_secrets is None else join(row.nav, self._vault.decrypt(row.nav_secrets))
-        return Company(
-            id=row.id,
-            name=row.name,
-            display_name=row.display_name,
-            nav=nav,
-            nav_web_client_url=row.nav_web_client_url,
-            defaults_generation=Generation(row.defaults_generation),
-            local_currency=row.local_currency,
-            tracking=bool(row.is_enabled),
-            user_mapping_required=bool(row.user_mapping_required),
-            revision=row.revision,
-        )
+
+def company_of(row: Any, vault: Vault) -> Company:
+    """The company out of a row of its table and of its connection's."""
+    nav = row.nav if row.nav_secrets is None else join(row.nav, vault.decrypt(row.nav_secrets))
+    return Company(
+        id=row.id,
+        name=row.name,
+        display_name=row.display_name,
+        nav=nav,
+        nav_web_client_url=row.nav_web_client_url,
+        defaults_generation=Generation(row.defaults_generation),
+        local_currency=row.local_currency,
+        tracking=bool(row.is_enabled),
+        user_mapping_required=bool(row.user_mapping_required),
+        revision=row.revision,
+    )
 
 
 _SELECT: Select[Any] = select(

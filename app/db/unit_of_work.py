@@ -17,6 +17,7 @@ from app.db.idempotency import SqlIdempotencyKeys
 from app.db.job_queue import SqlJobQueue
 from app.db.jobs import SqlSynchJobs
 from app.db.mappings import SqlMappings, SqlOptionMappings
+from app.db.reception import SqlReception
 from app.db.refused_logins import SqlRefusedLogins
 from app.db.secrets import Vault
 from app.db.synch_log import SqlSynchLog
@@ -35,6 +36,7 @@ from app.ports import (
     JobQueue,
     Mappings,
     OptionMappings,
+    Reception,
     RefusedLogins,
     SynchJobs,
     SynchLog,
@@ -62,6 +64,7 @@ class SqlTransaction:
         self.synch_log: SynchLog = SqlSynchLog(connection)
         self.job_queue: JobQueue = SqlJobQueue(connection)
         self.api_keys: ApiKeys = SqlApiKeys(connection)
+        self.reception: Reception = SqlReception(connection, vault)
         self.idempotency: IdempotencyKeys = SqlIdempotencyKeys(connection, vault)
         self.refused_logins: RefusedLogins = SqlRefusedLogins(connection)
         self.watches: Watches = SqlWatches(connection)
@@ -74,20 +77,25 @@ class SqlUnitOfWork:
     def __init__(self, engine: AsyncEngine, vault: Vault) -> None:
         # Said here, because the default of a server may be another, and claims and reservations count on it.
         self._engine = engine.execution_options(isolation_level="READ COMMITTED")
+        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._vault = vault
 
     @asynccontextmanager
-    async def __call__(self) -> AsyncIterator[Transaction]:
-        """A transaction: commits when its block ends, rolls back when it raises.
+    async def __call__(self, *, reading: bool = False) -> AsyncIterator[Transaction]:
+        """A transaction: commits when its block ends, rolls back when it raises. With `reading` there is none:
+        each statement stands for itself, and nothing may be written.
 
         Raises DatabaseUnavailable when there is no connection, or it broke: then nothing is known about the
         outcome of the commit; Busy when two transactions wait for each other; Invalid for text that
         PostgreSQL cannot keep.
         """
-        connection = await self._connected()
+        connection = await self._connected(self._reading if reading else self._engine)
         try:
-            async with connection.begin():
+            if reading:
                 yield SqlTransaction(connection, self._vault)
+            else:
+                async with connection.begin():
+                    yield SqlTransaction(connection, self._vault)
         except DBAPIError as error:
             ours = of_transaction(error)
             if ours is None:
@@ -102,9 +110,9 @@ class SqlUnitOfWork:
             with suppress(DBAPIError, OSError):  # a connection that broke; the pool takes a new one
                 await connection.close()
 
-    async def _connected(self) -> AsyncConnection:
+    async def _connected(self, engine: AsyncEngine) -> AsyncConnection:
         try:
-            return await self._engine.connect()
+            return await engine.connect()
         except NoFreeConnection as error:
             raise DatabaseUnavailable(
                 "Every connection to the database is in use.", fix="Raise NAVCRM_DATABASE_POOL_SIZE."

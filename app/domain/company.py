@@ -28,7 +28,8 @@ class NavKind(StrEnum):
 class Company:
     """A NAV company. `name` is the word in our URLs, `tracking` says whether the CRM connection is
     enabled, which is when NAV gives new records their integration id (nav-behaviour 2.1);
-    `user_mapping_required`, whether callers must be users of CRM (3.7)."""
+    `user_mapping_required`, whether callers must be users of CRM (3.7). `settings` changes whenever the setup of its
+    connection or one of its mappings does; None: not asked for."""
 
     id: int
     name: str
@@ -40,6 +41,7 @@ class Company:
     tracking: bool = False
     user_mapping_required: bool = False
     revision: int = 0
+    settings: str | None = field(default=None, compare=False)
 
 
 class ConnectionStatus(StrEnum):

@@ -46,6 +46,7 @@ class EmbeddedNav:
 
     def __init__(self, engine: AsyncEngine, company: Company) -> None:
         self._engine = engine
+        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._company = company
         self._tables = nav_tables(company.defaults_generation)
 
@@ -316,7 +317,8 @@ class EmbeddedNav:
 
     async def _read(self, ask: Callable[[Scope], Awaitable[Answer]]) -> Answer:
         try:
-            async with self._engine.connect() as connection:
+            # Each statement for itself: a transaction would cost two trips more.
+            async with self._reading.connect() as connection:
                 return await ask(Scope(connection, self._company, self._tables))
         except UNREACHABLE as error:
             raise _translated(error) from error

@@ -16,7 +16,7 @@ COMPANION  a CRM row that goes along with a record: the price of a product, the 
 """
 
 from app.ports.breakers import Breakers, CompanyBreaker
-from app.ports.callers import ApiKeys, IdempotencyKeys, RefusedLogins, StoredAnswer
+from app.ports.callers import ApiKeys, Arrival, IdempotencyKeys, Reception, RefusedLogins, StoredAnswer
 from app.ports.figures import ProcessFigures, ServiceFigures
 from app.ports.jobs import (
     TICKET,
@@ -43,6 +43,7 @@ from app.ports.memory import (
     Wait,
     WaitingRecords,
 )
+from app.ports.sharing import Remembered, Together
 from app.ports.sides import (
     Clock,
     ConnectionReport,
@@ -76,6 +77,7 @@ from app.ports.work import (
 __all__ = [
     "TICKET",
     "ApiKeys",
+    "Arrival",
     "Breakers",
     "Cancelled",
     "Clock",
@@ -106,9 +108,11 @@ __all__ = [
     "OptionMappings",
     "Page",
     "ProcessFigures",
+    "Reception",
     "RecordStore",
     "Refused",
     "RefusedLogins",
+    "Remembered",
     "Report",
     "ServiceFigures",
     "SideFactory",
@@ -117,6 +121,7 @@ __all__ = [
     "SynchJobs",
     "SynchLog",
     "TestStep",
+    "Together",
     "Transaction",
     "UnitOfWork",
     "Update",

@@ -1,12 +1,13 @@
 """What we remember of callers: their keys, and the answers they were given."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
 from app.domain.access import ApiKey
+from app.domain.company import Company
 
 
 class ApiKeys(Protocol):
@@ -36,6 +37,23 @@ class ApiKeys(Protocol):
 
     async def touch(self, key_id: UUID, at: datetime) -> None:
         """Notes when the key was last used."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Who comes, as far as a key says, and which company it is about; frozen as the request arrived."""
+
+    key: ApiKey | None
+    company: Company | None
+
+
+class Reception(Protocol):
+    async def of(
+        self, asked: Collection[tuple[bytes | None, str | None]]
+    ) -> Mapping[tuple[bytes | None, str | None], Arrival]:
+        """For the hash of each key and the name of each company what stands behind them, in one trip: the key unless it
+        was revoked, also an expired one; the company, which knows the version of its settings."""
         ...
 
 

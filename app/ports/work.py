@@ -2,16 +2,17 @@
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
 from app.domain.company import Company
 from app.domain.job import Counts, SynchJob
 from app.ports.breakers import Breakers
-from app.ports.callers import ApiKeys, IdempotencyKeys, RefusedLogins
+from app.ports.callers import ApiKeys, IdempotencyKeys, Reception, RefusedLogins
 from app.ports.jobs import JobQueue, SynchJobs, SynchLog, Watches, Workers
 from app.ports.memory import Companies, Connections, Couplings, Mappings, OptionMappings, WaitingRecords
+from app.ports.sharing import Remembered, Together
 from app.ports.sides import Clock, SideFactory
 
 
@@ -30,6 +31,7 @@ class Transaction(Protocol):
     job_queue: JobQueue
     watches: Watches
     api_keys: ApiKeys
+    reception: Reception
     idempotency: IdempotencyKeys
     refused_logins: RefusedLogins
     workers: Workers
@@ -38,7 +40,9 @@ class Transaction(Protocol):
 class UnitOfWork(Protocol):
     """Opens transactions. Never held while another system is waited for."""
 
-    def __call__(self) -> AbstractAsyncContextManager[Transaction]: ...
+    def __call__(self, *, reading: bool = False) -> AbstractAsyncContextManager[Transaction]:
+        """With `reading` each statement stands for itself, which saves two trips. Nothing may be written then."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ class Context:
     sides: SideFactory
     clock: Clock
     new_id: Callable[[], UUID]  # time-ordered, so that rows written together lie together
+    together: Together = field(default_factory=Together)
+    remembered: Remembered = field(default_factory=Remembered)
 
 
 class JobStopped(Exception):

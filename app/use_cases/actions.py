@@ -38,9 +38,14 @@ class Surroundings:
 
 async def surroundings(ctx: Context, company: Company, table: str, mapping: str | None) -> Surroundings:
     """The connection and the mapping that serves the table: the named one or the default."""
-    async with ctx.uow() as tx:
-        connection = await tx.connections.find(company.id)
-        stored = await tx.mappings.all(company.id)
+
+    async def read() -> tuple[ConnectionSetup | None, Sequence[StoredMapping]]:
+        async with ctx.uow(reading=True) as tx:
+            return await tx.connections.find(company.id), await tx.mappings.all(company.id)
+
+    known = company.settings
+    place = ("surroundings", company.id)
+    connection, stored = await (read() if known is None else ctx.remembered.get(place, known, read))
     if mapping is None:
         chosen = is_default_for(stored, table)
     else:

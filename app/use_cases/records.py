@@ -1,6 +1,6 @@
 """The lists a person works from: NAV records with their coupling and what can be done now, CRM rows with theirs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -14,7 +14,7 @@ from app.domain.records import Snapshot, TableDefinition
 from app.ports import Context, CrmSide, NavRecord
 from app.use_cases.actions import Surroundings, actions, missing_partners, surroundings
 from app.use_cases.results import CrmItem, NavItem
-from app.use_cases.subject import linked, nav_record
+from app.use_cases.subject import linked, nav_record_not_found
 
 READ_AHEAD = 1000
 """Records read at a time while a list is narrowed to coupled or uncoupled ones."""
@@ -60,8 +60,17 @@ async def nav_get(
     ctx: Context, company: Company, table: str, key: str, *, mapping: str | None = None
 ) -> NavItem:
     """One NAV record. Raises TableNotFound, NavRecordNotFound."""
-    record = await nav_record(ctx.sides.nav(company), table, key)
-    return await _shown(ctx, company, table, record, mapping)
+
+    async def cards(keys: Collection[str]) -> dict[str, NavItem]:
+        found = await ctx.sides.nav(company).by_key(table, keys)
+        items = await _shown(ctx, company, table, list(found.values()), mapping)
+        return dict(zip(found, items, strict=True))
+
+    kind = ("nav", company.id, company.revision, company.settings, table, mapping)
+    item = await ctx.together.ask(kind, key, cards)
+    if item is None:
+        raise nav_record_not_found(table, key)
+    return item
 
 
 async def nav_create(
@@ -75,7 +84,7 @@ async def nav_create(
 ) -> NavItem:
     """A new NAV record; a preview shows it as it would be. Raises InvalidValues, AlreadyExists."""
     record = await ctx.sides.nav(company).create(table, key, values, preview=preview)
-    return await _shown(ctx, company, table, record, None)
+    return (await _shown(ctx, company, table, [record], None))[0]
 
 
 async def nav_change(
@@ -89,7 +98,7 @@ async def nav_change(
 ) -> NavItem:
     """Changes fields of a NAV record; a new key renames it. Raises InvalidValues, NavRecordNotFound."""
     record = await ctx.sides.nav(company).change(table, key, values, preview=preview)
-    return await _shown(ctx, company, table, record, None)
+    return (await _shown(ctx, company, table, [record], None))[0]
 
 
 async def nav_delete(ctx: Context, company: Company, table: str, key: str) -> None:
@@ -117,12 +126,12 @@ async def nav_bulk(
 
 
 async def _shown(
-    ctx: Context, company: Company, table: str, record: NavRecord, mapping: str | None
-) -> NavItem:
+    ctx: Context, company: Company, table: str, records: Sequence[NavRecord], mapping: str | None
+) -> list[NavItem]:
     around = await surroundings(ctx, company, table, mapping)
-    couplings = await _couplings(ctx, company, table, [record])
-    coupling = couplings.get(record.integration_id) if record.integration_id else None
-    return (await _nav_items(ctx, around, table, [(record, coupling)]))[0]
+    couplings = await _couplings(ctx, company, table, records)
+    pairs = [(each, couplings.get(each.integration_id) if each.integration_id else None) for each in records]
+    return await _nav_items(ctx, around, table, pairs)
 
 
 async def _couplings(
@@ -131,7 +140,7 @@ async def _couplings(
     ids = [record.integration_id for record in records if record.integration_id is not None]
     if not ids:
         return {}
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         found = await tx.couplings.of_nav(company.id, table, ids)
     return {key: c for key, c in found.items() if c.status is CouplingStatus.COUPLED}
 
@@ -223,7 +232,7 @@ async def crm_get(ctx: Context, company: Company, entity_set: str, crm_id: UUID)
 
 
 async def _crm(ctx: Context, company: Company) -> tuple[ConnectionSetup, CrmSide]:
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         connection = require_enabled(await tx.connections.find(company.id))
     return connection, ctx.sides.crm(company, connection)
 
@@ -237,7 +246,7 @@ async def _crm_items(
 ) -> list[CrmItem]:
     if not rows:
         return []
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         couplings = await tx.couplings.of_entity(company.id, definition.name, [row.id for row in rows])
     return [_crm_item(connection, definition, row, couplings.get(row.id, [])) for row in rows]
 

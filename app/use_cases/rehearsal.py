@@ -19,10 +19,10 @@ class _Rehearsal:
     uow: UnitOfWork
 
     @asynccontextmanager
-    async def __call__(self) -> AsyncIterator[Transaction]:
+    async def __call__(self, *, reading: bool = False) -> AsyncIterator[Transaction]:
         """A transaction that is rolled back when its block ends."""
         try:
-            async with self.uow() as tx:
+            async with self.uow(reading=reading) as tx:
                 yield tx
                 raise _TakenBack
         except _TakenBack:

@@ -41,11 +41,12 @@ async def nav_record(nav: NavSide, table: str, key: str) -> NavRecord:
     """The record. Raises NavRecordNotFound."""
     found = await nav.by_key(table, [key])
     if key not in found:
-        raise _not_found(table, key)
+        raise nav_record_not_found(table, key)
     return found[key]
 
 
-def _not_found(table: str, key: str) -> NavRecordNotFound:
+def nav_record_not_found(table: str, key: str) -> NavRecordNotFound:
+    """What is said of a key that no record has."""
     return NavRecordNotFound(
         f"There is no record {key} in {table}.", fix=f"GET …/nav/{table} lists the records."
     )
@@ -98,7 +99,7 @@ async def subjects(
 
 
 def _problem(table: str, key: str, record: NavRecord | None) -> IntegrationError | None:
-    return _not_found(table, key) if record is None else obstacle(table, key, record.values)
+    return nav_record_not_found(table, key) if record is None else obstacle(table, key, record.values)
 
 
 async def crm_snapshot(setting: Setting, crm_id: UUID) -> Snapshot:

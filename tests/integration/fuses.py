@@ -136,13 +136,13 @@ class _Memory:
         self._uow = uow
         self._fuse = fuse
 
-    def __call__(self) -> AbstractAsyncContextManager[Transaction]:
-        return self._open()
+    def __call__(self, *, reading: bool = False) -> AbstractAsyncContextManager[Transaction]:
+        return self._open(reading)
 
     @asynccontextmanager
-    async def _open(self) -> AsyncIterator[Transaction]:
+    async def _open(self, reading: bool) -> AsyncIterator[Transaction]:
         await self._fuse.before()
-        async with self._uow() as tx:
+        async with self._uow(reading=reading) as tx:
             yield tx
         await self._fuse.after()
 
