@@ -9,6 +9,7 @@ from sqlalchemy import (
     ARRAY,
     LargeBinary,
     Row,
+    Select,
     Table,
     Text,
     and_,

@@ -1,4 +1,4 @@
-"""What requests of one process do for each other: a trip made together, settings read once for each of their versions."""
+"""What requests of one process do for each other: a trip made together, settings read once for each version."""
 
 import asyncio
 from collections import OrderedDict
