@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import Row, Text, cast
 
 from app.db import values
-from app.db.values import clean
+from app.db.tables import coupling
+from app.db.values import Parts, clean
 from app.domain.coupling import Base, Coupling, CouplingStatus, Failure, Intent, SynchAction, SynchResult
 from app.domain.records import Side
 
@@ -34,6 +35,17 @@ _COLUMNS = {
 COLUMNS = ", ".join(_COLUMNS)
 TYPES = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
 ASSIGNMENTS = ", ".join(f"{name} = given.{name}" for name in _COLUMNS if name != "id")
+
+_UNREAD = ("base", "intent")
+SELECTED = [
+    cast(column, Text).label(column.name) if column.name in _UNREAD else column for column in coupling.c
+]
+"""What to select of a coupling."""
+HELD = ", ".join(
+    f"CAST(held.{column.name} AS text) AS {column.name}" if column.name in _UNREAD else f"held.{column.name}"
+    for column in coupling.c
+)
+"""The same in a statement that calls the table `held`."""
 
 
 def encode(one: Coupling) -> dict[str, Any]:
@@ -63,7 +75,7 @@ def encode(one: Coupling) -> dict[str, Any]:
 
 
 def decode(row: Row[Any]) -> Coupling:
-    """The coupling out of its row."""
+    """The coupling out of its row of `SELECTED`. Its base is parsed when somebody looks at it."""
     return Coupling(
         id=row.id,
         mapping=row.mapping,
@@ -108,15 +120,15 @@ def decode_failure(stored: Mapping[str, Any] | None) -> Failure | None:
     return None if stored is None else Failure(**stored)
 
 
-def _intent(stored: Mapping[str, Any] | None) -> Intent | None:
+def _intent(stored: str | None) -> Intent | None:
     if stored is None:
         return None
-    return Intent(Side(stored["side"]), values.decode(stored["nav"]), values.decode(stored["crm"]))
+    parts = Parts(stored)
+    return Intent(Side(parts.read()["side"]), parts.values("nav"), parts.values("crm"))
 
 
 def _base(row: Row[Any]) -> Base | None:
     if row.base is None:
         return None
-    return Base(
-        values.decode(row.base["nav"]), values.decode(row.base["crm"]), row.nav_version, row.crm_version
-    )
+    parts = Parts(row.base)
+    return Base(parts.values("nav"), parts.values("crm"), row.nav_version, row.crm_version)

@@ -22,12 +22,14 @@ _RESERVE = text(f"""
     FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS given({coupling_rows.TYPES})
     ON CONFLICT DO NOTHING RETURNING id
     """)  # noqa: S608 - names of our columns, no input
-_HOLDERS = text("""
-    SELECT held.* FROM coupling AS held
+_HOLDERS = text(f"""
+    SELECT {coupling_rows.HELD} FROM coupling AS held
     JOIN jsonb_to_recordset(CAST(:rows AS jsonb)) AS given(nav_table text, nav_id uuid, crm_id uuid)
       ON held.company_id = :company_id AND held.nav_table = given.nav_table
      AND (held.nav_id = given.nav_id OR held.crm_id = given.crm_id)
-    """).columns(**{column.name: column.type for column in coupling.c})
+    """).columns(  # noqa: S608 - names of our columns, no input
+    **{column.name: column.type for column in coupling_rows.SELECTED}
+)
 _SAVE = text(f"""
     UPDATE coupling AS held SET {coupling_rows.ASSIGNMENTS}, revision = held.revision + 1
     FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS given({coupling_rows.TYPES}, revision integer)
@@ -230,7 +232,7 @@ class SqlCouplings:
 
 
 def _of(company_id: int) -> Select[Any]:
-    return select(coupling).where(coupling.c.company_id == company_id)
+    return select(*coupling_rows.SELECTED).where(coupling.c.company_id == company_id)
 
 
 def _which(mapping: str | None, skipped: bool | None) -> list[ColumnElement[bool]]:

@@ -5,9 +5,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, func, insert, select, text
+from sqlalchemy import Row, Select, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.arrays import json_text
 from app.db.coupling_rows import decode_failure, encode_failure
 from app.db.job_rows import REFERRED_TO
 from app.db.tables import synch_job, synch_outcome
@@ -37,8 +38,10 @@ class SqlSynchLog:
         if not outcomes:
             return
         mapping = await self._mapping_of(job_id, outcomes)
-        same = {"company_id": company_id, "job_id": job_id, "at": at}
-        await self._connection.execute(insert(synch_outcome), [_row(one, mapping) | same for one in outcomes])
+        rows = json_text([_row(one, mapping) for one in outcomes])
+        await self._connection.execute(
+            _ADD, {"company_id": company_id, "job_id": job_id, "at": at, "rows": rows}
+        )
 
     async def outcomes(
         self, company_id: int, job_id: UUID, result: str | None, after: int, limit: int
@@ -124,6 +127,17 @@ class SqlSynchLog:
         return [_logged(row) for row in await self._connection.execute(query)]
 
 
+_COLUMNS = {
+    "mapping": "text", "coupling_id": "uuid", "nav_table": "text", "nav_key": "text", "nav_id": "uuid",
+    "crm_entity": "text", "crm_id": "uuid", "direction": "text", "action": "text", "reason": "text",
+    "message": "text", "error_code": "text", "error": "jsonb", "extra": "jsonb", "changes": "jsonb",
+}  # fmt: skip
+_ADD = text(f"""
+    INSERT INTO synch_outcome (company_id, job_id, at, {", ".join(_COLUMNS)})
+    SELECT :company_id, CAST(:job_id AS uuid), CAST(:at AS timestamptz), {", ".join(_COLUMNS)}
+    FROM jsonb_to_recordset(CAST(:rows AS jsonb))
+      AS given({", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())})
+    """)  # noqa: S608 - names of our columns, no input
 _FORGET = {
     history: text(f"""
         DELETE FROM synch_outcome WHERE id IN (
@@ -144,11 +158,16 @@ def _of(company_id: int) -> Select[Any]:
 
 
 def _row(one: Outcome, mapping: str | None) -> dict[str, Any]:
-    changes = [
-        [change.side, change.field, encode_value(change.old), encode_value(change.new)]
-        for change in one.changes
-    ]
-    return {name: getattr(one, name) for name in _AS_IS} | {
+    changes = [[side, field, encode_value(old), encode_value(new)] for side, field, old, new in one.changes]
+    return {
+        "direction": one.direction,
+        "nav_table": one.nav_table,
+        "nav_key": one.nav_key,
+        "nav_id": one.nav_id,
+        "crm_entity": one.crm_entity,
+        "crm_id": one.crm_id,
+        "coupling_id": one.coupling_id,
+        "reason": one.reason,
         "mapping": one.extra.get("mapping", mapping),
         "action": one.action,
         "message": None if one.message is None else clean(one.message),

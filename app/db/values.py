@@ -4,11 +4,13 @@ What goes in comes out equal and of the same type. JSON numbers are whole here: 
 one could come back changed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, KeysView, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
+
+from pydantic_core import from_json
 
 from app.domain.records import Reference, Value, Values
 
@@ -20,7 +22,7 @@ def encode(values: Values) -> dict[str, Any]:
     """The values of a record as JSON."""
     return {
         name: value
-        if type(value) in _PLAIN or (type(value) is str and _storable(value))
+        if type(value) in _PLAIN or (type(value) is str and value.isascii() and _NUL not in value)
         else encode_value(value)
         for name, value in values.items()
     }
@@ -31,25 +33,73 @@ def decode(stored: Mapping[str, Any]) -> dict[str, Value]:
     return {name: decode_value(value) if type(value) is list else value for name, value in stored.items()}
 
 
+class Unread(Mapping[str, Value]):
+    """The values of a record out of JSON that nobody has read yet: mostly nobody does."""
+
+    __slots__ = ("_part", "_parts", "_values")
+
+    def __init__(self, parts: "Parts", part: str) -> None:
+        self._parts = parts
+        self._part = part
+        self._values: dict[str, Value] | None = None
+
+    def __getitem__(self, name: str) -> Value:
+        return self._read()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of that name."""
+        return self._read().get(name, default)
+
+    def keys(self) -> KeysView[str]:
+        """The names."""
+        return self._read().keys()
+
+    def __repr__(self) -> str:
+        return repr(self._read())
+
+    def _read(self) -> dict[str, Value]:
+        if self._values is None:
+            self._values = decode(self._parts.read()[self._part])
+        return self._values
+
+
+class Parts:
+    """A JSON object whose members are values of records."""
+
+    __slots__ = ("_read", "_text")
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._read: dict[str, Any] | None = None
+
+    def read(self) -> dict[str, Any]:
+        """The object."""
+        if self._read is None:
+            self._read = from_json(self._text)
+        return self._read
+
+    def values(self, part: str) -> Unread:
+        """The values under that name."""
+        return Unread(self, part)
+
+
 def encode_value(value: object) -> Any:
     """One value as JSON. Raises TypeError for what is no value of a record."""
     if type(value) in _PLAIN:
         return value
-    match value:
-        case int():  # an enumeration
-            return value
-        case str():
-            return str(value) if _storable(value) else ["x", value.encode("utf-16-le", "surrogatepass").hex()]
-        case Decimal():
-            return ["n", str(value)]
-        case datetime():  # before date, which it is too
-            return ["t", value.isoformat()]
-        case date():
-            return ["d", value.isoformat()]
-        case UUID():
-            return ["u", value.hex]
-        case Reference(id=record, entity=entity):
-            return ["r", record.hex] if entity is None else ["r", record.hex, entity]
+    encoder = _ENCODE.get(type(value))
+    if encoder is not None:
+        return encoder(value)
+    if isinstance(value, int):  # an enumeration, as the next
+        return value
+    if isinstance(value, str):
+        return _text(str(value))
     raise TypeError(f"{value!r} ({type(value).__name__}) is no value of a record.")
 
 
@@ -76,6 +126,22 @@ def _storable(text: str) -> bool:
     return True
 
 
+def _text(text: str) -> Any:
+    return text if _storable(text) else ["x", text.encode("utf-16-le", "surrogatepass").hex()]
+
+
+def _reference(value: Reference) -> list[str]:
+    return ["r", value.id.hex] if value.entity is None else ["r", value.id.hex, value.entity]
+
+
+_ENCODE: dict[type, Callable[[Any], Any]] = {
+    str: _text,
+    Decimal: lambda value: ["n", str(value)],
+    datetime: lambda value: ["t", value.isoformat()],
+    date: lambda value: ["d", value.isoformat()],
+    UUID: lambda value: ["u", value.hex],
+    Reference: _reference,
+}
 _DECODE: dict[str, Callable[[list[str]], object]] = {
     "x": lambda stored: bytes.fromhex(stored[1]).decode("utf-16-le", "surrogatepass"),
     "n": lambda stored: Decimal(stored[1]),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 from app.domain.errors import IntegrationError
@@ -175,8 +176,7 @@ class Coupling:
         return replace(self, skipped=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One field that a synchronization wrote, or would write."""
 
     side: Side
