@@ -15,6 +15,7 @@ import typer
 from app.console import (
     address,
     begin,
+    collect_seldom,
     end_with_parent,
     exit_cleanly_on_sigterm,
     fail,
@@ -68,6 +69,7 @@ def serve(
         from app.main import create_app
         from app.serving import Stopping, serve_until_told
 
+        collect_seldom()
         stopping = Stopping()
         url = address(listening)
         serve_until_told(
@@ -95,6 +97,8 @@ def work(
         begin(settings)
         from app.probes import probed_worker
         from app.wiring import open_parts
+
+        collect_seldom()
 
         async def run() -> None:
             async with open_parts(settings) as parts:
