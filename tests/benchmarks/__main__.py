@@ -10,14 +10,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import api, loads, report
+from tests.benchmarks import api, growth, loads, report
 from tests.benchmarks.processes import ROOT
 from tests.benchmarks.world import World, a_world
 
 SIZES: dict[str, dict[str, Any]] = {
-    "small": {"loads": (1000, 5000), "listed": 20_000, "changes": 2, "starts": 10, "killed": 5000},
+    "small": {
+        "loads": (1000, 5000),
+        "tables": (1000, 20_000),
+        "listed": 20_000,
+        "changes": 2,
+        "starts": 10,
+        "killed": 5000,
+    },
     "large": {
         "loads": (1000, 10_000, 100_000),
+        "tables": (1000, 10_000, 100_000, 1_000_000),
         "listed": 1_000_000,
         "changes": 6,
         "starts": 40,
@@ -37,6 +45,11 @@ def first_loads(world: World, size: dict[str, Any]) -> Any:
             "from": {str(n): loads.load_from_crm(running, n) for n in size["loads"]},
             "to": {str(n): loads.load_to_crm(running, n) for n in size["loads"]},
         }
+
+
+def tables(world: World, size: dict[str, Any]) -> Any:
+    """Changes, no changes and full runs as the table grows."""
+    return {str(n): growth.table(world, n) for n in size["tables"]}
 
 
 def slow_crm(world: World, size: dict[str, Any]) -> Any:
@@ -81,6 +94,7 @@ def everyday(world: World, size: dict[str, Any]) -> Any:
 
 MEASURES: dict[str, Measure] = {
     "loads": first_loads,
+    "growth": tables,
     "real": slow_crm,
     "limits": limited_crm,
     "api": the_api,

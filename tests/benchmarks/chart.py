@@ -9,7 +9,7 @@ WIDTH, HEIGHT = 760, 420
 LEFT, RIGHT, TOP, BOTTOM = 70, 210, 20, 50
 FONT = 'font-family="sans-serif" font-size="12"'
 Place = Callable[[float, float], tuple[float, float]]
-COLOURS = ("#1f5fa8", "#8fb4dc", "#b3541e", "#e2b48f", "#2e7d4f", "#777777")
+COLOURS = ("#1f5fa8", "#8fb4dc", "#b3541e", "#e2b48f", "#2e7d4f", "#777777", "#7b3fa0")
 
 
 @dataclass(frozen=True, slots=True)

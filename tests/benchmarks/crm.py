@@ -2,6 +2,7 @@
 
 import argparse
 import datetime as dt
+import hashlib
 import signal
 import sys
 import time
@@ -9,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
+from uuid import UUID
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -81,17 +83,20 @@ class Crm:
         return dt.datetime.now(dt.UTC) - self.age
 
     async def fill(self, request: Request) -> JSONResponse:
-        """`{"count": n}`: so many accounts that were made yesterday."""
-        count = int((await request.json())["count"])
+        """`{"count": n, "first": number}`: so many accounts that were made yesterday; the version of the first. Numbers
+        go on from the last ones unless `first` is given."""
+        asked = await request.json()
+        first = int(asked.get("first", self.made))
+        version = self.organization.storage.version + 1
         table = self.organization.metadata.tables["account"]
         self.age = dt.timedelta(days=1)
         try:
-            for number in range(self.made, self.made + count):
+            for number in range(first, first + int(asked["count"])):
                 rows.create(self._person(), table, account(number))
         finally:
             self.age = dt.timedelta()
-        self.made += count
-        return JSONResponse({"accounts": len(self.organization.rows("account"))})
+        self.made = max(self.made, first + int(asked["count"]))
+        return JSONResponse({"accounts": len(self.organization.rows("account")), "version": version})
 
     async def change(self, request: Request) -> JSONResponse:
         """`{"count": n, "name": text}`: one column of the first so many accounts changes."""
@@ -143,8 +148,9 @@ class Crm:
 
 
 def account(number: int) -> dict[str, Any]:
-    """An account with eleven columns of its own."""
+    """An account with eleven columns of its own, and the id that belongs to its number."""
     return {
+        "accountid": str(UUID(hashlib.md5(f"account{number}".encode(), usedforsecurity=False).hexdigest())),
         "name": f"Account {number:07}",
         "customertypecode": 3,
         "address1_line1": f"{number} High Street",

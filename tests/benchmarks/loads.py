@@ -17,7 +17,6 @@ from tests.benchmarks.scripts import Task
 from tests.benchmarks.world import Running, World
 
 SCRIPT_SECONDS = 900
-QUIET = 1.5  # seconds in which a small run ends, without our asking how far it is
 FILL = """
     INSERT INTO nav_record (company_id, nav_table, key, integration_id, fields)
     SELECT $1, 'customers', 'K' || lpad(n::text, 8, '0'), gen_random_uuid(), jsonb_build_object(
@@ -113,19 +112,17 @@ def load_from_crm(running: Running, count: int, pace: str = "fast") -> dict[str,
         world.pace(pace)
         world.meter()
         if name == "service":
-            with running.watched() as used:
+            with running.watched(statements=True) as used:
                 job = running.run(company, mode="full", direction="from_crm", create_uncoupled=True)
             if job["inserted"] != count:
                 raise RuntimeError(f"{job['inserted']} of {count} arrived.")
-            found |= {"service": seconds(job), "cpu": used.cpu}
+            found |= {"service": seconds(job), "cpu": used.cpu, "statements": used.statements}
         else:
             found[name] = script(world, name, "load_from_crm", company)["seconds"]
         found[f"{name}_requests"] = world.meter()["requests"]
     running.run(companies["service"], mode="modified", direction="to_crm")
     found["changes"] = changes(running, companies["service"], companies["microsoft"], min(1000, count // 10))
-    found["increment"] = increment(running, companies["service"], 100)
-    found["nothing"] = nothing(running, companies["service"])
-    found["full_again"] = full_again(running, companies["service"])
+    found["written_again"] = written_again(running, companies["service"])
     world.pace("none")
     return found
 
@@ -165,42 +162,10 @@ def changes(running: Running, ours: Company, theirs: Company, count: int) -> dic
     return found
 
 
-def increment(running: Running, company: Company, count: int) -> dict[str, Any]:
-    """What a few changes cost, whatever the size of the table."""
-    running.world.tell_crm("change", count=count, name=f"Increment {company.name}")
-    with running.watched(statements=True) as used:
-        job_id = running.start(company, mode="modified", direction="from_crm")
-        time.sleep(QUIET)
-    job = running.wait(company, job_id)
-    running.run(company, mode="modified", direction="to_crm")
-    return {"seconds": seconds(job), "cpu": used.cpu, "statements": used.statements}
-
-
-def nothing(running: Running, company: Company) -> dict[str, Any]:
-    """What a run in each direction costs when nothing changed."""
-    found: dict[str, Any] = {}
-    for direction in ("to_crm", "from_crm"):
-        running.world.meter()
-        with running.watched(statements=True) as used:
-            job_id = running.start(company, mode="modified", direction=direction)
-            time.sleep(QUIET)
-        running.wait(company, job_id)
-        meter = running.world.meter()
-        found[direction] = {
-            "requests": meter["requests"],
-            "bytes": meter["sent"] + meter["received"],
-            "statements": used.statements,
-            "cpu": used.cpu,
-        }
-    return found
-
-
-def full_again(running: Running, company: Company) -> dict[str, Any]:
-    """What a full run holds in memory when everything is as it should be."""
-    with running.watched() as used:
-        job = running.run(company, mode="full", direction="from_crm")
-    written = job["inserted"] + job["modified"] + job["failed"]
-    return {"seconds": seconds(job), "cpu": used.cpu, "memory": used.memory, "written": written}
+def written_again(running: Running, company: Company) -> int:
+    """How many records a full run after a run writes."""
+    job = running.run(company, mode="full", direction="from_crm")
+    return int(job["inserted"] + job["modified"] + job["failed"])
 
 
 def load_to_crm(
@@ -216,9 +181,9 @@ def load_to_crm(
         world.pace(pace)
         world.meter()
         if name == "service":
-            with running.watched() as used:
+            with running.watched(statements=True) as used:
                 job = running.run(company, mode="full", direction="to_crm", create_uncoupled=True)
-            found |= {"service": seconds(job), "cpu": used.cpu}
+            found |= {"service": seconds(job), "cpu": used.cpu, "statements": used.statements}
         else:
             batch = -(-min(count, 1000) // lanes)
             done = script(world, name, "load_to_crm", company, lanes=lanes, batch=batch)

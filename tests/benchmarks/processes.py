@@ -1,10 +1,12 @@
 """The processes of a run: PostgreSQL, the sandbox, the service and its workers; what they use of the machine."""
 
+import itertools
 import os
 import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -91,6 +93,48 @@ def usage(pids: Iterable[int]) -> Usage:
         peak = next((line for line in status.splitlines() if line.startswith("VmHWM:")), "VmHWM: 0 kB")
         memory += int(peak.split()[1]) * 1024
     return Usage(cpu, memory)
+
+
+def private(pids: Iterable[int]) -> int:
+    """Bytes of memory that belong to these processes alone, now: without what PostgreSQL's share, its cache."""
+    held = 0
+    for pid in pids:
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+        except OSError:  # it has just ended
+            continue
+        alone = next((line for line in status.splitlines() if line.startswith("RssAnon:")), "RssAnon: 0 kB")
+        held += int(alone.split()[1]) * 1024
+    return held
+
+
+class Highest:
+    """How much memory the processes below one have had to themselves at most, looked at ten times a second."""
+
+    def __init__(self, top: int) -> None:
+        self._top = top
+        self._stopping = threading.Event()
+        self._watch = threading.Thread(target=self._look, daemon=True)
+        self._held = 0
+
+    def start(self) -> None:
+        """From now on."""
+        self._watch.start()
+
+    def stop(self) -> int:
+        """Until now; bytes."""
+        self._stopping.set()
+        self._watch.join()
+        return self._held
+
+    def _look(self) -> None:
+        pids: list[int] = []
+        for round_ in itertools.count():
+            if round_ % 10 == 0:  # who is there changes rarely
+                pids = family(self._top)
+            self._held = max(self._held, private(pids))
+            if self._stopping.wait(0.1):
+                return
 
 
 def forget_peak(pid: int) -> None:

@@ -3,7 +3,7 @@
 import math
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ its start to its end.
 
 The counts are also tests: `tests/integration/counts`.
 """
+NOTES = ("<!-- notes -->", "<!-- end of notes -->")
+"""What a person wrote between these lines stays when the page is written anew."""
 
 
 def write(path: Path, found: Found, command: str, seconds: float) -> None:
@@ -38,18 +40,27 @@ def write(path: Path, found: Found, command: str, seconds: float) -> None:
         machine=_machine(),
         load=os.getloadavg()[1],
     )
-    parts = [head]
+    parts = [head, "\n".join((NOTES[0], *notes(path), NOTES[1]))]
     for title, rows in (("Counts", _counts(found)), ("Ratios in the same run", _ratios(found))):
         if rows:
             parts.append(f"## {title}\n\n{_table(rows)}")
-    if "loads" in found:
+    if "loads" in found or "growth" in found:
         chart = path.with_suffix(".svg")
-        chart.write_text(draw(_curves(found["loads"]), "rows of the table", "seconds"), encoding="utf-8")
-        parts.append(
-            f"## Growth\n\n![Growth with the size of the table]({chart.name})\n\n{_growth_table(found)}"
-        )
+        chart.write_text(draw(_curves(found), "rows of the table", "seconds"), encoding="utf-8")
+        parts.append(f"## Growth\n\n![Growth with the size of the table]({chart.name})")
+    if "growth" in found:
+        parts.append(_growth_table(found["growth"]))
+    if "loads" in found:
         parts.append(f"## First loads in seconds\n\n{_loads_table(found['loads'])}")
     path.write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
+
+
+def notes(path: Path) -> list[str]:
+    """The lines that a person wrote into the page between the two lines for it."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    if NOTES[0] not in lines or NOTES[1] not in lines:
+        return []
+    return lines[lines.index(NOTES[0]) + 1 : lines.index(NOTES[1])]
 
 
 def _machine() -> str:
@@ -67,6 +78,8 @@ def _machine() -> str:
 
 def _counts(found: Found) -> list[Row]:
     rows: list[Row] = []
+    if "growth" in found:
+        rows += _growth_counts(found["growth"])
     if "loads" in found:
         rows += _load_counts(found["loads"])
     if "killed" in found:
@@ -77,20 +90,46 @@ def _counts(found: Found) -> list[Row]:
     return rows
 
 
-def _load_counts(measured: Found) -> list[Row]:
+def _growth_counts(measured: Found) -> list[Row]:
     rows: list[Row] = []
-    for n, one in measured["from"].items():
-        count, there, back = int(n), one["nothing"]["to_crm"], one["nothing"]["from_crm"]
+    for n, one in measured.items():
+        there, back = one["nothing"]["to_crm"], one["nothing"]["from_crm"]
         requests = max(there["requests"], back["requests"])
         size = max(there["bytes"], back["bytes"])
         rows.append(
             (
-                f"nothing changed, {count:,} coupled: requests and bytes to CRM / from CRM",
+                f"nothing changed, {int(n):,} coupled: requests and bytes to CRM / from CRM",
                 f"{there['requests']} / {back['requests']}, {there['bytes']} / {back['bytes']} B",
                 "1, 1 kB",
                 requests <= 1 and size <= 1024,
             )
         )
+    return rows + _memory(measured)
+
+
+def _memory(measured: Found) -> list[Row]:
+    """A row more from ten thousand rows to the most: a smaller table does not fill a page of what is read at once."""
+    sizes = sorted(int(n) for n in measured if int(n) >= 10_000)
+    if len(sizes) < 2:
+        return []
+    few, many = sizes[0], sizes[-1]
+    rows: list[Row] = []
+    for direction, name in (("from_crm", "from CRM"), ("to_crm", "to CRM")):
+        held = [_held(measured[str(n)][direction]) for n in (few, many)]
+        more = (held[1] - held[0]) / (many - few)
+        what = f"memory of all processes in a full run {name}, a row more from {few:,} to {many:,}"
+        rows.append((what, f"{more:.1f} B", "20 B", more <= 20))
+    return rows
+
+
+def _held(run: Found) -> float:
+    return float(run["memory"] + run["postgres"])
+
+
+def _load_counts(measured: Found) -> list[Row]:
+    rows: list[Row] = []
+    for n, one in measured["from"].items():
+        count = int(n)
         most = math.ceil(count / 5000) + 1
         got = one["service_requests"]
         rows.append((f"first load from CRM, {count:,}: requests", str(got), str(most), got <= most))
@@ -104,15 +143,8 @@ def _load_counts(measured: Found) -> list[Row]:
         most = math.ceil(count / math.ceil(min(count, 1000) / one["lanes"])) + 2
         got = one["service_requests"]
         rows.append((f"first load into CRM, {count:,}: requests", str(got), str(most), got <= most))
-    sizes = sorted(measured["from"], key=int)
-    if len(sizes) > 1:
-        few, many = sizes[-2], sizes[-1]
-        held = [measured["from"][n]["full_again"]["memory"] for n in (few, many)]
-        more = (held[1] - held[0]) / (int(many) - int(few))
-        name = f"memory of the service, a row more from {int(few):,} to {int(many):,}"
-        rows.append((name, f"{more:.0f} B", "20 B", more <= 20))
-        written = sum(one["full_again"]["written"] for one in measured["from"].values())
-        rows.append(("writes of a full run after a run", str(written), "0", written == 0))
+    written = sum(one["written_again"] for one in measured["from"].values())
+    rows.append(("writes of a full run after a run", str(written), "0", written == 0))
     return rows
 
 
@@ -123,6 +155,8 @@ def _ratios(found: Found) -> list[Row]:
     rows: list[Row] = []
     if "loads" in found:
         rows += _load_ratios(found["loads"])
+    if "growth" in found:
+        rows += _growth_ratios(found["growth"])
     if "real" in found:
         one = found["real"]
         rows.append(_times("`real`, 2,000 creates, to the bound", one["service"] / one["bound"], 1.3))
@@ -195,10 +229,31 @@ def _load_ratios(measured: Found) -> list[Row]:
             rows.append(
                 _times(f"{changed['rows']} of {int(n):,} changed {name}, to Microsoft's client", ratio, must)
             )
-    increments, loads_ = _exponents(measured)
-    for what, exponent, must in (*increments, *loads_):
-        rows.append((f"growth, exponent of {what}", f"{exponent:.2f}", f"{must}", exponent <= must))
+    sizes = sorted(int(n) for n in measured["from"])
+    for way, name in (("from", "from CRM"), ("to", "into CRM")):
+        for what, of in (("cpu", "CPU"), ("statements", "statements")):
+            curve = [measured[way][str(n)][what] for n in sizes]
+            rows += _exponent(f"the {of} of a first load {name}", sizes, curve, 1.05)
     return rows
+
+
+def _growth_ratios(measured: Found) -> list[Row]:
+    sizes = sorted(int(n) for n in measured)
+    rows: list[Row] = []
+    for what, of in (("cpu", "CPU"), ("statements", "statements")):
+        curve = [measured[str(n)]["increment"][what] for n in sizes]
+        rows += _exponent(f"the {of} of an increment", sizes, curve, 0.15)
+        still = [measured[str(n)]["nothing"]["from_crm"][what] for n in sizes]
+        rows += _exponent(f"the {of} of a run that finds no change", sizes, still, 0.15)
+    return rows
+
+
+def _exponent(of: str, sizes: Sequence[int], curve: Sequence[float], must: float) -> list[Row]:
+    if len(sizes) < 2:
+        return []
+    exponent = slope(sizes, curve)
+    name = f"growth from {sizes[0]:,} to {sizes[-1]:,}, exponent of {of}"
+    return [(name, f"{exponent:.2f}", f"{must}", exponent <= must)]
 
 
 def _api_ratios(one: Found) -> list[Row]:
@@ -236,27 +291,6 @@ def _table(rows: Sequence[Row]) -> str:
 # --- growth ---------------------------------------------------------------------------------------
 
 
-def _exponents(measured: Found) -> tuple[list[tuple[str, float, float]], list[tuple[str, float, float]]]:
-    ours = sorted(((int(n), one) for n, one in measured["from"].items()), key=lambda pair: pair[0])
-    if len(ours) < 2:
-        return [], []
-    sizes = [n for n, _ in ours]
-    increments = [
-        ("the CPU of an increment", slope(sizes, [one["increment"]["cpu"] for _, one in ours]), 0.15),
-        (
-            "the statements of an increment",
-            slope(sizes, [one["increment"]["statements"] for _, one in ours]),
-            0.15,
-        ),
-    ]
-    into = sorted(((int(n), one["cpu"]) for n, one in measured["to"].items()), key=lambda pair: pair[0])
-    full = [
-        ("the CPU of a first load from CRM", slope(sizes, [one["cpu"] for _, one in ours]), 1.05),
-        ("the CPU of a first load into CRM", slope([n for n, _ in into], [cpu for _, cpu in into]), 1.05),
-    ]
-    return increments, full
-
-
 def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
     """The exponent of a power law through these points: least squares over the logarithms."""
     xs, ys = [math.log(size) for size in sizes], [math.log(max(value, 1e-3)) for value in values]
@@ -265,34 +299,46 @@ def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
     return above / sum((x - middle) ** 2 for x in xs)
 
 
-def _curves(measured: Found) -> list[Line]:
-    ours = sorted(((int(n), one) for n, one in measured["from"].items()), key=lambda pair: pair[0])
-    into = sorted(((int(n), one) for n, one in measured["to"].items()), key=lambda pair: pair[0])
-    return [
-        Line("first load from CRM", [(n, one["service"]) for n, one in ours]),
-        Line("its bound", [(n, one["bound"]) for n, one in ours]),
-        Line("first load into CRM", [(n, one["service"]) for n, one in into]),
-        Line("its bound", [(n, one["bound"]) for n, one in into]),
-        Line("100 changes", [(n, one["increment"]["seconds"]) for n, one in ours]),
-        Line("no change, CPU", [(n, max(one["nothing"]["from_crm"]["cpu"], 0.01)) for n, one in ours]),
-    ]
+def _curves(found: Found) -> list[Line]:
+    loads, growth = found.get("loads"), found.get("growth")
+    lines: list[Line] = []
+    if loads:
+        for way, name in (("from", "first load from CRM"), ("to", "first load into CRM")):
+            lines.append(_curve(name, loads[way], lambda one: one["service"]))
+            lines.append(_curve("its bound", loads[way], lambda one: one["bound"]))
+    if growth:
+        lines.append(_curve("full run, no change", growth, lambda one: one["from_crm"]["seconds"]))
+        lines.append(_curve("100 changes, CPU", growth, lambda one: one["increment"]["cpu"]))
+        still = _curve("no change, CPU", growth, lambda one: max(one["nothing"]["from_crm"]["cpu"], 0.01))
+        lines.append(still)
+    return lines
 
 
-def _growth_table(found: Found) -> str:
+def _curve(name: str, measured: Found, value: Callable[[Found], float]) -> Line:
+    return Line(name, sorted((int(n), value(one)) for n, one in measured.items()))
+
+
+def _growth_table(measured: Found) -> str:
     lines = [
-        "| coupled records | 100 changes | CPU | statements | no change: statements | full run again | memory |",
-        "|---|---|---|---|---|---|---|",
+        "| coupled records | 100 changes | CPU | statements | no change: CPU | statements "
+        "| full run from CRM | memory | full run to CRM | memory |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for n, one in found["loads"]["from"].items():
-        step, still, full = one["increment"], one["nothing"]["from_crm"], one["full_again"]
+    for n, one in measured.items():
+        step, still = one["increment"], one["nothing"]["from_crm"]
+        full = [one[direction] for direction in ("from_crm", "to_crm")]
+        read = " | ".join(f"{run['seconds']:.1f} s | {_held(run) / 2**20:.0f} MB" for run in full)
         lines.append(
-            f"| {int(n):,} | {step['seconds']:.2f} s | {step['cpu']:.2f} s | {step['statements']} "
-            f"| {still['statements']} | {full['seconds']:.1f} s | {full['memory'] / 2**20:.0f} MB |"
+            f"| {int(n):,} | {step['seconds']:.2f} s | {step['cpu']:.2f} s | {step['statements']:.0f} "
+            f"| {still['cpu']:.2f} s | {still['statements']} | {read} |"
         )
     lines.append(
-        "\nAll from CRM; memory is the service's own at its highest in the full run. Statements are those in the log "
-        "of PostgreSQL while the run was on: with the call that starts it, and what an idle service asks meanwhile. "
-        "The tests count those of the run alone."
+        "\nThe tables are filled, not loaded. Changes are those of CRM, the median of three runs; full runs read the "
+        "whole table and find nothing to do. Memory is that of the service at its highest and of all processes of "
+        "PostgreSQL, at theirs, but for the cache that they share (`shared_buffers`, of fixed size). Statements are "
+        "those in the log of PostgreSQL while the run was on: with the call that starts it, and what an idle service "
+        "asks meanwhile. The tests count those of the run alone. First loads are measured up to 100,000 records: a "
+        "million would take too long here."
     )
     return "\n".join(lines)
 

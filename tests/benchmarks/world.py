@@ -21,7 +21,7 @@ from app.db.engine import connect
 from app.demo.service import Company, Service
 from app.sandbox import DEFAULT_CLIENT, DEFAULT_SECRET, DEFAULT_TENANT
 from app.sandbox.server import self_signed
-from tests.benchmarks.processes import Child, family, forget_peak, free_port, usage
+from tests.benchmarks.processes import Child, Highest, family, forget_peak, free_port, usage
 
 T = TypeVar("T")
 CLI = ("-P", "-c", "from app.cli import main; main()")
@@ -144,6 +144,9 @@ class World:
 
         async def set_(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
             await connection.execute(f"ALTER SYSTEM SET log_statement = '{which}'")
+            await connection.execute(
+                "ALTER SYSTEM SET log_parameter_max_length = 0"
+            )  # records stay out of it
             await connection.execute("SELECT pg_reload_conf()")
 
         self.sql(set_)
@@ -184,6 +187,10 @@ class Running:
         company.post("crm-connection/use-default-synchronization-setup", {"mappings": list(mappings)})
         return company
 
+    def same(self, company: Company) -> Company:
+        """A company that another service made, of this one."""
+        return Company(self.api, company.name)
+
     def without_schedule(self, company: Company) -> Company:
         """Takes its job queue entries away, so that only what we start runs."""
         for entry in company.items("job-queue-entries"):
@@ -222,17 +229,19 @@ class Running:
     @contextmanager
     def watched(self, *, statements: bool = False) -> Iterator["Used"]:
         """What the service and PostgreSQL use meanwhile; with `statements`, PostgreSQL logs them to be counted."""
-        used = Used()
+        used, postgres = Used(), Highest(self.world.postgres_pid())
         if statements:
             self.world.log_statements("all")
         for child in self.children:
             forget_peak(child.pid)
         before, logged = usage(self.pids()), self.world.logged_statements()
+        postgres.start()
         try:
             yield used
         finally:
             used.cpu = usage(self.pids()).cpu - before.cpu
             used.memory = usage(child.pid for child in self.children).memory
+            used.postgres = postgres.stop()
             if statements:
                 used.statements = self.world.logged_statements() - logged
                 self.world.log_statements("none")
@@ -240,10 +249,11 @@ class Running:
 
 @dataclass(slots=True)
 class Used:
-    """Seconds of CPU, bytes of the service's memory at their highest, statements."""
+    """Seconds of CPU, bytes of memory at their highest (the service's, PostgreSQL's without its cache), statements."""
 
     cpu: float = 0.0
     memory: int = 0
+    postgres: int = 0
     statements: int = 0
 
 
