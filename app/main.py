@@ -19,6 +19,7 @@ from app.api import (
     couplings,
     crm_records,
     definitions,
+    directory,
     docs,
     health,
     job_queue,
@@ -110,6 +111,7 @@ def create_app(settings: Settings, *, worker: bool = False, stopping: Stopping |
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
+    directory.install(app)
     docs.install(app)
     openapi.install(app)
     return app

@@ -9,6 +9,7 @@ from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 LONGEST_HEAD = 64 * 1024
 """Bytes of a request before its body: address and headers."""
@@ -54,8 +55,7 @@ def serve_until_told(
         "log_level": "warning",
         "server_header": False,
         "proxy_headers": False,  # the application believes those proxies alone that the settings name
-        "http": "h11",  # the other implementation takes headers of any length
-        "h11_max_incomplete_event_size": LONGEST_HEAD,
+        "http": _Http,
         "ws": "none",
         "timeout_graceful_shutdown": drain_seconds,
     }
@@ -69,6 +69,51 @@ def serve_until_told(
             raise
     if watched.failure is not None:
         raise watched.failure
+
+
+class _HeadTooLong(Exception):
+    """The request has not come to its body after so many bytes."""
+
+
+class _Http(HttpToolsProtocol):
+    """HTTP whose requests have heads of at most LONGEST_HEAD bytes; others are answered 400, and cut off."""
+
+    _in_head = False
+    _head = 0  # bytes of the address and of complete headers
+    _fed = 0  # bytes since the head began, beyond those that it began in
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        self._in_head, self._head, self._fed = True, 0, 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the address."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; those behind a body count too."""
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head ends."""
+        self._in_head = False
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """What the parser keeps of an unfinished header is known to it alone, so what it was fed is counted."""
+        went_on = self._in_head
+        super().data_received(data)
+        self._fed += len(data) if went_on and self._in_head else 0
+        if self._fed > LONGEST_HEAD and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too long.")
+
+    def _count(self, size: int) -> None:
+        self._head += size
+        if self._head > LONGEST_HEAD:
+            raise _HeadTooLong  # the parser makes it an invalid request
 
 
 class _Server(uvicorn.Server):

@@ -49,7 +49,8 @@ CompanyName = Annotated[
 ]
 
 
-async def _company(request: Request, ctx: ContextDep, caller: CallerDep, company: CompanyName) -> Company:
+async def _company(request: Request, company: CompanyName) -> Company:
+    ctx, caller = door_of(request).context, cast(Caller, request.state.caller)
     found = cast(Company | None, request.state.company)
     if found is None:
         async with ctx.uow(reading=True) as tx:

@@ -3,32 +3,33 @@
 import logging
 import re
 import time
+from collections.abc import Iterable
 from uuid import uuid4
 
 import structlog
 from opentelemetry.trace import Span, StatusCode
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import BodyTooLarge, of_exception
 from app.telemetry.figures import request_answered
-from app.telemetry.tracing import SERVER, called_with, named_in_log, span
+from app.telemetry.tracing import named_in_log, serving
 
 REQUEST_ID = "X-Request-Id"
+RAW_REQUEST_ID = REQUEST_ID.lower().encode()
 _ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 PROBED = frozenset({"/healthz", "/readyz", "/metrics"})
 
-CAREFUL = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
+CAREFUL = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+)
 """Set where the answer does not say otherwise."""
-ONLY_TLS = ("Strict-Transport-Security", "max-age=31536000")
+CAREFUL_OVER_TLS = (*CAREFUL, (b"strict-transport-security", b"max-age=31536000"))
 
 log = structlog.get_logger("app.access")
 
@@ -47,25 +48,19 @@ class EveryAnswer:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        given = headers.get(REQUEST_ID, "")
+        given = header(scope, RAW_REQUEST_ID).decode("latin-1")
         request_id = given if _ACCEPTABLE.fullmatch(given) else uuid4().hex
+        over_tls = self.over_tls or scope["scheme"] == "https"
         seen = _Seen(scope)
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 seen.begun, seen.status = True, message["status"]
-                headers = MutableHeaders(scope=message)
-                headers[REQUEST_ID] = request_id
-                for name, value in CAREFUL.items():
-                    headers.setdefault(name, value)
-                if self.over_tls or scope["scheme"] == "https":
-                    headers.setdefault(*ONLY_TLS)
+                message["headers"] = _completed(message.get("headers", ()), request_id, over_tls)
             await send(message)
 
         with (
-            called_with(headers),
-            span(scope["method"], SERVER, {"navcrm.request_id": request_id}) as current,
+            serving(scope, {"navcrm.request_id": request_id}) as current,
             structlog.contextvars.bound_contextvars(request_id=request_id, **named_in_log()),
         ):
             try:
@@ -77,6 +72,21 @@ class EveryAnswer:
                 await of_exception(Request(scope), error)(scope, receive, send_with_headers)
             finally:
                 seen.tell(current)
+
+
+def header(scope: Scope, name: bytes) -> bytes:
+    """The first header of that name, given in lower case; empty if there is none."""
+    return next((value for each, value in scope["headers"] if each == name), b"")
+
+
+def _completed(
+    headers: Iterable[tuple[bytes, bytes]], request_id: str, over_tls: bool
+) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer with those that every answer has."""
+    own = [pair for pair in headers if pair[0] != RAW_REQUEST_ID]
+    said = {name for name, _ in own}
+    added = [pair for pair in (CAREFUL_OVER_TLS if over_tls else CAREFUL) if pair[0] not in said]
+    return [*own, (RAW_REQUEST_ID, request_id.encode("latin-1")), *added]
 
 
 class _Seen:
@@ -101,6 +111,11 @@ class _Seen:
         level = logging.DEBUG if route in PROBED and self.status < 400 else logging.INFO
         line = {"method": method, "path": scope["path"], "status": self.status}
         log.log(level, "request", **line, ms=round(seconds * 1000, 1), **told)
+        if current.is_recording():
+            self._describe(current, route, company)
+
+    def _describe(self, current: Span, route: str | None, company: str | None) -> None:
+        method = self._scope["method"]
         if route is not None:
             current.update_name(f"{method} {route}")
             current.set_attribute("http.route", route)
@@ -122,19 +137,21 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        length = Headers(scope=scope).get("content-length", "")
-        declared = int(length) if length.isdecimal() else 0
-        too_large = BodyTooLarge(f"At most {self.limit} bytes are accepted.")
+        length = header(scope, b"content-length")
+        declared = int(length) if length.isdigit() else 0
         counted = 0
 
         async def counting_receive() -> Message:
             nonlocal counted
             if declared > self.limit:
-                raise too_large
+                raise self._too_large()
             message = await receive()
             counted += len(message.get("body", b""))
             if counted > self.limit:
-                raise too_large
+                raise self._too_large()
             return message
 
         await self.app(scope, counting_receive, send)
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(f"At most {self.limit} bytes are accepted.")

@@ -20,6 +20,7 @@ from app.api.models import (
     RecordNo,
     SearchQuery,
     TableName,
+    answered,
 )
 from app.api.operation import api_router, operation
 from app.api.pages import Page, PagingDep
@@ -148,7 +149,7 @@ async def list_nav_records(
     search: SearchQuery = None,
     coupled: CoupledQuery = None,
     mapping: MappingQuery = None,
-) -> dict[str, object]:
+) -> Response:
     """The records of a table in the order of their keys, each with its coupling and what can be done with it."""
     items, cursor = await records.nav_list(
         ctx,
@@ -161,10 +162,12 @@ async def list_nav_records(
         cursor=paging.after(str),
         mapping=mapping,
     )
-    return {
-        "items": [nav_item_out(item) for item in items],
-        "next_cursor": None if cursor is None else paging.next(cursor),
-    }
+    return answered(
+        {
+            "items": [nav_item_out(item) for item in items],
+            "next_cursor": None if cursor is None else paging.next(cursor),
+        }
+    )
 
 
 @router.post(
@@ -225,7 +228,7 @@ async def get_nav_record(
             description="`crm_statistics`: the figures that CRM counts for a coupled customer, asked for now."
         ),
     ] = None,
-) -> dict[str, object]:
+) -> Response:
     """One record, by its key. CRM is asked for nothing unless `include` says so."""
     item = await records.nav_get(ctx, company, table, no, mapping=mapping)
     found = nav_item_out(item)
@@ -235,7 +238,7 @@ async def get_nav_record(
         found["crm_statistics"] = (
             None if statistics is None else {**statistics.counts, "as_of": statistics.as_of}
         )
-    return found
+    return answered(found)
 
 
 @router.patch(

@@ -10,6 +10,7 @@ from uuid import UUID
 from app.domain.records import Reference
 
 JsonValue = str | int | float | bool | None
+_AS_IT_IS = frozenset({str, bool, int, float, type(None)})  # nearly all of them
 EXACT_DIGITS = 15
 """As many digits survive the way through a JSON number everywhere."""
 
@@ -40,6 +41,8 @@ def shown(value: Any) -> JsonValue:
 
 
 def _number(value: Decimal) -> JsonValue:
+    if not value:
+        return 0
     if not value.is_finite():
         return str(value)
     digits = len(value.as_tuple().digits)
@@ -50,4 +53,4 @@ def _number(value: Decimal) -> JsonValue:
 
 def shown_fields(values: Mapping[str, Any]) -> dict[str, JsonValue]:
     """All values of a record."""
-    return {name: shown(value) for name, value in values.items()}
+    return {name: value if type(value) in _AS_IT_IS else shown(value) for name, value in values.items()}

@@ -16,8 +16,10 @@ class Scope(StrEnum):
 
     def covers(self, needed: "Scope") -> bool:
         """Whether this scope is enough for an operation that needs `needed`."""
-        order = list(Scope)
-        return order.index(self) >= order.index(needed)
+        return needed in _COVERED[self]
+
+
+_COVERED = {scope: frozenset(list(Scope)[: place + 1]) for place, scope in enumerate(Scope)}
 
 
 @dataclass(frozen=True, slots=True)

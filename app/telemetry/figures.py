@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -37,9 +38,14 @@ _jobs_running = Gauge("navcrm_synch_jobs_running_here", "Synch jobs that this pr
 
 def request_answered(method: str, route: str | None, status: int, seconds: float) -> None:
     """A request came to its end. `route` is the template of its path; None where there is nothing."""
-    shown, place = method if method in METHODS else "other", route or "other"
-    _requests.labels(shown, place, str(status)).inc()
-    _request_seconds.labels(shown, place).observe(seconds)
+    count, time_of = _of_request(method if method in METHODS else "other", route or "other", status)
+    count.inc()
+    time_of.observe(seconds)
+
+
+@cache  # as many as there are sets of labels, which the figures themselves keep
+def _of_request(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    return _requests.labels(method, route, str(status)), _request_seconds.labels(method, route)
 
 
 class CrmCall:
