@@ -23,7 +23,9 @@ from app.jobs.worker import Worker
 from app.ports import Context, Handler, Report
 from tests.integration.db.memory import a_company, a_job, a_memory
 from tests.integration.jobs.workers import (
+    PATIENCE,
     QUICK,
+    SUSPICIOUS,
     a_context,
     a_worker,
     a_worker_process,
@@ -66,13 +68,14 @@ async def test_an_idle_worker_starts_a_job_at_once(engine: AsyncEngine, database
         started.append(time.perf_counter())
 
     waits = []
-    async with a_worker(database, memory, {"synchronize": handler}):
-        await asyncio.sleep(0.3)
+    async with a_worker(
+        database, memory, {"synchronize": handler}, replace(QUICK, poll=timedelta(minutes=5))
+    ):
         for _ in range(5):
             asked = time.perf_counter()
             await ended(memory, company.id, await add(memory, company, a_job(created_at=datetime.now(UTC))))
             waits.append(started.pop() - asked)
-    assert sorted(waits)[2] < 0.1
+    assert sorted(waits)[2] < PATIENCE / 2  # it was told: it will not look by itself for minutes
 
 
 async def test_two_runs_of_a_mapping_never_overlap(engine: AsyncEngine, database: str) -> None:
@@ -111,14 +114,14 @@ async def test_when_a_worker_is_killed_another_continues_and_no_page_is_committe
         process.kill()
         await process.wait()
         killed = time.perf_counter()
-        async with a_worker(database, memory, {"synchronize": pages(40, 0.01)}):
+        async with a_worker(database, memory, {"synchronize": pages(40, 0.01)}, SUSPICIOUS):
             (found,) = await ended(memory, company.id, [job.id])
             took = time.perf_counter() - killed
     written = await pages_of(memory, company.id, job.id)
     assert [page for page, _ in written] == list(range(40))
     assert {fence for _, fence in written} == {1, 2}
     assert (found.status, found.attempt, found.counted) == (JobStatus.SUCCEEDED, 2, Counts(inserted=40))
-    assert took < 8
+    assert took < PATIENCE / 2
 
 
 async def test_a_worker_that_was_paused_finds_its_job_taken_and_stops(
@@ -132,12 +135,12 @@ async def test_a_worker_that_was_paused_finds_its_job_taken_and_stops(
         await until(lambda: committed(memory, company, job, 5))
         process.send_signal(signal.SIGSTOP)
         before = len(await pages_of(memory, company.id, job.id))
-        async with a_worker(database, memory, {"synchronize": pages(40, 0.05)}):
+        async with a_worker(database, memory, {"synchronize": pages(40, 0.05)}, SUSPICIOUS):
             await until(lambda: committed(memory, company, job, before + 5))
             process.send_signal(signal.SIGCONT)
             await ended(memory, company.id, [job.id])
         process.terminate()
-        assert await asyncio.wait_for(process.wait(), 10) == 0
+        assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
     written = await pages_of(memory, company.id, job.id)
     assert [page for page, _ in written] == list(range(40))
     assert [fence for _, fence in written] == sorted(fence for _, fence in written)
@@ -153,7 +156,7 @@ async def test_a_worker_that_is_told_to_stop_ends_its_page_and_gives_the_job_bac
     async with a_worker_process(database) as process:
         await until(lambda: committed(memory, company, job, 3))
         process.terminate()
-        assert await asyncio.wait_for(process.wait(), 10) == 0
+        assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
     async with memory() as tx:
         waiting = await tx.jobs.get(company.id, job.id)
         assert await tx.workers.seen_since(datetime.now(UTC) - timedelta(minutes=5)) == []
@@ -279,7 +282,7 @@ async def test_a_job_goes_on_when_the_database_is_back(engine: AsyncEngine, data
     company = await a_company(memory)
     job = a_job()
     await add(memory, company, job)
-    async with a_worker(database, memory, {"synchronize": pages(40, 0.02)}):
+    async with a_worker(database, memory, {"synchronize": pages(40, 0.02)}, SUSPICIOUS):
         await until(lambda: committed(memory, company, job, 3))
         await cut_all_connections(engine)
         await until(lambda: patiently(lambda: committed(memory, company, job, 15)))
@@ -312,12 +315,12 @@ async def test_a_page_that_does_not_end_is_interrupted_when_the_worker_stops(
 
     async def stuck(_ctx: Context, _company: Company, _job: SynchJob, _report: Report) -> None:
         begun.set()
-        await asyncio.sleep(60)
+        await asyncio.sleep(2 * PATIENCE)
 
     options = replace(QUICK, drain=timedelta(seconds=0.2), concurrency=1)
     (job_id,) = await add(memory, company, a_job())
     async with a_worker(database, memory, {"synchronize": stuck}, options):
-        await asyncio.wait_for(begun.wait(), 10)
+        await asyncio.wait_for(begun.wait(), PATIENCE)
     async with memory() as tx:
         waiting = await tx.jobs.get(company.id, job_id)
     assert (waiting.status, waiting.attempt) == (JobStatus.QUEUED, 0)
@@ -333,7 +336,7 @@ async def test_a_worker_inside_another_process_may_be_cancelled(engine: AsyncEng
     await until(lambda: committed(memory, company, job, 2))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, PATIENCE)
     async with memory() as tx:
         waiting = await tx.jobs.get(company.id, job.id)
     written = await pages_of(memory, company.id, job.id)
@@ -371,7 +374,7 @@ async def test_a_worker_at_its_limit_leaves_tickets_to_others(engine: AsyncEngin
     jobs = [a_job(f"M{number}") for number in range(4)]
     async with a_worker(database, memory, {"synchronize": handler}, replace(QUICK, concurrency=1)):
         ids = await add(memory, company, *jobs)
-        await asyncio.wait_for(begun.acquire(), 5)
+        await asyncio.wait_for(begun.acquire(), PATIENCE)
         await asyncio.sleep(0.3)  # more than one of its polls
         async with engine.connect() as connection:
             taken = await connection.execute(
@@ -390,7 +393,7 @@ async def test_four_workers_of_one_job_each_run_four_waiting_mappings_at_the_sam
     together = asyncio.Barrier(4)
 
     async def handler(_ctx: Context, _company: Company, _job: SynchJob, _report: Report) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE / 2):
             await together.wait()  # none passes before all four are at work
 
     one_job = replace(QUICK, concurrency=1)

@@ -22,10 +22,10 @@ from app.ports import Context, Handler, JobFilter, Report, SideFactory
 from app.worker import run_worker
 from tests.integration.db.memory import a_memory
 
-PATIENCE = 20.0
-QUICK = WorkerOptions(
-    heartbeat_timeout=timedelta(seconds=1), poll=timedelta(seconds=0.2), drain=timedelta(seconds=5)
-)
+PATIENCE = 60.0  # seconds, on a machine that does much else
+QUICK = WorkerOptions(poll=timedelta(seconds=0.2), drain=timedelta(seconds=20), retry=timedelta(seconds=0.2))
+SUSPICIOUS = replace(QUICK, heartbeat_timeout=timedelta(seconds=2))
+"""Soon takes another for dead. Whoever works beside it must give signs of life as often."""
 
 
 class SystemClock:
