@@ -26,7 +26,9 @@ class Columns:
 
     table: CrmTable
     select: str | None  # None: all
-    readers: tuple[tuple[str, Read], ...]
+    answered: str  # what a write is to answer with: the id and the version come by themselves
+    plain: tuple[str, ...]  # attributes whose value is the one that stands in the row
+    readers: tuple[tuple[str, Read], ...]  # of all others
     annotated: bool  # whether the answers must say which entity a lookup points to
 
     def preferring(self, *preferences: str) -> str:
@@ -49,11 +51,13 @@ class Columns:
             found = UUID(record_id)
         except MISFITS as error:
             raise self._misfit(record_id, self.table.key, record_id) from error
+        values: dict[str, Value] = {name: row.get(name) for name in self.plain}
         unreadable = None
         try:
-            values = {name: read(row) for name, read in self.readers}
+            for name, read in self.readers:
+                values[name] = read(row)
         except MISFITS:
-            values, unreadable = self._without_misfits(row, found)
+            unreadable = self._read_fitting(values, row, found)
         return Snapshot(
             id=found,
             key=str(record_id),
@@ -63,11 +67,10 @@ class Columns:
             unreadable=unreadable,
         )
 
-    def _without_misfits(
-        self, row: Mapping[str, Any], record_id: UUID
-    ) -> tuple[dict[str, Value], CrmRefused | None]:
-        """The values that can be read, and what is wrong with the first that cannot."""
-        values: dict[str, Value] = {}
+    def _read_fitting(
+        self, values: dict[str, Value], row: Mapping[str, Any], record_id: UUID
+    ) -> CrmRefused | None:
+        """Adds the values that can be read; what is wrong with the first that cannot."""
         unreadable = None
         for name, read in self.readers:
             try:
@@ -75,7 +78,7 @@ class Columns:
             except MISFITS:
                 found = row.get(name, row.get(f"_{name}_value"))
                 unreadable = unreadable or self._misfit(record_id, name, found)
-        return values, unreadable
+        return unreadable
 
     def _misfit(self, record_id: object, name: str, found: object) -> CrmRefused:
         entity, field = self.table.name, self.table.field(name)
@@ -102,17 +105,16 @@ def columns_of(table: CrmTable, fields: Collection[str] | None) -> Columns:
         found = list(table.definition.fields.values())
     else:
         found = _known(table, fields)
-    names = [table.key]
-    for field in found:
-        source = table.lookup_of(field) if field.type is FieldType.ENTITY_NAME else field
-        if source is not None:
-            names.append(table.property_of(source))
-    if table.field(MODIFIED) is not None:
-        names.append(MODIFIED)
+    sources = (table.lookup_of(field) if field.type is FieldType.ENTITY_NAME else field for field in found)
+    shown = list(dict.fromkeys(table.property_of(source) for source in sources if source is not None))
+    named = [table.key, *shown, *([MODIFIED] if table.field(MODIFIED) is not None else [])]
+    readers = [(field.name, reader(table, field)) for field in found]
     return Columns(
         table=table,
-        select=None if fields is None else ",".join(dict.fromkeys(names)),
-        readers=tuple((field.name, reader(table, field)) for field in found),
+        select=None if fields is None else ",".join(dict.fromkeys(named)),
+        answered=",".join(shown) or table.key,
+        plain=tuple(name for name, read in readers if read is None),
+        readers=tuple((name, read) for name, read in readers if read is not None),
         annotated=any(_needs_annotation(field) for field in found),
     )
 

@@ -6,15 +6,16 @@ is its own transaction.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 CRLF = b"\r\n"
 BLANK = CRLF + CRLF
-_PART_HEAD = b"Content-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"
+_PART_HEAD = "Content-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"
 _BOUNDARY = re.compile(r'boundary="?([^";]+)"?', re.IGNORECASE)
+_ABSOLUTE = ("/", "https://", "http://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,32 @@ class Request:
     path: str
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
+
+
+class Headers(Mapping[str, str]):
+    """The headers of one part of a batch, read when somebody asks for one: of most parts nobody does."""
+
+    __slots__ = ("_head", "_read")
+
+    def __init__(self, head: bytes) -> None:
+        self._head = head
+        self._read: dict[str, str] | None = None
+
+    def _named(self) -> dict[str, str]:
+        if self._read is None:
+            lines = self._head.decode("utf-8", "replace").split("\r\n")[1:]  # the first has the status
+            pairs = (line.partition(":") for line in lines)
+            self._read = {name.strip().lower(): value.strip() for name, _, value in pairs}
+        return self._read
+
+    def __getitem__(self, name: str) -> str:
+        return self._named()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._named())
+
+    def __len__(self) -> int:
+        return len(self._named())
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,37 +84,52 @@ class Answer:
 
 def batch_body(requests: Sequence[Request], boundary: str, root: str) -> bytes:
     """The body of a `$batch`; `root` is the path of the service root (`/api/data/v9.2/`)."""
-    mark = f"--{boundary}\r\n".encode()
+    begin = f"--{boundary}\r\n{_PART_HEAD}"
     pieces: list[bytes] = []
     for request in requests:
-        path = request.path if request.path.startswith(("/", "https://", "http://")) else root + request.path
+        path = request.path if request.path.startswith(_ABSOLUTE) else root + request.path
         # What is written is answered in the form it came in; a batch carries every byte a thousandfold.
         form = "Accept" if request.body is None else "Content-Type"
-        head = [f"{request.method} {path} HTTP/1.1", f"{form}: application/json"]
-        head += [f"{name}: {value}" for name, value in request.headers.items()]
-        pieces += (mark, _PART_HEAD, "\r\n".join(head).encode(), BLANK, request.body or b"", CRLF)
+        head = f"{begin}{request.method} {path} HTTP/1.1\r\n{form}: application/json\r\n"
+        for name, value in request.headers.items():
+            head += f"{name}: {value}\r\n"
+        pieces += (head.encode(), CRLF, request.body or b"", CRLF)
     pieces.append(f"--{boundary}--\r\n".encode())
     return b"".join(pieces)
 
 
 def batch_answers(answer: Answer) -> list[Answer]:
-    """The answers to the parts, in their order. Raises ValueError if the body is not whole."""
+    """The answers to the parts, in their order, with the JSON of those that succeeded. Raises ValueError if the body
+    is not whole."""
     found = _BOUNDARY.search(answer.headers.get("content-type", ""))
     if found is None:
         raise ValueError("The answer to a $batch is not multipart.")
     pieces = answer.body.split(b"--" + found[1].encode())
     if len(pieces) < 2 or not pieces[-1].startswith(b"--"):
         raise ValueError("The answer to a $batch ends too early.")
-    return [_part(piece, answer.repeated) for piece in pieces[1:-1]]
+    parts = [_part(piece) for piece in pieces[1:-1]]
+    shown = iter(_objects([body for status, _, body in parts if _shows(status, body)]))
+    return [
+        Answer(status, Headers(head), body, answer.repeated, next(shown) if _shows(status, body) else None)
+        for status, head, body in parts
+    ]
 
 
-def _part(piece: bytes, repeated: bool) -> Answer:
+def _part(piece: bytes) -> tuple[int, bytes, bytes]:
+    """The status, the head and the body of a part."""
     _, _, http = piece.partition(BLANK)
     head, _, body = http.partition(BLANK)
-    status_line, *lines = head.decode("utf-8", "replace").split("\r\n")
-    _, _, rest = status_line.partition(" ")
-    headers = {}
-    for line in lines:
-        name, _, value = line.partition(":")
-        headers[name.strip().lower()] = value.strip()
-    return Answer(int(rest[:3]), headers, body.strip(), repeated)
+    _, _, rest = head.partition(b" ")
+    return int(rest[:3]), head, body.strip()
+
+
+def _shows(status: int, body: bytes) -> bool:
+    return bool(body) and 200 <= status < 300
+
+
+def _objects(bodies: Sequence[bytes]) -> list[dict[str, Any]]:
+    """The JSON objects of many bodies, read as one list: the names of their columns are then made and kept once."""
+    read = json.loads(b"[" + b",".join(bodies) + b"]", parse_float=Decimal)
+    if len(read) != len(bodies) or not all(isinstance(each, dict) for each in read):
+        raise ValueError("A part of the answer to a $batch is no JSON object.")
+    return read  # type: ignore[no-any-return]  # a list of dicts, as it was just seen

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from app.crm.bodies import Bodies
 from app.crm.client import DataverseClient
 from app.crm.failures import (
     OBJECT_DOES_NOT_EXIST,
@@ -22,7 +23,7 @@ from app.crm.failures import (
     lacks_privilege,
 )
 from app.crm.metadata import CrmTable
-from app.crm.odata import STATE, body_of, query, row_path
+from app.crm.odata import STATE, query
 from app.crm.reading import by_ids
 from app.crm.rows import Columns, columns_of
 from app.crm.wire import Answer, Request
@@ -42,6 +43,22 @@ SMALLEST_BATCH = 10
 LARGEST_BATCH = 1000  # parts; Dataverse takes no more
 NOTHING = b"{}"
 Outcome = Written | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What all writes of the same fields have in common."""
+
+    columns: Columns
+    query: str  # what comes after the address of the row
+    prefer: str
+
+    @classmethod
+    def of(cls, columns: Columns) -> "_Form":
+        """The form of writes that answer with these columns."""
+        return cls(
+            columns, query("", {"$select": columns.answered}), columns.preferring("return=representation")
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +114,8 @@ def _require_rights(answers: Sequence[Outcome]) -> None:
 
 def _rounds(writes: Sequence[Write]) -> list[list[tuple[int, Write]]]:
     """Writes to one row in their order, one after the other; all others at once."""
+    if len({each.id for each in writes}) == len(writes):
+        return [list(enumerate(writes))]
     rounds: list[list[tuple[int, Write]]] = []
     times: dict[UUID, int] = {}
     for position, each in enumerate(writes):
@@ -111,7 +130,8 @@ class _Writer:
     def __init__(self, client: DataverseClient, table: CrmTable) -> None:
         self._client = client
         self._table = table
-        self._columns: dict[frozenset[str], Columns] = {}
+        self._bodies = Bodies(table)
+        self._forms: dict[frozenset[str], _Form] = {}
 
     async def carry_out(self, writes: Sequence[tuple[int, Write]]) -> dict[int, Outcome]:
         """The outcomes of writes to different rows, by position."""
@@ -172,31 +192,32 @@ class _Writer:
     # --- asking ---
 
     def _prepared(self, position: int, each: Write) -> _Job | Refused:
-        path = row_path(self._table, each.id)
+        path = f"{self._table.entity_set}({each.id})"
         if isinstance(each, Delete):
             guard = self._if_match(each.version) if each.version else {}
             return _Job(position, each, Request("DELETE", path, guard))
-        creating = isinstance(each, Insert)
-        later = {name: value for name, value in each.values.items() if creating and name in STATE}
-        values = {name: value for name, value in each.values.items() if name not in later}
+        creating, values = isinstance(each, Insert), each.values
+        later = {name: values[name] for name in STATE if name in values} if creating else None
+        if later:
+            values = {name: value for name, value in values.items() if name not in later}
         try:
-            columns = self._columns_for(each.fields.union(each.values))
-            body = body_of(self._table, values, creating=creating)
+            form = self._form_of(each)
+            body = self._bodies.of(values, creating=creating)
         except IntegrationError as error:
             return Refused(each.id, self._named(error, each))
         guard = {"If-None-Match": "*"} if isinstance(each, Insert) else self._if_match(each.version or "*")
-        headers = {**guard, "Prefer": columns.preferring("return=representation")}
-        request = Request("PATCH", query(path, {"$select": columns.select}), headers, body)
-        return _Job(position, each, request, columns, later or None)
+        request = Request("PATCH", path + form.query, {**guard, "Prefer": form.prefer}, body)
+        return _Job(position, each, request, form.columns, later or None)
 
     def _if_match(self, version: str) -> dict[str, str]:
         return {"If-Match": version if self._table.guards_versions else "*"}
 
-    def _columns_for(self, names: frozenset[str]) -> Columns:
-        """Rows of one set mostly have the same fields."""
-        if names not in self._columns:
-            self._columns[names] = columns_of(self._table, sorted(names))
-        return self._columns[names]
+    def _form_of(self, each: Insert | Update) -> _Form:
+        """Rows of one set mostly have the same fields, and write some of them."""
+        names = each.fields if each.fields.issuperset(each.values) else each.fields.union(each.values)
+        if names not in self._forms:
+            self._forms[names] = _Form.of(columns_of(self._table, sorted(names)))
+        return self._forms[names]
 
     async def _sent(self, jobs: Sequence[_Job]) -> list[tuple[_Job, Answer | IntegrationError]]:
         """The answer to each job: one alone as a plain request, more in batches side by side."""

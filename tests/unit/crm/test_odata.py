@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.crm import odata
+from app.crm.bodies import Bodies
 from app.crm.rows import columns_of
 from app.domain.errors import CrmRefused, InvalidMapping, InvalidValues
 from app.domain.records import Reference, Value, Values
@@ -20,7 +21,7 @@ ID = UUID("9f0f4c5e-52a1-4f11-8a69-000d3a4b5c6d")
 
 
 def body(values: Values, *, creating: bool = False) -> str:
-    return odata.body_of(CONTACT, values, creating=creating).decode()
+    return Bodies(CONTACT).of(values, creating=creating).decode()
 
 
 @pytest.mark.parametrize(
