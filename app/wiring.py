@@ -57,6 +57,7 @@ class Sides:
 
     def __init__(self, engine: AsyncEngine, connector: Connector) -> None:
         self._engine = engine
+        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._connector = connector
 
     def nav(self, company: Company) -> NavSide:
@@ -67,7 +68,7 @@ class Sides:
                 f"Company {company.name} asks for the NAV connector {kind}, which this version does not have.",
                 fix=f'PATCH /api/v1/companies/{company.name} with "nav": {{"kind": "embedded"}} keeps them here.',
             )
-        return EmbeddedNav(self._engine, company)
+        return EmbeddedNav(self._engine, company, self._reading)
 
     def crm(self, company: Company, connection: ConnectionSetup) -> CrmSide:
         """The CRM side behind the connection; the same client as long as the setup stays."""

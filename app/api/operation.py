@@ -19,6 +19,7 @@ from starlette.responses import Response
 
 from app.api import idempotency, paths, problems
 from app.api.dependencies import door_of
+from app.api.headers import header
 from app.api.problems import MalformedJson, UnsupportedMediaType
 from app.domain.access import Scope
 
@@ -107,6 +108,8 @@ def api_router(prefix: str, tag: str) -> APIRouter:
 
 async def _check_body(request: Request) -> None:
     """Reads the body. Raises BodyTooLarge, UnsupportedMediaType, MalformedJson for what is no text."""
+    if not (header(request.scope, b"content-length") or header(request.scope, b"transfer-encoding")):
+        return  # there is none (RFC 9112, 6.3)
     body = await request.body()
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if body and media_type != "application/json" and not media_type.endswith("+json"):

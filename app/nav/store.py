@@ -40,13 +40,16 @@ UNREACHABLE = (DBAPIError, OSError, PoolTimeout)
 
 
 class EmbeddedNav:
-    """The records of one company. `company.tracking` decides whether new records get integration ids."""
+    """The records of one company. `company.tracking` decides whether new records get integration ids.
+
+    `reading` is the engine without transactions, where it was made before: making it takes as long as a question.
+    """
 
     side = Side.NAV
 
-    def __init__(self, engine: AsyncEngine, company: Company) -> None:
+    def __init__(self, engine: AsyncEngine, company: Company, reading: AsyncEngine | None = None) -> None:
         self._engine = engine
-        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._reading = reading or engine.execution_options(isolation_level="AUTOCOMMIT")
         self._company = company
         self._tables = nav_tables(company.defaults_generation)
 
