@@ -227,7 +227,7 @@ class Runner:
                 failures = failures_told(present.counted, job.id)
                 ours = await tx.jobs.finish(job, ended_as(present.counted), failures, now)
         if ours:
-            await settle_entry(tx, company_id, job.id, now)
+            await settle_entry(tx, company_id, job, now)
 
     def _first_delay(self, job: SynchJob) -> timedelta:
         seconds = job.request.get(RERUN_DELAY)

@@ -55,7 +55,7 @@ async def take_back_lost(ctx: Context, heartbeat_timeout: timedelta) -> int:
                 f"The worker of this job vanished {job.attempt} times.", fix="See the logs of the workers."
             )
             if await tx.jobs.finish(job, JobStatus.FAILED, why.detail, now, Failure.of(why)):
-                await settle_entry(tx, each.company_id, job.id, now)
+                await settle_entry(tx, each.company_id, job, now)
     return len(lost)
 
 

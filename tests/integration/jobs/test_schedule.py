@@ -92,7 +92,7 @@ async def run_to_its_end(
         await tx.jobs.progress(claimed.job, "to_crm", counts)
         status = JobStatus.SUCCEEDED if error is None else JobStatus.FAILED
         await tx.jobs.finish(claimed.job, status, error.message if error else None, now, error)
-        await settle_entry(tx, company.id, job_id, now)
+        await settle_entry(tx, company.id, claimed.job, now)
 
 
 def scene(engine: AsyncEngine) -> tuple[SqlUnitOfWork, SetClock, Context]:

@@ -347,13 +347,14 @@ async def test_a_worker_inside_another_process_may_be_cancelled(engine: AsyncEng
 async def test_more_jobs_than_a_worker_runs_at_once_all_run(engine: AsyncEngine, database: str) -> None:
     memory = a_memory(engine)
     company = await a_company(memory)
-    at_once, most = 0, 0
+    at_once, most, three = 0, 0, asyncio.Barrier(3)
 
     async def handler(_ctx: Context, _company: Company, _job: SynchJob, _report: Report) -> None:
         nonlocal at_once, most
         at_once += 1
         most = max(most, at_once)
-        await asyncio.sleep(0.02)
+        async with asyncio.timeout(5):
+            await three.wait()
         at_once -= 1
 
     jobs = [a_job(f"M{number}") for number in range(12)]
