@@ -48,6 +48,11 @@ HELD = ", ".join(
 """The same in a statement that calls the table `held`."""
 
 
+def plain(word: str | None) -> str | None:
+    """The word of an enumeration as plain text: JSON is made of that several times as fast."""
+    return None if word is None else str(word)
+
+
 def encode(one: Coupling) -> dict[str, Any]:
     """The coupling as JSON for `jsonb_to_recordset`, without its revision."""
     base = one.base
@@ -59,13 +64,13 @@ def encode(one: Coupling) -> dict[str, Any]:
         "nav_key": one.nav_key,
         "crm_entity": one.crm_entity,
         "crm_id": one.crm_id,
-        "status": one.status,
+        "status": str(one.status),
         "base": None if base is None else {"nav": values.encode(base.nav), "crm": values.encode(base.crm)},
         "nav_version": None if base is None else base.nav_version,
         "crm_version": None if base is None else base.crm_version,
         "last_synch_at": one.last_synch_at,
-        "last_synch_action": one.last_synch_action,
-        "last_synch_result": one.last_synch_result,
+        "last_synch_action": plain(one.last_synch_action),
+        "last_synch_result": plain(one.last_synch_result),
         "last_error": None if one.last_error is None else encode_failure(one.last_error),
         "last_job_id": one.last_job_id,
         "skipped": one.skipped,
@@ -102,7 +107,7 @@ def encode_intent(intent: Intent | None) -> dict[str, Any] | None:
     """An intent as JSON."""
     if intent is None:
         return None
-    return {"side": intent.side, "nav": values.encode(intent.nav), "crm": values.encode(intent.crm)}
+    return {"side": str(intent.side), "nav": values.encode(intent.nav), "crm": values.encode(intent.crm)}
 
 
 def encode_failure(failure: Failure) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from sqlalchemy import Row, Select, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.arrays import json_text
-from app.db.coupling_rows import decode_failure, encode_failure
+from app.db.coupling_rows import decode_failure, encode_failure, plain
 from app.db.job_rows import REFERRED_TO
 from app.db.tables import synch_job, synch_outcome
 from app.db.values import clean, decode_value, encode_value
@@ -138,6 +138,7 @@ _ADD = text(f"""
     FROM jsonb_to_recordset(CAST(:rows AS jsonb))
       AS given({", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())})
     """)  # noqa: S608 - names of our columns, no input
+_SIDES = {side: str(side) for side in Side}
 _FORGET = {
     history: text(f"""
         DELETE FROM synch_outcome WHERE id IN (
@@ -158,9 +159,11 @@ def _of(company_id: int) -> Select[Any]:
 
 
 def _row(one: Outcome, mapping: str | None) -> dict[str, Any]:
-    changes = [[side, field, encode_value(old), encode_value(new)] for side, field, old, new in one.changes]
+    changes = [
+        [_SIDES[side], field, encode_value(old), encode_value(new)] for side, field, old, new in one.changes
+    ]
     return {
-        "direction": one.direction,
+        "direction": plain(one.direction),
         "nav_table": one.nav_table,
         "nav_key": one.nav_key,
         "nav_id": one.nav_id,
@@ -169,7 +172,7 @@ def _row(one: Outcome, mapping: str | None) -> dict[str, Any]:
         "coupling_id": one.coupling_id,
         "reason": one.reason,
         "mapping": one.extra.get("mapping", mapping),
-        "action": one.action,
+        "action": str(one.action),
         "message": None if one.message is None else clean(one.message),
         "error_code": None if one.error is None else one.error.code,
         "error": None if one.error is None else encode_failure(one.error),

@@ -53,9 +53,10 @@ class Failure:
         return cls(error.code, error.detail, error.fix, error.retryable)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Base:
-    """The values both sides had when they last agreed, each in its own terms, and the versions they had.
+    """The values both sides had when they last agreed, each in its own terms, and the versions they had. Nobody
+    changes it (see Snapshot).
 
     A version is missing when the side did not say it after our last write; the next read tells it.
     """
@@ -74,10 +75,11 @@ class Base:
         return self.nav_version if side is Side.NAV else self.crm_version
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Intent:
     """A write to `side` that was sent: the values of both sides it is about. It is kept until the answer is
-    remembered, so that after a crash what we wrote ourselves is not taken for somebody's change."""
+    remembered, so that after a crash what we wrote ourselves is not taken for somebody's change. Nobody changes it
+    (see Snapshot)."""
 
     side: Side
     nav: Values = field(default_factory=dict)
@@ -96,9 +98,9 @@ class Intent:
         return Intent(self.side, {**self.nav, **later.nav}, {**self.crm, **later.crm})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Coupling:
-    """Two coupled records. `base` is missing until they have been synchronized once.
+    """Two coupled records. `base` is missing until they have been synchronized once. Nobody changes it (see Snapshot).
 
     `replacing` says that the intent is to create a new partner, whose coupling takes the place of this one.
     `revision` counts the writes of this row and guards them against each other.
@@ -131,10 +133,13 @@ class Coupling:
         """The record's table or entity on that side."""
         return self.nav_table if side is Side.NAV else self.crm_entity
 
-    def agreed(self, base: Base, action: SynchAction, at: datetime, job_id: UUID | None = None) -> "Coupling":
-        """The coupling after a successful synchronization."""
+    def agreed(
+        self, base: Base, action: SynchAction, at: datetime, job_id: UUID | None = None, *, nav_key: str = ""
+    ) -> "Coupling":
+        """The coupling after a successful synchronization, with the key that the NAV record has now."""
         return replace(
             self,
+            nav_key=nav_key or self.nav_key,
             status=CouplingStatus.COUPLED,
             base=base,
             last_synch_at=at,
@@ -185,9 +190,9 @@ class Change(NamedTuple):
     new: object
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
-    """What became of one record, as it is logged."""
+    """What became of one record, as it is logged. Nobody changes it (see Snapshot)."""
 
     action: SynchAction
     direction: str | None = None

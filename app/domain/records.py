@@ -33,9 +33,10 @@ Value = str | int | Decimal | bool | date | datetime | UUID | Reference | None
 Values = Mapping[str, Value]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Snapshot:
-    """A record as one side showed it at one moment.
+    """A record as one side showed it at one moment. Nobody changes it: like everything that is made for each record of
+    a run it is not frozen, because that would make it three times as dear.
 
     `id` is the integration id on the NAV side and the primary key in CRM. `key` is what a person
     calls the record: its primary key in NAV (parts joined by a comma), the id again in CRM.

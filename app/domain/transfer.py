@@ -6,6 +6,7 @@ in as `Lookups`, resolved beforehand in sets; `needs` says what to resolve.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from app.domain import conversion
@@ -17,8 +18,7 @@ from app.domain.mapping import Direction
 from app.domain.records import FieldDefinition, FieldType, Reference, Value, Values
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(NamedTuple):
     """One reference to resolve: a NAV key on the way to CRM, a CRM id on the way back."""
 
     nav_table: str
@@ -26,9 +26,9 @@ class Need:
     crm_id: UUID | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Translation:
-    """What the source asks of the destination.
+    """What the source asks of the destination. Nobody changes it (see Snapshot).
 
     `wanted` holds a value per destination field; fields in `kept` stay as they are. `notes` tell what
     was left out and why, `awaited` what has to be coupled before what was cleared can be filled. `error` says why
@@ -40,6 +40,10 @@ class Translation:
     notes: tuple[str, ...] = ()
     awaited: tuple[Awaited, ...] = ()
     error: IntegrationError | None = None
+
+
+NOTHING: Final = Translation({})
+"""What a record asks that was not translated yet."""
 
 
 def needs(shape: Shape, run: Direction, source: Values) -> Iterator[Need]:

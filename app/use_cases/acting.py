@@ -111,8 +111,9 @@ def _filled(values: Values) -> dict[str, Value]:
 def _answered(setting: Setting, run: Direction, item: Item, write: Write, answer: Written | Refused) -> bool:
     """Takes the destination's answer in; False when the record has to be looked at again."""
     if isinstance(answer, Written) and answer.snapshot is not None:
-        shown = item.found.values if item.found else {}
-        item.after = replace(answer.snapshot, values={**shown, **answer.snapshot.values})
+        item.after = answer.snapshot
+        if item.found is not None:  # what the answer does not show is as it was
+            item.after = replace(item.after, values={**item.found.values, **item.after.values})
         if isinstance(write, Insert) and not answer.created:
             # An earlier attempt got through, and the record may have been changed since: compare.
             if not item.looked:

@@ -9,6 +9,7 @@ refusal (StaleRecord) sends just those records round again with a fresh look.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from datetime import datetime
 from typing import assert_never
@@ -352,8 +353,10 @@ class Exchange:
         chosen = []
         for item in items:
             other = self.ctx.new_id() if item.source.id in taken else item.source.id
-            reserved = reserving.reservation(self.setting, self.run, item.source, self.ctx.new_id(), other)
-            chosen.append(replace(reserved, intent=acting.intent_of(self.setting, self.run, item)))
+            intent = acting.intent_of(self.setting, self.run, item)
+            chosen.append(
+                reserving.reservation(self.setting, self.run, item.source, self.ctx.new_id(), other, intent)
+            )
         async with self.ctx.uow() as tx:
             held = await tx.couplings.reserve(self.setting.company.id, chosen)
         foreign = []
@@ -408,8 +411,10 @@ async def carry_out(
     sources: Sequence[Snapshot],
     finish: Callable[[Transaction, Sequence[Item]], Awaitable[None]] | None = None,
     coupled: Mapping[UUID, Coupling] | None = None,
+    turn: AbstractAsyncContextManager[object] | None = None,
 ) -> list[Item]:
-    """Synchronizes a set and remembers it; `finish` adds to the remembering transaction (progress, watermark).
+    """Synchronizes a set and remembers it; `finish` adds to the remembering transaction (progress, watermark), which
+    waits for its `turn` where several sets are under way.
 
     Records whose coupling was written by somebody else meanwhile are synchronized again, so that what is
     remembered is what both sides really agree on.
@@ -418,7 +423,7 @@ async def carry_out(
     items = await exchange.synchronize(sources, coupled)
     if exchange.options.preview:
         return items
-    async with ctx.uow() as tx:
+    async with turn or nullcontext(), ctx.uow() as tx:
         lost = await exchange.remember(tx, items, ctx.clock.now())
         if finish is not None:
             await finish(tx, items)

@@ -8,7 +8,7 @@ from app.domain.coupling import Change, Coupling, CouplingStatus, Intent, SynchA
 from app.domain.errors import IntegrationError
 from app.domain.plan import Create, Modify, Plan
 from app.domain.records import Snapshot
-from app.domain.transfer import Translation
+from app.domain.transfer import NOTHING, Translation
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Item:
     coupling: Coupling | None = None
     found: Snapshot | None = None
     looked: bool = False
-    translation: Translation = field(default_factory=lambda: Translation({}))
+    translation: Translation = field(default_factory=lambda: NOTHING)
     plan: Plan | None = None
     after: Snapshot | None = None
     action: SynchAction | None = None

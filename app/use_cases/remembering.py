@@ -39,7 +39,7 @@ def coupling_after(
     if coupling.last_error is not None and both_ways and not force and not base.version(run.destination):
         return replace(coupling, base=base)
     key = item.source.key if run.source is Side.NAV else item.after.key
-    return replace(coupling.agreed(base, item.action, at, job_id), nav_key=key or coupling.nav_key)
+    return coupling.agreed(base, item.action, at, job_id, nav_key=key)
 
 
 def outcome(setting: Setting, run: Direction, item: Item) -> Outcome:

@@ -1,16 +1,20 @@
 """Couplings that are chosen before the other side hears of the record."""
 
-from dataclasses import replace
 from uuid import UUID, uuid5
 
-from app.domain.coupling import Coupling, CouplingStatus
+from app.domain.coupling import Coupling, CouplingStatus, Intent
 from app.domain.mapping import Direction
 from app.domain.records import Side, Snapshot
 from app.use_cases.setting import Setting
 
 
 def reservation(
-    setting: Setting, run: Direction, source: Snapshot, coupling_id: UUID, other: UUID
+    setting: Setting,
+    run: Direction,
+    source: Snapshot,
+    coupling_id: UUID,
+    other: UUID,
+    intent: Intent | None = None,
 ) -> Coupling:
     """The coupling of a record with a partner that is to be created under the id `other`."""
     here = run.source is Side.NAV
@@ -23,6 +27,7 @@ def reservation(
         crm_entity=setting.mapping.crm_entity,
         crm_id=other if here else source.id,
         status=CouplingStatus.RESERVED,
+        intent=intent,
     )
 
 
@@ -33,5 +38,5 @@ def successor(setting: Setting, run: Direction, source: Snapshot, old: Coupling)
     same, and the old coupling stands until the new partner exists.
     """
     chosen = uuid5(old.id, f"coupling {old.revision}")
-    new = reservation(setting, run, source, chosen, uuid5(old.id, "partner"))
-    return replace(new, intent=old.intent) if old.replacing else new
+    intent = old.intent if old.replacing else None
+    return reservation(setting, run, source, chosen, uuid5(old.id, "partner"), intent)

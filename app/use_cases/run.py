@@ -4,8 +4,10 @@ A run reads the changes of the source side page by page, takes each page through
 in one transaction together with the counts and the watermark: what is before a watermark is recorded.
 """
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from app.domain.company import Company
@@ -20,6 +22,7 @@ from app.use_cases.brake import Brake
 from app.use_cases.engine import Exchange, carry_out
 from app.use_cases.expected import announce
 from app.use_cases.items import Item, Options
+from app.use_cases.overlap import AT_ONCE, overlapping
 from app.use_cases.reading import Reading, chunks
 from app.use_cases.setting import Setting, open_setting
 from app.use_cases.tally import Tally
@@ -57,6 +60,7 @@ class Run:
         self._report = report
         self._reading = Reading(ctx, setting, job.id)
         self._tallies: dict[Direction, Tally] = {}
+        self._turn = asyncio.Lock()  # sets are remembered one at a time: what is counted is what is committed
 
     async def finish_replacements(self) -> None:
         """Records whose new partner was being made when a run was interrupted."""
@@ -105,8 +109,8 @@ class Run:
             gone = await deleted.gone(self._ctx, self._setting, exchange.run, page.deleted)
             await brake.check(page, len(gone))
             await self._follow(exchange, tally, gone)
-        for chunk in chunks(page.records):
-            await self._take(exchange, tally, chunk)
+        sets = (partial(self._take, exchange, tally, chunk) for chunk in chunks(page.records))
+        await overlapping(sets, 1 if self._setting.refers_to_itself(exchange.run) else AT_ONCE)
         async with self._ctx.uow() as tx:
             await exchange.waiting.settle(tx, page.deleted)
             if page.watermark is not None:
@@ -127,7 +131,8 @@ class Run:
             tally.add(items)
             await self._report.progress(exchange.run.value, tally.counts, tx=tx)
 
-        await carry_out(exchange, sources, finish)
+        self._report.go_on()
+        await carry_out(exchange, sources, finish, turn=self._turn)
         self._report.go_on()
 
     # --- a selection -----------------------------------------------------------------------------------

@@ -42,6 +42,15 @@ class Setting:
         rated = any(row.rule == EXCHANGE_RATE for row in self.mapping.rows(Direction.TO_CRM))
         return rated and base not in (None, self.company.local_currency)
 
+    def refers_to_itself(self, run: Direction) -> bool:
+        """Whether records of the mapping may refer to others of it, so that their order counts."""
+        table, entity = self.mapping.nav_table, self.mapping.crm_entity
+        return any(
+            (route.nav is not None and table in route.nav.relation)
+            or (route.crm is not None and entity in route.crm.relation)
+            for route in self.shape.routes(run)
+        )
+
     def side(self, side: Side) -> RecordStore:
         """The store of that side."""
         return self.nav if side is Side.NAV else self.crm

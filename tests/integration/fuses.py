@@ -39,19 +39,21 @@ class Fuse:
         self._left, self._after, self._dead = 0, False, False
         self._instead = None
 
-    async def before(self) -> None:
-        """A step is about to be taken."""
+    async def before(self) -> int:
+        """A step is about to be taken; its number, the last one's being 0. Several may be under way."""
         if self._dead:
             raise Crash
         self._left -= 1
-        if self._left == 0 and not self._after:
+        step = self._left
+        if step == 0 and not self._after:
             await self._blow()
+        return step
 
-    async def after(self) -> None:
-        """A step was carried out."""
+    async def after(self, step: int) -> None:
+        """That step was carried out."""
         if self._dead:
             raise Crash
-        if self._left == 0 and self._after:
+        if step == 0 and self._after:
             await self._blow()
 
     async def _blow(self) -> None:
@@ -70,9 +72,9 @@ class FusedWire(Wire):
         self._fuse = fuse
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        await self._fuse.before()
+        step = await self._fuse.before()
         response = await super().handle_async_request(request)
-        await self._fuse.after()
+        await self._fuse.after(step)
         return response
 
 
@@ -89,20 +91,21 @@ class _Nav:
             return found
 
         async def call(*args: Any, **options: Any) -> Any:
-            await self._fuse.before()
+            step = await self._fuse.before()
             answer = await found(*args, **options)
-            await self._fuse.after()
+            await self._fuse.after(step)
             return answer
 
         return call
 
     async def changes(self, table: str, fields: Collection[str], since: str | None) -> AsyncIterator[Page]:
         """The pages, each of them a step."""
-        await self._fuse.before()
+        step = await self._fuse.before()
         async for page in self._nav.changes(table, fields, since):
-            await self._fuse.after()
+            await self._fuse.after(step)
             yield page
-            await self._fuse.before()
+            step = await self._fuse.before()
+        await self._fuse.after(step)
 
 
 class _Sides:
@@ -141,10 +144,10 @@ class _Memory:
 
     @asynccontextmanager
     async def _open(self, reading: bool) -> AsyncIterator[Transaction]:
-        await self._fuse.before()
+        step = await self._fuse.before()
         async with self._uow(reading=reading) as tx:
             yield tx
-        await self._fuse.after()
+        await self._fuse.after(step)
 
 
 def fused(ctx: Context, fuse: Fuse) -> Context:
