@@ -104,7 +104,10 @@ async def _companies_of_primary_contacts(scope: Scope, customers: Sequence[Draft
 
 async def _create_contacts(scope: Scope, customers: Sequence[Draft]) -> None:
     contacts = scope.tables["contacts"]
-    drafts = [Draft({name: draft.fields.get(name) for name in SHARED}) for draft in customers]
+    drafts = [
+        Draft({name: fields[name] for name in SHARED if name in (fields := customer.fields)})
+        for customer in customers
+    ]
     merge(contacts, drafts)
     await number(scope, contacts, drafts)
     own_companies(drafts)
@@ -135,7 +138,7 @@ async def _update_contacts(scope: Scope, customers: Sequence[Draft], companies: 
     found = await statements.locked_by_key(scope.connection, scope.company.id, contacts, numbers)
     drafts = [
         Draft(
-            {name: draft.fields.get(name) for name in SHARED if draft.changes(name)},
+            draft.changed_among(SHARED),
             key=company,
             before=found[company],
         )

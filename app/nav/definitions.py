@@ -8,12 +8,13 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from typing import Any
 
 from app.domain.company import Generation
-from app.domain.records import FieldDefinition, FieldType, Option, TableDefinition
+from app.domain.records import FieldDefinition, FieldType, Option, TableDefinition, Value
+from app.nav.values import Reader, Writer, blank, reader, writer
 
 TYPES = {
     "Text": FieldType.TEXT,
@@ -88,9 +89,9 @@ class Relation:
     when_option: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class NavTable:
-    """A NAV table as this store needs it.
+    """A NAV table as this store needs it; what it does with values is worked out once.
 
     `figures` are sums over ledgers (FlowFields) that the embedded company keeps beside the record because
     it has no ledgers; they never change a record's version.
@@ -103,15 +104,44 @@ class NavTable:
     figures: frozenset[str] = frozenset()
     integrated: bool = False
 
-    @property
+    @cached_property
     def fields(self) -> Mapping[str, FieldDefinition]:
         """The fields by their OData names."""
         return self.definition.fields
 
-    @property
+    @cached_property
     def primary_key(self) -> tuple[str, ...]:
         """The names of the key fields."""
         return self.definition.primary_key
+
+    @cached_property
+    def blanks(self) -> Mapping[str, Value]:
+        """The fields that lie in the record itself, each with its blank; the others have to be worked out."""
+        return {
+            name: blank(field)
+            for name, field in self.fields.items()
+            if not field.computed and not (self.name == "contacts" and name == INTEGRATION_CUSTOMER)
+        }
+
+    @cached_property
+    def readers(self) -> Mapping[str, Reader]:
+        """Of the fields in the record: those whose stored form is not the value yet."""
+        return {name: read for name in self.blanks if (read := reader(self.fields[name])) is not None}
+
+    @cached_property
+    def writers(self) -> Mapping[str, Writer]:
+        """What brings a value of a field into its stored form. Raises Unfit."""
+        return {name: writer(field) for name, field in self.fields.items()}
+
+    @cached_property
+    def insertable(self) -> Mapping[str, Writer]:
+        """The writers of the fields that can be written when a record is created."""
+        return {name: write for name, write in self.writers.items() if self.fields[name].insertable}
+
+    @cached_property
+    def updatable(self) -> Mapping[str, Writer]:
+        """The writers of the fields of a record that can be changed."""
+        return {name: write for name, write in self.writers.items() if self.fields[name].updatable}
 
 
 def odata_name(name: str) -> str:

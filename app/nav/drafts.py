@@ -1,5 +1,6 @@
 """A record on its way into the database."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -52,8 +53,13 @@ class Draft:
 
     def changes(self, *names: str) -> bool:
         """Whether one of these fields gets another value."""
+        return bool(self.changed_among(names))
+
+    def changed_among(self, names: Iterable[str]) -> dict[str, Stored | None]:
+        """Those of these fields that get another value, each with it; None for blank."""
+        fields = self.fields
         before: StoredValues = self.before.fields if self.before else {}
-        return any(self.fields.get(name) != before.get(name) for name in names)
+        return {name: fields.get(name) for name in names if fields.get(name) != before.get(name)}
 
     def set(self, name: str, stored: Stored | None) -> None:
         """Gives a field a value, or makes it blank."""

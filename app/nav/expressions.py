@@ -40,7 +40,7 @@ def text_of(document: Expression, name: str) -> Expression:
 
 def is_stored(table: NavTable, name: str) -> bool:
     """Whether the field lies in the record itself, or has to be worked out."""
-    return not table.fields[name].computed and not (table.name == "contacts" and name == INTEGRATION_CUSTOMER)
+    return name in table.blanks
 
 
 def expression(table: NavTable, name: str, record: FromClause = nav_record) -> Expression:

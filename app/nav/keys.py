@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from app.domain.records import FieldType
 from app.nav.definitions import NavTable
-from app.nav.values import Stored, StoredValues, Unfit, blank, to_stored
+from app.nav.values import Stored, StoredValues, Unfit, blank
 
 SEPARATOR = ","
 
@@ -18,14 +18,15 @@ def parse_key(table: NavTable, key: str) -> dict[str, Stored | None]:
         raise Unfit(
             f"The key of '{table.definition.label}' has {len(names)} parts joined by commas: {labels}."
         )
-    return {
-        name: to_stored(table.fields[name], part or None) for name, part in zip(names, parts, strict=True)
-    }
+    return {name: table.writers[name](part or None) for name, part in zip(names, parts, strict=True)}
 
 
 def key_of(table: NavTable, fields: StoredValues) -> str:
     """The key of a record. Raises Unfit if its parts could not be told apart."""
-    parts = [_part(table, name, fields.get(name)) for name in table.primary_key]
+    parts = [
+        stored if isinstance(stored := fields.get(name), str) else _part(table, name, stored)
+        for name in table.primary_key
+    ]
     if len(parts) > 1 and any(SEPARATOR in part for part in parts):
         raise Unfit("A key of several parts cannot hold a comma in one of them.")
     return SEPARATOR.join(parts)

@@ -10,11 +10,11 @@ from sqlalchemy import Select, select
 
 from app.domain.errors import FieldProblem, InvalidValues
 from app.domain.naming import near
-from app.domain.records import FieldDefinition, Snapshot, Value
+from app.domain.records import Snapshot, Value
 from app.nav.definitions import NavTable
-from app.nav.expressions import expression, figures_of, is_stored
+from app.nav.expressions import expression, figures_of
 from app.nav.tables import nav_record
-from app.nav.values import StoredValues, blank, from_stored
+from app.nav.values import StoredValues, from_stored
 from app.ports import NavRecord
 
 FIXED = ("key", "integration_id", "row_version", "modified_at", "fields")
@@ -42,18 +42,10 @@ class Projection:
         self.table = table
         self.figures = tuple(name for name in wanted if name in table.figures)
         self.computed = tuple(
-            name for name in wanted if not is_stored(table, name) and name not in table.figures
+            name for name in wanted if name not in table.blanks and name not in table.figures
         )
-        self._plain: list[tuple[str, Value]] = []
-        self._converted: list[tuple[FieldDefinition, Value]] = []
-        for name in wanted:
-            definition = table.fields[name]
-            if name in self.computed or name in self.figures:
-                continue
-            if isinstance(blank(definition), str | bool) or definition.type == "integer":
-                self._plain.append((name, blank(definition)))
-            else:
-                self._converted.append((definition, blank(definition)))
+        self._blanks = [(name, table.blanks[name]) for name in wanted if name in table.blanks]
+        self._readers = [(name, table.readers[name]) for name in wanted if name in table.readers]
 
     def columns(self) -> list[Any]:
         """What to select; the computed fields follow the fixed ones, all figures together as one document."""
@@ -78,11 +70,12 @@ class Projection:
     def values(self, row: Row) -> dict[str, Value]:
         """The values of the asked-for fields."""
         fields = row.fields
-        values: dict[str, Value] = {name: fields.get(name, empty) for name, empty in self._plain}
-        for definition, empty in self._converted:
-            stored = fields.get(definition.name)
-            values[definition.name] = empty if stored is None else from_stored(definition, stored)
-        values.update(row.computed)
+        values: dict[str, Value] = {name: fields.get(name, empty) for name, empty in self._blanks}
+        for name, read in self._readers:
+            if name in fields:
+                values[name] = read(fields[name])
+        if row.computed:
+            values.update(row.computed)
         return values
 
     def snapshot(self, row: Row) -> Snapshot:
@@ -94,6 +87,14 @@ class Projection:
     def record(self, row: Row) -> NavRecord:
         """The row as a person sees it."""
         return NavRecord(row.key, row.integration_id, str(row.row_version), self.values(row), row.modified_at)
+
+
+def stored_values(table: NavTable, fields: StoredValues) -> dict[str, Value]:
+    """The values of what lies in a record, as far as the table has such fields."""
+    values: dict[str, Value] = {name: stored for name, stored in fields.items() if name in table.blanks}
+    for name in fields.keys() & table.readers.keys():
+        values[name] = table.readers[name](fields[name])
+    return values
 
 
 def unknown_field(table: NavTable, name: str, pointer: str) -> FieldProblem:

@@ -75,8 +75,10 @@ def _write_search_fields(table: NavTable, drafts: Sequence[Draft]) -> None:
             continue
         for draft in fine(drafts):
             before = draft.before.fields if draft.before else {}
+            if draft.fields.get(source) == before.get(source):
+                continue
             followed = before.get(name, "") == str(before.get(source, "")).strip().upper()
-            if draft.changes(source) and followed and not draft.changes(name):
+            if followed and draft.fields.get(name) == before.get(name):
                 searched = draft.text(source).strip().upper()
                 draft.set(name, searched if field.length is None else cut(searched, field.length))
 

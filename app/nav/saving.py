@@ -45,9 +45,9 @@ def checkable(drafts: Sequence[Draft]) -> list[Draft]:
 def merge(table: NavTable, drafts: Sequence[Draft]) -> None:
     """The values as they shall be: those there were, or the defaults of a new record, and the written ones."""
     for draft in checkable(drafts):
-        draft.fields = dict(draft.before.fields) if draft.before else dict(table.defaults)
-        for name, stored in draft.given.items():
-            draft.set(name, stored)
+        held = draft.before.fields if draft.before else table.defaults
+        fields = {**held, **draft.given}
+        draft.fields = {name: stored for name, stored in fields.items() if stored is not None}
 
 
 async def check_relations(scope: Scope, table: NavTable, drafts: Sequence[Draft]) -> None:
@@ -58,6 +58,8 @@ async def check_relations(scope: Scope, table: NavTable, drafts: Sequence[Draft]
         for name, related, key in related_records(table, draft.given, draft.fields)
         if draft.before is None or draft.changes(name)
     ]
+    if not wanted:
+        return
     coming = {(table.name, draft.key) for draft in fine(drafts) if draft.is_new}
     asked = {(related, key) for _, _, related, key in wanted} - coming
     found = await statements.existing(scope.connection, scope.company.id, asked)

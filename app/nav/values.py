@@ -7,8 +7,10 @@ name, dates and times in ISO form. So equal values are equal texts, and the data
 import datetime as dt
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +19,8 @@ from app.domain.records import FieldDefinition, FieldType, Value
 
 Stored = str | int | bool
 StoredValues = dict[str, Stored]
+Writer = Callable[[Any], Stored | None]
+Reader = Callable[[Any], Value]
 
 DECIMAL_DIGITS = 28  # what a Decimal of NAV can hold
 INTEGER_LIMIT = 2**31
@@ -49,6 +53,27 @@ def cut(text: str, length: int) -> str:
 def to_stored(field: FieldDefinition, value: Any) -> Stored | None:
     """The form in which the value is stored, None if it is blank. Raises Unfit."""
     return None if value is None else _WRITERS[field.type](field, value)
+
+
+def writer(field: FieldDefinition) -> Writer:
+    """`to_stored` of one field, made once for many values. A text that plainly fits is not looked at twice."""
+    write = partial(to_stored, field)
+    if _WRITERS[field.type] not in (_text, _code):
+        return write
+    is_code = field.type is FieldType.CODE
+    longest = sys.maxsize if field.length is None else field.length
+
+    def write_text(value: Any) -> Stored | None:
+        if type(value) is str and value.isascii() and len(value) <= longest and "\0" not in value:
+            return (value.strip().upper() if is_code else value) or None
+        return write(value)
+
+    return write_text
+
+
+def reader(field: FieldDefinition) -> Reader | None:
+    """What makes a value of its stored form, None where that is the value."""
+    return _READERS.get(field.type)
 
 
 def from_stored(field: FieldDefinition, stored: Any) -> Value:

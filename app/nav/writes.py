@@ -13,11 +13,11 @@ from app.nav.definitions import NavTable
 from app.nav.drafts import Draft
 from app.nav.expressions import is_stored
 from app.nav.keys import parse_key
-from app.nav.rows import Projection, Row
+from app.nav.rows import Projection, Row, stored_values
 from app.nav.saving import Scope
 from app.nav.tables import nav_record
 from app.nav.validation import checked, invalid
-from app.nav.values import Unfit, from_stored
+from app.nav.values import Unfit
 from app.ports import Delete, Insert, Refused, Update, Write, Written
 
 Outcome = Written | Refused
@@ -119,9 +119,8 @@ def _outcome(table: NavTable, write: Insert | Update, draft: Draft) -> Outcome:
 
 def _present(table: NavTable, write: Insert | Update, row: Row, emptied: Iterable[str] = ()) -> Snapshot:
     """The record as it is now: every stored field that was written, is not blank or was not."""
-    written = (name for name in write.values if name in table.fields and is_stored(table, name))
-    names = {*written, *row.fields, *emptied} & table.fields.keys()
-    values = {name: from_stored(table.fields[name], row.fields.get(name)) for name in names}
+    values = {name: table.blanks[name] for name in (*write.values, *emptied) if name in table.blanks}
+    values |= stored_values(table, row.fields)
     return Snapshot(write.id, row.key, str(row.row_version), values, row.modified_at)
 
 
