@@ -42,6 +42,9 @@ _INTEND = text("""
       AS given(id uuid, intent jsonb, replacing boolean, revision integer)
     WHERE held.id = given.id AND held.company_id = :company_id AND held.revision = given.revision
     """)
+_TAKE_STOCK = text(
+    "ANALYZE (SKIP_LOCKED) coupling (company_id, mapping, nav_table, nav_id, nav_key, crm_entity, crm_id)"
+)
 _TRIES = 3
 
 
@@ -203,6 +206,14 @@ class SqlCouplings:
             coupling.c.company_id == company_id, one_of_ids(coupling.c.id, ids)
         )
         return (await self._connection.execute(statement)).rowcount
+
+    async def take_stock(self) -> None:
+        """Lets the database learn how many there are of each kind, after many were added at once.
+
+        It does so by itself, but minutes later; until then it takes every company for a small one, and looks through
+        all its couplings for those of a set.
+        """
+        await self._connection.execute(_TAKE_STOCK)
 
     async def _read(self, query: Select[Any]) -> list[Coupling]:
         return [coupling_rows.decode(row) for row in (await self._connection.execute(query)).all()]

@@ -98,6 +98,19 @@ class Shape:
             found = self._references[run] = tuple(route for route in self.routes(run) if route.refers)
         return found
 
+    def left_alone(self, run: Direction) -> tuple[tuple[str | None, str | None], ...]:
+        """The fields of rows that only go the other way: the source's, and the destination's where a rule of ours
+        fills it in new records."""
+        found = self._left_alone.get(run)
+        if found is None:
+            other = run.opposite
+            rows = (row for row in self.mapping.rows(other) if row.direction is other)
+            found = self._left_alone[run] = tuple(
+                (row.name_on(run.source), row.name_on(run.destination) if row.rule is not None else None)
+                for row in rows
+            )
+        return found
+
     def mapped(self, side: Side) -> Callable[[Values], object]:
         """What takes the mapped values of that side out of a record, to compare them all at once. What it answers
         raises KeyError for a record without one of them."""
@@ -155,6 +168,10 @@ class Shape:
 
     @cached_property
     def _references(self) -> dict[Direction, tuple[Route, ...]]:
+        return {}
+
+    @cached_property
+    def _left_alone(self) -> dict[Direction, tuple[tuple[str | None, str | None], ...]]:
         return {}
 
     @cached_property

@@ -236,13 +236,11 @@ def rebase(
     old = base or Base()
     ours: dict[str, Value] = dict(old.on(here))
     theirs: dict[str, Value] = dict(old.on(there))
-    for row in shape.mapping.rows(run.opposite):
-        if row.direction is run.opposite:  # nothing of it goes this way
-            known, left = row.name_on(here), row.name_on(there)
-            if known is not None:
-                ours[known] = source.values.get(known)
-            if left is not None and created and row.rule is not None:
-                theirs[left] = after.values.get(left)
+    for known, left in shape.left_alone(run):
+        if known is not None:
+            ours[known] = source.values.get(known)
+        if left is not None and created:
+            theirs[left] = after.values.get(left)
     wanted, shown, read = translation.wanted, after.values, source.values
     for route in shape.routes(run):
         target, one_way = route.target, route.row.direction is run

@@ -180,6 +180,10 @@ class Couplings(Protocol):
 
     async def delete(self, company_id: int, ids: Collection[UUID]) -> int: ...
 
+    async def take_stock(self) -> None:
+        """Lets the database learn how many there are of each kind, after many were added at once."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Wait:

@@ -50,8 +50,9 @@ class Together:
     async def _serve(self, kind: Hashable, answer: Callable[[Collection[Any]], Awaitable[Any]]) -> None:
         """Trip after trip, until nobody waits."""
         try:
-            while asking := self._waiting[kind]:
-                self._waiting[kind] = []
+            while self._waiting[kind]:
+                await self._gather(kind)
+                asking, self._waiting[kind] = self._waiting[kind], []
                 try:
                     await _answered(asking, answer)
                 finally:
@@ -60,6 +61,13 @@ class Together:
         finally:
             for _, future in self._waiting.pop(kind):
                 future.cancel()
+
+    async def _gather(self, kind: Hashable) -> None:
+        """Lets those come along who are on their way, as long as every look finds more of them."""
+        seen = 0
+        while len(self._waiting[kind]) > seen:
+            seen = len(self._waiting[kind])
+            await asyncio.sleep(0)
 
 
 async def _answered(

@@ -27,6 +27,11 @@ from app.use_cases.reading import Reading, chunks
 from app.use_cases.setting import Setting, open_setting
 from app.use_cases.tally import Tally
 
+STOCK = 1000
+"""After so many new records of a run the database counts anew what there is,"""
+STOCK_GROWTH = 4
+"""and again when there are so many times as many."""
+
 
 async def run_job(ctx: Context, company: Company, job: SynchJob, report: Report) -> None:
     """Carries out a claimed synch job. Safe to repeat after any interruption.
@@ -60,6 +65,7 @@ class Run:
         self._report = report
         self._reading = Reading(ctx, setting, job.id)
         self._tallies: dict[Direction, Tally] = {}
+        self._stock = STOCK
         self._turn = asyncio.Lock()  # sets are remembered one at a time: what is counted is what is committed
 
     async def finish_replacements(self) -> None:
@@ -117,6 +123,10 @@ class Run:
                 name, side = self._setting.mapping.name, exchange.run.source
                 await tx.mappings.set_watermark(self._setting.company.id, name, side, page.watermark, started)
             await self._report.progress(exchange.run.value, tally.counts, tx=tx)
+        if tally.counts.inserted > self._stock:
+            self._stock = tally.counts.inserted * STOCK_GROWTH
+            async with self._ctx.uow() as tx:
+                await tx.couplings.take_stock()
 
     async def _follow(self, exchange: Exchange, tally: Tally, gone: Sequence[Coupling]) -> None:
         """What follows from deletions. The watermark is still before them: an interruption has them told again."""
