@@ -14,6 +14,7 @@ from app.nav.saving import Scope, checkable, fine, merge, number, store
 from app.nav.statements import Change
 from app.nav.values import StoredValues
 
+RELATIONS = "contact-business-relations"
 CUSTOMER_RELATION = "CUST"
 ALL = "All"
 
@@ -111,14 +112,25 @@ async def _create_contacts(scope: Scope, customers: Sequence[Draft]) -> None:
     merge(contacts, drafts)
     await number(scope, contacts, drafts)
     own_companies(drafts)
-    await store(scope, contacts, drafts)
     pairs = zip(customers, drafts, strict=True)
-    await _link(scope, {customer.key or "": contact.key or "" for customer, contact in pairs})
+    relations = _relations(scope, {customer.key or "": contact.key or "" for customer, contact in pairs})
+    new = [
+        Change(draft.key or "", id_after_change(scope.company, contacts, None, draft.fields), draft.fields)
+        for draft in drafts
+    ]
+    added = {contacts.name: new, RELATIONS: relations}
+    await statements.add(scope.connection, scope.company.id, added)
 
 
 async def _link(scope: Scope, companies: dict[str, str]) -> None:
+    """Saves the business relations of customers and contacts that are there."""
+    table = scope.tables[RELATIONS]
+    await statements.insert(scope.connection, scope.company.id, table, _relations(scope, companies))
+
+
+def _relations(scope: Scope, companies: dict[str, str]) -> list[Change]:
     """Business relations: by customer, the number of the contact that is the same company."""
-    table = scope.tables["contact-business-relations"]
+    table = scope.tables[RELATIONS]
     changes = []
     for customer, company in companies.items():
         fields: StoredValues = {
@@ -129,7 +141,7 @@ async def _link(scope: Scope, companies: dict[str, str]) -> None:
         }
         integration_id = id_after_change(scope.company, table, None, fields)
         changes.append(Change(key_of(table, fields), integration_id, fields))
-    await statements.insert(scope.connection, scope.company.id, table, changes)
+    return changes
 
 
 async def _update_contacts(scope: Scope, customers: Sequence[Draft], companies: dict[str, str]) -> None:
@@ -156,5 +168,5 @@ async def remove_relations(scope: Scope, linked: str, numbers: Collection[str]) 
     parameters = {"company": scope.company.id, "linked": linked, "numbers": sorted(numbers)}
     found = (await scope.connection.execute(RELATIONS_OF, parameters)).all() if numbers else []
     relations = [row[0] for row in found]
-    await statements.bury(scope.connection, scope.company.id, "contact-business-relations", relations)
+    await statements.bury(scope.connection, scope.company.id, RELATIONS, relations)
     await touch_contacts(scope, {row[1] for row in found})

@@ -81,10 +81,7 @@ class Draft:
     def row(self) -> Row:
         """The record as it is after it was saved."""
         if self.stamp is not None:
-            stamp = self.stamp
-            return Row(
-                self.key or "", stamp.integration_id, stamp.row_version, stamp.modified_at, self.fields
-            )
+            return Row(self.key or "", self.id_after, *self.stamp, self.fields)
         if self.before is None:
             raise ValueError("The record was not saved.")
         return self.before

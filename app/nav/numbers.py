@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.nav.definitions import NavTable
-from app.nav.statements import existing
+from app.nav.statements import any_between, existing
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +85,18 @@ async def draw(connection: AsyncConnection, company_id: int, table: NavTable, nu
         series, last = await _draw(connection, of_table, number)
         first = last - series.increment * (number - 1)
         drawn = [_number(series, first + series.increment * step) for step in range(number)]
-        if not await existing(connection, company_id, {(table.name, key) for key in drawn}):
+        if not await _any_taken(connection, company_id, table, drawn):
             return drawn
         # Someone numbered records by hand in our range: go on above them.
         highest = await connection.scalar(HIGHEST, {**of_table, **_pattern(series)})
         await connection.execute(SKIP, {**of_table, "highest": highest})
+
+
+async def _any_taken(connection: AsyncConnection, company_id: int, table: NavTable, drawn: list[str]) -> bool:
+    """Whether a record has one of the numbers; nearly always nothing at all lies between them."""
+    if not await any_between(connection, company_id, table, min(drawn), max(drawn)):
+        return False
+    return bool(await existing(connection, company_id, {(table.name, key) for key in drawn}))
 
 
 async def _draw(connection: AsyncConnection, of_table: dict[str, object], number: int) -> tuple[Series, int]:

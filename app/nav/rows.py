@@ -91,7 +91,8 @@ class Projection:
 
 def stored_values(table: NavTable, fields: StoredValues) -> dict[str, Value]:
     """The values of what lies in a record, as far as the table has such fields."""
-    values: dict[str, Value] = {name: stored for name, stored in fields.items() if name in table.blanks}
+    known = table.blanks
+    values: dict[str, Value] = {name: stored for name, stored in fields.items() if name in known}
     for name in fields.keys() & table.readers.keys():
         values[name] = table.readers[name](fields[name])
     return values

@@ -46,8 +46,9 @@ def merge(table: NavTable, drafts: Sequence[Draft]) -> None:
     """The values as they shall be: those there were, or the defaults of a new record, and the written ones."""
     for draft in checkable(drafts):
         held = draft.before.fields if draft.before else table.defaults
-        fields = {**held, **draft.given}
-        draft.fields = {name: stored for name, stored in fields.items() if stored is not None}
+        draft.fields = {
+            name: stored for name, stored in {**held, **draft.given}.items() if stored is not None
+        }
 
 
 async def check_relations(scope: Scope, table: NavTable, drafts: Sequence[Draft]) -> None:
@@ -89,7 +90,7 @@ async def number(scope: Scope, table: NavTable, drafts: Sequence[Draft]) -> None
 
 
 def _has_key(table: NavTable, draft: Draft) -> bool:
-    return any(name in draft.fields for name in table.primary_key)
+    return not draft.fields.keys().isdisjoint(table.primary_key)
 
 
 def _read_keys(table: NavTable, drafts: Sequence[Draft]) -> None:
@@ -145,9 +146,8 @@ async def store(scope: Scope, table: NavTable, drafts: Sequence[Draft]) -> None:
 async def _insert(scope: Scope, table: NavTable, drafts: Sequence[Draft]) -> None:
     company_id = scope.company.id
     returning = [draft.id for draft in drafts if draft.id is not None]
-    await statements.unbury(scope.connection, company_id, table, returning)
     changes = [Change(draft.key or "", draft.id_after, draft.fields) for draft in drafts]
-    stamps = await statements.insert(scope.connection, company_id, table, changes)
+    stamps = await statements.insert(scope.connection, company_id, table, changes, returning)
     for draft in drafts:
         draft.stamp = stamps.get(draft.key or "")
         if draft.stamp is None:

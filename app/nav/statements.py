@@ -4,8 +4,8 @@ Rows travel as arrays of texts, which PostgreSQL takes apart again: one statemen
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from pydantic_core import to_json
@@ -18,17 +18,14 @@ from app.nav.tables import LOCK_CLASS, nav_record
 from app.nav.values import Stored, StoredValues
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(NamedTuple):
     """What the database says of a record it has just written."""
 
-    integration_id: UUID | None
     row_version: int
     modified_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """A record as it is to be written; `key` is where it lies now, `new_key` where it shall lie."""
 
     key: str
@@ -46,14 +43,27 @@ SHARE = text(
     """
 )
 
+# A record that comes back under its old id takes its tombstone away.
 INSERT = text(
     """
+    WITH back AS (
+        DELETE FROM nav_tombstone
+        WHERE company_id = :company AND nav_table = :table AND integration_id = ANY(CAST(:returning AS uuid[]))
+    )
     INSERT INTO nav_record (company_id, nav_table, key, integration_id, fields)
     SELECT CAST(:company AS integer), CAST(:table AS text), r.key, r.id, CAST(r.fields AS jsonb)
     FROM unnest(CAST(:keys AS text[]), CAST(:ids AS uuid[]), CAST(:fields AS text[])) AS r(key, id, fields)
     ORDER BY r.key
     ON CONFLICT DO NOTHING
-    RETURNING key, integration_id, row_version, modified_at
+    RETURNING key, row_version, modified_at
+    """
+)
+ADD = text(
+    """
+    INSERT INTO nav_record (company_id, nav_table, key, integration_id, fields)
+    SELECT CAST(:company AS integer), r.nav_table, r.key, r.id, CAST(r.fields AS jsonb)
+    FROM unnest(CAST(:tables AS text[]), CAST(:keys AS text[]), CAST(:ids AS uuid[]), CAST(:fields AS text[]))
+         AS r(nav_table, key, id, fields)
     """
 )
 UPDATE = text(
@@ -63,7 +73,7 @@ UPDATE = text(
     FROM unnest(CAST(:keys AS text[]), CAST(:new_keys AS text[]), CAST(:ids AS uuid[]), CAST(:fields AS text[]))
          AS r(key, new_key, id, fields)
     WHERE n.company_id = :company AND n.nav_table = :table AND n.key = r.key
-    RETURNING r.new_key, n.integration_id, n.row_version, n.modified_at
+    RETURNING r.new_key, n.row_version, n.modified_at
     """
 )
 BURY = text(
@@ -89,12 +99,6 @@ TOMBSTONES = text(
     ON CONFLICT (company_id, nav_table, integration_id) DO UPDATE SET key = excluded.key
     """
 )
-UNBURY = text(
-    """
-    DELETE FROM nav_tombstone
-    WHERE company_id = :company AND nav_table = :table AND integration_id = ANY(CAST(:ids AS uuid[]))
-    """
-)
 # More than was asked for where there are several tables: whoever asks picks. One condition for the whole set is at
 # worst one run through the tables, whatever the database believes of them; of a company that is newer than its
 # statistics it believes that every index is as good.
@@ -102,6 +106,13 @@ EXISTING = text(
     """
     SELECT nav_table, key FROM nav_record
     WHERE company_id = :company AND nav_table = ANY(CAST(:tables AS text[])) AND key = ANY(CAST(:keys AS text[]))
+    """
+)
+BETWEEN = text(
+    """
+    SELECT key FROM nav_record
+    WHERE company_id = :company AND nav_table = :table AND key BETWEEN :first AND :last
+    ORDER BY key LIMIT 1
     """
 )
 FIGURES = text(
@@ -170,17 +181,39 @@ async def _locked(
 
 
 async def insert(
-    connection: AsyncConnection, company_id: int, table: NavTable, changes: Sequence[Change]
+    connection: AsyncConnection,
+    company_id: int,
+    table: NavTable,
+    changes: Sequence[Change],
+    returning: Sequence[UUID] = (),
 ) -> dict[str, Stamp]:
-    """Adds records; those whose key or integration id is taken are missing from the answer."""
+    """Adds records; those whose key or integration id is taken are missing from the answer.
+
+    `returning` are ids that others chose: their records may have been here before.
+    """
     parameters = {
         "company": company_id,
         "table": table.name,
+        "returning": list(returning),
         "keys": [change.key for change in changes],
         "ids": [change.integration_id for change in changes],
         "fields": [_json(change.fields) for change in changes],
     }
     return _stamps((await connection.execute(INSERT, parameters)).all()) if changes else {}
+
+
+async def add(connection: AsyncConnection, company_id: int, changes: Mapping[str, Sequence[Change]]) -> None:
+    """Adds records whose keys are known to be free, by table."""
+    every = [(table, change) for table, of_table in changes.items() for change in of_table]
+    parameters = {
+        "company": company_id,
+        "tables": [table for table, _ in every],
+        "keys": [change.key for _, change in every],
+        "ids": [change.integration_id for _, change in every],
+        "fields": [_json(change.fields) for _, change in every],
+    }
+    if every:
+        await connection.execute(ADD, parameters)
 
 
 async def update(
@@ -219,14 +252,6 @@ async def bury_ids(
         await connection.execute(TOMBSTONES, parameters)
 
 
-async def unbury(
-    connection: AsyncConnection, company_id: int, table: NavTable, ids: Collection[UUID]
-) -> None:
-    """Takes tombstones away whose records come back under their old ids."""
-    if ids:
-        await connection.execute(UNBURY, {"company": company_id, "table": table.name, "ids": list(ids)})
-
-
 async def existing(
     connection: AsyncConnection, company_id: int, wanted: Collection[tuple[str, str]]
 ) -> set[tuple[str, str]]:
@@ -240,6 +265,14 @@ async def existing(
     }
     found = (await connection.execute(EXISTING, parameters)).all()
     return {(row[0], row[1]) for row in found} & set(wanted)
+
+
+async def any_between(
+    connection: AsyncConnection, company_id: int, table: NavTable, first: str, last: str
+) -> bool:
+    """Whether a record has one of these keys or one between them."""
+    parameters = {"company": company_id, "table": table.name, "first": first, "last": last}
+    return await connection.scalar(BETWEEN, parameters) is not None
 
 
 async def put_figures(
@@ -270,4 +303,4 @@ def _json(values: Mapping[str, Stored | None]) -> str:
 
 
 def _stamps(found: Iterable[Sequence[object]]) -> dict[str, Stamp]:
-    return {row[0]: Stamp(row[1], row[2], row[3]) for row in found}  # type: ignore[misc, arg-type]  # rows are untyped
+    return {row[0]: Stamp(row[1], row[2]) for row in found}  # type: ignore[misc, arg-type]  # rows are untyped

@@ -119,8 +119,10 @@ def _outcome(table: NavTable, write: Insert | Update, draft: Draft) -> Outcome:
 
 def _present(table: NavTable, write: Insert | Update, row: Row, emptied: Iterable[str] = ()) -> Snapshot:
     """The record as it is now: every stored field that was written, is not blank or was not."""
-    values = {name: table.blanks[name] for name in (*write.values, *emptied) if name in table.blanks}
-    values |= stored_values(table, row.fields)
+    values, blanks = stored_values(table, row.fields), table.blanks
+    for name in (*write.values, *emptied):
+        if name not in values and name in blanks:
+            values[name] = blanks[name]
     return Snapshot(write.id, row.key, str(row.row_version), values, row.modified_at)
 
 
