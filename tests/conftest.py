@@ -52,9 +52,15 @@ def template(test_server: TestServer) -> str:
 
 
 @pytest.fixture
-async def database(test_server: TestServer, template: str) -> AsyncIterator[str]:
-    """Address of an empty, migrated database that is this test's alone."""
-    async with test_server.clone(template) as address:
+def beginning(template: str) -> str:
+    """Name of the database that a test begins with: an empty one. Folders whose tests begin elsewhere say where."""
+    return template
+
+
+@pytest.fixture
+async def database(test_server: TestServer, beginning: str) -> AsyncIterator[str]:
+    """Address of a migrated database that is this test's alone."""
+    async with test_server.clone(beginning) as address:
         yield address
 
 

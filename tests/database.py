@@ -9,7 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
-from sqlalchemy import URL
+from sqlalchemy import URL, make_url
 
 from app.db import migrate
 from app.db.embedded import EmbeddedPostgres
@@ -86,6 +86,11 @@ class TestServer:
             await admin.execute(statement)
         finally:
             await admin.close()
+
+
+def name_of(address: str) -> str:
+    """Name of the database at an address, to make clones of it."""
+    return str(make_url(address).database)
 
 
 async def _drop_left_behind(admin: "asyncpg.Connection[asyncpg.Record]") -> None:

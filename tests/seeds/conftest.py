@@ -26,7 +26,7 @@ from app.settings import Settings
 from app.solution import build
 from app.wiring import Parts, Sides, Upkeep, time_ordered_id, working
 from tests.crm_sandbox import served
-from tests.database import TestServer
+from tests.database import TestServer, name_of
 from tests.integration.jobs.workers import SystemClock
 from tests.seeds.world import ADDRESS, NAV_CLIENT, SALESPERSON, USER, CrmPeople, World
 
@@ -68,7 +68,7 @@ async def set_up(
             tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
             for entry in await world.items("job-queue-entries"):
                 await world.patch(f"job-queue-entries/{entry['id']}", {"earliest_start_at": tomorrow})
-        yield httpx.URL(address).path.removeprefix("/")
+        yield name_of(address)
 
 
 class Service:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.database import TestServer
+from tests.database import TestServer, name_of
 from tests.integration.faults.world import Crm, World, a_crm, a_service, calling
 
 
@@ -22,7 +22,7 @@ async def made(crm: Crm, test_server: TestServer, template: str) -> AsyncIterato
         async with calling(a_service(database)) as client:
             await World(client, crm, database).make()
         crm.keep()
-        yield database.rpartition("/")[2].partition("?")[0]
+        yield name_of(database)
 
 
 @pytest.fixture

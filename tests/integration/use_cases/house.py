@@ -110,18 +110,22 @@ def a_connection(**changes: Any) -> dict[str, Any]:
 @asynccontextmanager
 async def a_house(
     engine: AsyncEngine,
-    company: dict[str, Any],
+    company: dict[str, Any] | None,
     *,
     wire: Callable[[Starlette], Wire] = Wire,
     **sandbox: Any,
 ) -> AsyncIterator[House]:
-    """A house whose company and sandbox have these properties, with that way from one to the other."""
+    """A house whose company and sandbox have these properties, with that way from one to the other; its company is
+    in the database already if none is given."""
     crm = create_sandbox(**sandbox)
     connector = Connector(transport=lambda: wire(crm), patience=QUICK)
     clock = SetClock()
     ctx = Context(a_memory(engine), Sides(engine, connector), clock, uuid4)
     try:
-        created = await create_company(ctx, **{"name": "cronus", "display_name": "CRONUS"} | company)
-        yield House(ctx, clock, crm, created, connector)
+        if company is not None:
+            await create_company(ctx, **{"name": "cronus", "display_name": "CRONUS"} | company)
+        async with ctx.uow() as tx:
+            present = await tx.companies.get("cronus" if company is None else company.get("name", "cronus"))
+        yield House(ctx, clock, crm, present, connector)
     finally:
         await connector.aclose()

@@ -1,5 +1,6 @@
 """A company that is set up, and the people who work in it: they change records here and there and synchronize."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -21,6 +22,7 @@ from app.use_cases.run import run_job
 from tests.integration.use_cases.house import House, a_house
 
 MAPPINGS = ("CURRENCY", "SALESPEOPLE", "CUSTOMER", "CONTACT")
+ENTITIES = ("transactioncurrency", "systemuser", "account", "contact")
 CUSTOMER_TYPE = 3
 
 
@@ -253,6 +255,16 @@ class Ran:
         """Whether neither side was written to."""
         both = self.to_crm + self.from_crm
         return (both.inserted, both.modified, both.deleted, both.failed) == (0, 0, 0, 0)
+
+
+@asynccontextmanager
+async def the_office(engine: AsyncEngine) -> AsyncIterator[Office]:
+    """The company that was set up in this database by `an_office`; what CRM has is known, as after a setup."""
+    async with a_house(engine, None) as house:
+        office = Office(house, engine)
+        await office.open()
+        await asyncio.gather(*(office.crm.definition(entity) for entity in ENTITIES))
+        yield office
 
 
 @asynccontextmanager
