@@ -1,16 +1,16 @@
 """Who comes and which company it is about: what every request begins with, in one statement for any number of them."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import (
     ARRAY,
+    ColumnElement,
     LargeBinary,
     Row,
     Select,
-    Table,
     Text,
     and_,
     bindparam,
@@ -49,15 +49,32 @@ _mappings = (
     .scalar_subquery()
 )
 _settings = func.concat(crm_connection.c.revision, ";", _mappings).label("settings")
-_connection = (crm_connection.c.is_enabled, crm_connection.c.user_mapping_required)
-_SELECT: Select[Any] = select(
-    _asked.c.hash.label("asked_hash"),
-    _asked.c.name.label("asked_name"),
-    *api_key.c,
+
+
+class _Part:
+    """Some columns of a statement, in which those of other tables have the same names."""
+
+    def __init__(self, start: int, columns: Sequence[ColumnElement[Any]]) -> None:
+        self._place = slice(start, start + len(columns))
+        self._names = [str(column.key) for column in columns]
+
+    def of(self, row: Row[Any]) -> Any:
+        """What the row says there, by the names of the columns; None if there is no such row."""
+        values = row[self._place]
+        return None if values[0] is None else SimpleNamespace(**dict(zip(self._names, values, strict=True)))
+
+
+_asked_columns = (_asked.c.hash.label("asked_hash"), _asked.c.name.label("asked_name"))
+_key_columns = tuple(api_key.c)
+_company_columns = (
     *company.c,
-    *_connection,
+    crm_connection.c.is_enabled,
+    crm_connection.c.user_mapping_required,
     _settings,
-).select_from(
+)
+_KEY = _Part(len(_asked_columns), _key_columns)
+_COMPANY = _Part(len(_asked_columns) + len(_key_columns), _company_columns)
+_SELECT: Select[Any] = select(*_asked_columns, *_key_columns, *_company_columns).select_from(
     _asked.outerjoin(api_key, and_(api_key.c.hash == _asked.c.hash, api_key.c.revoked_at.is_(None)))
     .outerjoin(company, company.c.name == _asked.c.name)
     .outerjoin(crm_connection, crm_connection.c.company_id == company.c.id)
@@ -77,21 +94,14 @@ class SqlReception:
         names = [None if name is None or "\0" in name else name for _, name in asked]
         given = {"hashes": [hash for hash, _ in asked], "names": names}
         rows = {
-            (None if row.asked_hash is None else bytes(row.asked_hash), row.asked_name): row
+            (None if row[0] is None else bytes(row[0]), row[1]): row
             for row in await self._connection.execute(_SELECT, given)
         }
         return {each: self._arrival(rows[each[0], name]) for each, name in zip(asked, names, strict=True)}
 
     def _arrival(self, row: Row[Any]) -> Arrival:
-        key = None if row._mapping[api_key.c.id] is None else key_of(_part(row, api_key))
-        about = None
-        if row._mapping[company.c.id] is not None:
-            found = _part(row, company)
-            found.is_enabled, found.user_mapping_required = (row._mapping[column] for column in _connection)
-            about = replace(company_of(found, self._vault), settings=row.settings)
-        return Arrival(key, about)
-
-
-def _part(row: Row[Any], table: Table) -> Any:
-    """What the row says of one of the tables, some of whose columns are named alike."""
-    return SimpleNamespace(**{column.name: row._mapping[column] for column in table.c})
+        key, about = _KEY.of(row), _COMPANY.of(row)
+        return Arrival(
+            None if key is None else key_of(key),
+            None if about is None else replace(company_of(about, self._vault), settings=about.settings),
+        )

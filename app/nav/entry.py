@@ -9,7 +9,7 @@ from app.nav import lookups, rules, statements
 from app.nav.definitions import KEYLESS, NavTable
 from app.nav.drafts import Draft
 from app.nav.keys import by_canonical, parse_key
-from app.nav.rows import Projection, Row
+from app.nav.rows import Row
 from app.nav.saving import Scope, taken_key
 from app.nav.validation import checked, invalid
 from app.nav.values import Unfit
@@ -135,7 +135,7 @@ async def _outcomes(
 ) -> list[NavRecord | IntegrationError]:
     """The records as they now are, computed fields and all."""
     keys = [draft.key for draft in drafts if draft.error is None and draft.key is not None]
-    records = await lookups.by_key(scope, Projection(table, None), keys) if keys else {}
+    records = await lookups.by_key(scope, table, None, keys) if keys else {}
     if scope.preview:
         records = _with_lasting_ids(records, drafts)
     return [draft.error or records.get(draft.key or "") or taken_key(table, draft.key) for draft in drafts]

@@ -3,13 +3,16 @@
 import base64
 import binascii
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Select, Text, Uuid, any_, func, literal, or_, select
+from sqlalchemy import ARRAY, Integer, Select, Text, Uuid, and_, any_, bindparam, func, literal, or_, select
 
+from app.domain.company import Generation
 from app.domain.errors import FieldProblem, Invalid
 from app.domain.records import Snapshot
+from app.nav.definitions import NavTable, nav_tables
 from app.nav.expressions import TEXTS, expression, text_of
 from app.nav.filters import condition
 from app.nav.keys import by_canonical
@@ -31,16 +34,27 @@ async def by_id(scope: Scope, projection: Projection, ids: Collection[UUID]) -> 
     return {snapshot.id: snapshot for snapshot in snapshots}
 
 
-async def by_key(scope: Scope, projection: Projection, keys: Collection[str]) -> dict[str, NavRecord]:
-    """The records with these keys, by key as given."""
-    given = by_canonical(projection.table, keys)
-    wanted = literal(list(given), ARRAY(Text))
-    query = projection.select(scope.company.id).where(nav_record.c.key == any_(wanted))
-    return {
-        written: projection.record(row)
-        for row in await _rows(scope, projection, query)
-        for written in given[row.key]
-    }
+async def by_key(
+    scope: Scope, table: NavTable, fields: Collection[str] | None, keys: Collection[str]
+) -> dict[str, NavRecord]:
+    """The records with these keys, by key as given; None stands for all fields."""
+    names = None if fields is None else frozenset(fields)
+    projection, query = _keyed(scope.company.defaults_generation, table.name, names)
+    given = by_canonical(table, keys)
+    found = await scope.connection.execute(query, {"company": scope.company.id, "keys": list(given)})
+    rows = [projection.row(row) for row in found.all()]
+    return {written: projection.record(row) for row in rows for written in given[row.key]}
+
+
+@lru_cache(maxsize=500)
+def _keyed(
+    generation: Generation, table: str, fields: frozenset[str] | None
+) -> tuple[Projection, Select[Any]]:
+    """The question for records by their keys: to make it takes longer than to ask it, and it is asked most often."""
+    projection = Projection(nav_tables(generation)[table], fields)
+    company, keys = bindparam("company", type_=Integer), bindparam("keys", type_=ARRAY(Text))
+    here = and_(nav_record.c.company_id == company, nav_record.c.nav_table == table)
+    return projection, select(*projection.columns()).where(here, nav_record.c.key == any_(keys))
 
 
 async def matching(

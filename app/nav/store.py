@@ -179,8 +179,8 @@ class EmbeddedNav:
         self, table: str, keys: Collection[str], fields: Collection[str] | None = None
     ) -> dict[str, NavRecord]:
         """The records with these keys, by key as given."""
-        projection = Projection(self._table(table), fields)
-        return await self._read(lambda scope: lookups.by_key(scope, projection, keys)) if keys else {}
+        nav_table = self._table(table)
+        return await self._read(lambda scope: lookups.by_key(scope, nav_table, fields, keys)) if keys else {}
 
     async def figures(self, customers: Collection[str]) -> dict[str, Values]:
         """The statistics figures of the customers that exist among these numbers, and their credit limits."""
@@ -281,7 +281,7 @@ class EmbeddedNav:
 
         async def ensure(scope: Scope) -> dict[str, UUID]:
             await give_ids(scope.connection, self._company, nav_table, canonical.keys())
-            found = await lookups.by_key(scope, Projection(nav_table, ()), keys)
+            found = await lookups.by_key(scope, nav_table, (), keys)
             return {key: record.integration_id for key, record in found.items() if record.integration_id}
 
         return await self._change(ensure) if keys else {}
