@@ -68,9 +68,7 @@ def _writer(table: CrmTable, field: FieldDefinition) -> Write:
     start, text_of = f"{json.dumps(field.name)}:", _TO_WIRE.get(field.type, _nothing)
 
     def write(value: Value, values: Values) -> str:
-        if value is None or value == "":
-            return start + NULL  # CRM keeps empty text as null
-        text = text_of(value)
+        text = NULL if value is None or value == "" else text_of(value)  # CRM keeps empty text as null
         if text is None:
             raise ValueError(f"'{field.name}' is of type {field.type.value} and cannot hold {value!r}")
         return start + text

@@ -20,7 +20,7 @@ from typing import TypeVar
 import httpx
 
 from app.crm import measured
-from app.crm.failures import DEFAULT_WAIT, error_of, retry_after, shut_out
+from app.crm.failures import DEFAULT_WAIT, TOO_MANY_AT_ONCE, code_and_message, error_of, retry_after, shut_out
 from app.crm.lanes import Lanes, granted
 from app.crm.reach import watched
 from app.crm.wire import Answer, Request, batch_answers, batch_body
@@ -180,8 +180,9 @@ class DataverseClient:
             wait = max((wait for wait in waits if wait is not None), default=None)
             if wait is None or not backoff.allows(wait):
                 break
-            if any(answers[i].status == TOO_MANY_REQUESTS for i in again):
-                self._throttled(wait)
+            refused = [answers[i] for i in again if answers[i].status == TOO_MANY_REQUESTS]
+            if refused:
+                self._throttled(wait, refused[0])
             await backoff.pause(wait)
             try:
                 later = await self._batch_once([requests[i] for i in again], subject)
@@ -246,7 +247,7 @@ class DataverseClient:
             else:
                 failure, wait = error_of(answer, subject), backoff.wait_after(answer)
                 if answer.status == TOO_MANY_REQUESTS:
-                    self._throttled(wait or 0.0)
+                    self._throttled(wait or 0.0, answer)
                 else:
                     repeated = True
             if wait is None or not backoff.allows(wait):
@@ -263,10 +264,10 @@ class DataverseClient:
             fix="Check server_url of the connection, and what stands between us and CRM.",
         )
 
-    def _throttled(self, seconds: float) -> None:
+    def _throttled(self, seconds: float, answer: Answer) -> None:
         self.stats.throttled += 1
         crm_throttled()
-        self.lanes.throttled(seconds)
+        self.lanes.throttled(seconds, at_once=code_and_message(answer)[0] == TOO_MANY_AT_ONCE)
 
     async def _once(self, request: Request, seconds: float) -> Answer:
         """One exchange. Raises _Lost if nothing came back, and what the login says."""

@@ -40,6 +40,7 @@ ADD_APPLICATION_USER = (
     "and give it a security role."
 )
 GIVE_ROLE = "Give the application user a security role that holds this privilege (organization level)."
+TOO_MANY_AT_ONCE = "0x80072326"  # of the three service protection limits the one on concurrent requests
 READ_AGAIN = "Read the record again and decide anew."
 
 

@@ -1,10 +1,11 @@
 """How many requests to one organization are under way at a time, and when none may start.
 
-Additive increase, multiplicative decrease: a 429 halves the lanes and closes all of them until its Retry-After
-is over; answers open them again, one after a full round (Dataverse: service protection limits).
+Answers tell what CRM still grants of requests and of seconds of execution. No more requests are under way than that is
+enough for, but one always may be: what is granted grows again, and only an answer tells so.
 
-Before it comes to that, answers tell what CRM still grants. No more requests are under way than that is enough
-for, but one always may be: what is granted grows again, and only an answer tells so.
+A 429 closes all lanes until its Retry-After is over (Dataverse: service protection limits). Where CRM does not say what
+it grants, or refused for too many requests at once, there were too many lanes as well: additive increase,
+multiplicative decrease; a 429 halves them, and answers open them again, one after a full round.
 """
 
 import asyncio
@@ -102,10 +103,10 @@ class Lanes:
             if not waiter.done():
                 waiter.set_result(None)
 
-    def throttled(self, seconds: float) -> None:
-        """CRM asked to wait. Several 429 of one wave count once."""
+    def throttled(self, seconds: float, *, at_once: bool = False) -> None:
+        """CRM asked to wait; `at_once`: for too many requests at once. Several 429 of one wave count once."""
         now = self._clock()
-        if now >= self._closed_until:
+        if now >= self._closed_until and (at_once or self._granted == math.inf):
             self._open = max(1.0, self._open / 2)
         if self._granted != math.inf:
             self._granted = 0  # until an answer tells more

@@ -23,7 +23,7 @@ from app.crm.failures import (
     lacks_privilege,
 )
 from app.crm.metadata import CrmTable
-from app.crm.odata import STATE, query
+from app.crm.odata import STATE, query, row_path
 from app.crm.reading import by_ids
 from app.crm.rows import Columns, columns_of
 from app.crm.wire import Answer, Request
@@ -169,9 +169,11 @@ class _Writer:
     async def _guarded_by_us(self, jobs: Sequence[_Job]) -> dict[int, Outcome]:
         """What a look at the rows decides: updates that change nothing on the wire, and versions that the entity
         does not guard (Dataverse: IsOptimisticConcurrencyEnabled)."""
-        idle = [job for job in jobs if job.request.body == NOTHING and isinstance(job.write, Update)]
-        versioned = [] if self._table.guards_versions else [job for job in jobs if job.version]
-        looked_at = {job.position: job for job in (*idle, *versioned)}
+        idle = {
+            job.position: job for job in jobs if job.request.body == NOTHING and isinstance(job.write, Update)
+        }
+        guarded = self._table.guards_versions
+        looked_at = idle if guarded else idle | {job.position: job for job in jobs if job.version}
         if not looked_at:
             return {}
         outcomes: dict[int, Outcome] = {}
@@ -182,9 +184,9 @@ class _Writer:
             if present is not None and job.version not in (None, present.version):
                 error = StaleRecord(f"CRM changed {self._subject(job.write)} meanwhile.", fix=READ_AGAIN)
                 outcomes[position] = Refused(job.write.id, self._named(error, job.write))
-            elif job in idle and present is not None:
+            elif position in idle and present is not None:
                 outcomes[position] = Written(job.write.id, present)
-            elif job in idle:
+            elif position in idle:
                 gone = CrmRecordNotFound(f"CRM does not have {self._subject(job.write)}.")
                 outcomes[position] = Refused(job.write.id, self._named(gone, job.write))
         return outcomes
@@ -192,7 +194,7 @@ class _Writer:
     # --- asking ---
 
     def _prepared(self, position: int, each: Write) -> _Job | Refused:
-        path = f"{self._table.entity_set}({each.id})"
+        path = row_path(self._table, each.id)
         if isinstance(each, Delete):
             guard = self._if_match(each.version) if each.version else {}
             return _Job(position, each, Request("DELETE", path, guard))
@@ -205,8 +207,9 @@ class _Writer:
             body = self._bodies.of(values, creating=creating)
         except IntegrationError as error:
             return Refused(each.id, self._named(error, each))
-        guard = {"If-None-Match": "*"} if isinstance(each, Insert) else self._if_match(each.version or "*")
-        request = Request("PATCH", path + form.query, {**guard, "Prefer": form.prefer}, body)
+        headers = {"If-None-Match": "*"} if isinstance(each, Insert) else self._if_match(each.version or "*")
+        headers["Prefer"] = form.prefer
+        request = Request("PATCH", path + form.query, headers, body)
         return _Job(position, each, request, form.columns, later or None)
 
     def _if_match(self, version: str) -> dict[str, str]:

@@ -83,6 +83,14 @@ async def test_after_a_429_one_asks_whether_crm_grants_more() -> None:
     lanes.throttled(0.01)
     assert await most_at_once(lanes, 12) == 1
     lanes.told(took=1.0, requests=100, seconds=100.0)
+    assert await most_at_once(lanes, 12) == 8
+
+
+async def test_a_429_for_too_many_at_once_halves_the_lanes_whatever_is_granted() -> None:
+    lanes = Lanes(8)
+    lanes.told(took=1.0, requests=100, seconds=100.0)
+    lanes.throttled(0.01, at_once=True)
+    lanes.told(took=1.0, requests=100, seconds=100.0)
     assert await most_at_once(lanes, 12) == 4
 
 

@@ -49,11 +49,28 @@ def test_answers_come_in_order_with_status_headers_and_body() -> None:
         Answer(200, {"content-type": "application/json"}, b"{}"),
         Answer(200, {}, b""),
         multipart("nonsense\r\n\r\n"),
+        multipart('HTTP/1.1 200 OK\r\n\r\n{"name":"x"', "HTTP/1.1 204 No Content\r\n\r\n"),
+        multipart("HTTP/1.1 200 OK\r\n\r\n[]"),
+        multipart("HTTP/1.1 200 OK\r\n\r\n{},{}"),
+        multipart('HTTP/1.1 200 OK\r\n\r\n{"a":1', 'HTTP/1.1 200 OK\r\n\r\n"b":2}'),
     ],
 )
 def test_an_answer_that_is_not_whole_is_no_answer(answer: Answer) -> None:
     with pytest.raises(ValueError):
         batch_answers(answer)
+
+
+def test_a_part_that_was_refused_need_be_no_json() -> None:
+    first, second, third = batch_answers(
+        multipart(
+            'HTTP/1.1 200 OK\r\n\r\n{"name":"x"}',
+            "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\r\n<html>Down.</html>",
+            'HTTP/1.1 200 OK\r\n\r\n{"name":"y"}',
+        )
+    )
+    assert [each.json()["name"] for each in (first, third)] == ["x", "y"]
+    assert (second.ok, second.body, second.data) == (False, b"<html>Down.</html>", None)
+    assert dict(second.headers) == {"retry-after": "5"}
 
 
 def test_a_thousand_parts_come_apart_again() -> None:
