@@ -1,5 +1,6 @@
 """Keys, scopes and bindings to companies."""
 
+import asyncio
 import hashlib
 from datetime import UTC, datetime, timedelta
 
@@ -11,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.main import create_app
 from app.settings import Settings
-from tests.api.conftest import ADDRESS, ADMIN_KEY, client_of
+from tests.api.conftest import ADDRESS, ADMIN_KEY, COMPANY, client_of
 
 pytestmark = pytest.mark.anyio
 KEYS = "/api/v1/api-keys"
@@ -67,6 +68,32 @@ async def test_a_revoked_key_opens_nothing_any_more(app: FastAPI, admin: httpx.A
     async with client_of(app, made["key"]) as client:
         assert (await client.get("/api/v1/companies")).status_code == 401
     assert (await admin.delete(f"{KEYS}/{made['id']}")).status_code == 404
+
+
+async def test_what_was_changed_at_one_process_holds_for_the_next_request_at_another(
+    settings: Settings, app: FastAPI, ready: httpx.AsyncClient
+) -> None:
+    """A key that is revoked, a connection that is closed, a mapping that goes: also while many ask, and share what
+    they are told."""
+    record = f"{COMPANY}/nav/customers/10000"
+    assert (await ready.post(f"{COMPANY}/nav/customers", json={"no": "10000"})).status_code == 201
+    made, other = await a_key(ready), create_app(settings)
+    async with other.router.lifespan_context(other), client_of(other, made["key"]) as client:
+
+        async def reasons() -> set[str | None]:
+            """Why the record cannot be created in CRM, as many hear it at the same time."""
+            answers = await asyncio.gather(*(client.get(record) for _ in range(5)))
+            actions = [action for answer in answers for action in answer.json()["actions"]]
+            return {action["reason"] for action in actions if action["name"] == "create_in_crm"}
+
+        assert await reasons() == {None}
+        await ready.delete(f"{COMPANY}/integration-table-mappings/CUSTOMER")
+        assert await reasons() == {"There is no integration table mapping for customers."}
+        await ready.patch(f"{COMPANY}/crm-connection", json={"is_enabled": False})
+        assert await reasons() == {"The connection to CRM is not enabled."}
+        assert (await ready.delete(f"{KEYS}/{made['id']}")).status_code == 204
+        answers = await asyncio.gather(*(client.get(record) for _ in range(5)))
+        assert [answer.status_code for answer in answers] == [401] * 5
 
 
 async def test_a_key_cannot_have_expired_before_it_is_made(admin: httpx.AsyncClient) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.db.secrets import Vault
 from app.db.unit_of_work import SqlUnitOfWork
 from app.domain.company import Company
+from app.serving import LONGEST_HEAD
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,8 +54,24 @@ async def test_a_key_from_the_command_line_opens_the_api_until_it_is_revoked(dat
             assert (await client.get("/companies")).status_code == 401
             ready = (await client.get(f"{url}/readyz")).json()
             assert ready["checks"]["database"] == "ok"
+            long = {"X-Long": "x" * LONGEST_HEAD}
+            assert (await client.get(f"{url}/healthz", headers=long)).status_code == 400
+        assert await endless_head(url)
         process.send_signal(signal.SIGTERM)
         assert await anyio.to_thread.run_sync(process.wait, 30) == 0
+
+
+async def endless_head(url: str) -> bool:
+    """Whether a header without an end is cut off, and not kept for ever."""
+    host, port = url.removeprefix("http://").split(":")
+    async with await anyio.connect_tcp(host, int(port)) as caller:
+        await caller.send(b"GET /healthz HTTP/1.1\r\nHost: here\r\nX-Endless: ")
+        try:
+            for _ in range(100):
+                await caller.send(b"x" * LONGEST_HEAD)
+            return (await caller.receive()).startswith(b"HTTP/1.1 400")
+        except (anyio.BrokenResourceError, anyio.EndOfStream):
+            return True
 
 
 def _bearer(token: str) -> dict[str, str]:
