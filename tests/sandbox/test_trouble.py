@@ -215,3 +215,16 @@ def test_a_page_of_a_large_table_costs_no_more_than_of_a_small_one(
     large = [min(seconds(path) for _ in range(5)) for path in paths]
     assert all(after < 5 * before for before, after in zip(small, large, strict=True))
     assert served.get("accounts?$select=name", headers=track).status_code == 200
+
+
+async def test_a_large_answer_is_compressed_for_those_who_take_it_so(crm: Crm) -> None:
+    for number in range(20):
+        await crm.create("accounts", name=f"Adatum {number}")
+    plain = await crm.get("accounts?$select=name", Accept_Encoding="identity")
+    packed = await crm.get("accounts?$select=name", Accept_Encoding="gzip")
+    assert packed.json()["value"] == plain.json()["value"]
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert "Content-Encoding" not in plain.headers
+    assert crm.organization.log[-1].received * 2 < crm.organization.log[-2].received
+    small = await crm.get("accounts?$select=name&$top=1", Accept_Encoding="gzip")
+    assert "Content-Encoding" not in small.headers

@@ -15,7 +15,8 @@ pytestmark = pytest.mark.anyio
 TO, FROM = Direction.TO_CRM, Direction.FROM_CRM
 SIZES = (200, 3000)
 CRM_PAGE = 5000
-ADDRESS = 650  # bytes around the values of a row in a batch
+ADDRESS = 550  # bytes around the values of a row in a batch
+ANSWERED = 150  # bytes of a written row in the answer to a batch, compressed
 NAV_WRITES = re.compile(
     r"(INSERT INTO|UPDATE|DELETE FROM) (nav_record|nav_tombstone|coupling|synch_outcome)\b"
 )
@@ -106,4 +107,5 @@ async def test_only_changed_columns_are_sent(plant: Plant) -> None:
     await plant.rename([f"K{n:07}" for n in range(100)], "All changed")
     _, meter = await plant.run(TO)
     # The address of the row, the columns it is to answer with and its condition come with every part of a batch.
-    assert sum(one.sent for one in meter.requests) <= 100 * (ADDRESS + 200)
+    assert sum(one.sent for one in meter.requests) <= 100 * (ADDRESS + 200), meter.requests
+    assert sum(one.received for one in meter.requests) <= 100 * ANSWERED, meter.requests
