@@ -27,7 +27,7 @@ from app.sandbox import (
 from app.sandbox.server import server
 
 URL = "http://127.0.0.1:65000"
-QUICK = Patience(tries=4, first_wait=0.01, longest=5, read=5)
+QUICK = Patience(tries=4, first_wait=0.01, longest=5, read=30)
 
 
 def setup_for(url: str = URL, **changes: Any) -> ConnectionSetup:

@@ -9,8 +9,8 @@ from typing import Any
 
 from app.sandbox.server import server
 
-START_SECONDS = 10
-STOP_SECONDS = 10
+START_SECONDS = 60
+STOP_SECONDS = 60
 
 
 @contextmanager

@@ -16,7 +16,7 @@ CUSTOMER = f"{COMPANY}/integration-table-mappings/CUSTOMER"
 
 async def until(happened: Callable[[], Awaitable[bool]]) -> None:
     """Waits until it has happened."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await happened():  # noqa: ASYNC110 - it happens in a server
             await asyncio.sleep(0.05)
 
@@ -60,7 +60,7 @@ async def test_a_stream_ends_when_its_job_is_cancelled_or_gone(
         seen: list[list[str]] = []
         for end in ("cancel", "delete"):
             address = await a_job(ready)
-            async with asyncio.timeout(20), client.stream("GET", f"{address}/events") as stream:
+            async with asyncio.timeout(60), client.stream("GET", f"{address}/events") as stream:
                 events = []
                 async for line in stream.aiter_lines():
                     if line.startswith("event:"):

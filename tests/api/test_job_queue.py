@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 ENTRIES = f"{COMPANY}/job-queue-entries"
 MAPPING = f"{COMPANY}/integration-table-mappings/CUSTOMER"
 STATUS = f"{COMPANY}/synch-status"
-ARRIVES_WITHIN = 15.0
+ARRIVES_WITHIN = 60.0  # seconds, on a machine that does much else
 
 
 @pytest.fixture

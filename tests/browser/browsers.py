@@ -32,7 +32,7 @@ OPTIONS = (
     "--remote-debugging-port=0",
 )
 START_SECONDS = 30
-LOAD_SECONDS = 20
+LOAD_SECONDS = 60
 STEP = 0.02
 
 

@@ -25,7 +25,7 @@ with Processes(Path(folder)) as processes:
     processes.start("sandbox", ["crm-sandbox", "--port", port])
     processes.wait_for("sandbox", f"http://127.0.0.1:{port}/sandbox/requests")
     print("up", flush=True)
-    time.sleep(60)
+    time.sleep(300)
 """
 
 
@@ -37,7 +37,7 @@ def test_a_killed_demo_leaves_no_process_behind(tmp_path: Path) -> None:
         assert parent.stdout is not None
         assert parent.stdout.readline() == "up\n"
         parent.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while _listens(port):
         assert time.monotonic() < deadline
         time.sleep(0.05)

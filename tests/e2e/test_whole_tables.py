@@ -227,7 +227,7 @@ async def test_a_running_job_tells_how_far_it_is_and_stops_when_cancelled(at_wor
 
 async def _begun(world: World, address: str) -> Json:
     """A job that has dealt with its first records."""
-    for _ in range(500):
+    for _ in range(3000):
         job = await world.get(address)
         if job["total"]:
             return job

@@ -139,7 +139,7 @@ def test_every_answer_is_one_that_the_contract_declares(
     def send(case: Any, place: dict[str, str], leads: bool) -> None:
         if leads:
             case.path_parameters = {**(case.path_parameters or {}), **place}
-        answer = case.call(base_url=world.url, session=world.http, timeout=30, allow_redirects=False)
+        answer = case.call(base_url=world.url, session=world.http, timeout=60, allow_redirects=False)
         if answer.content != TOO_LONG:
             case.validate_response(answer, checks=checks_of(answer))
 

@@ -43,7 +43,7 @@ class World:
 
     def ask(self, method: str, path: str, body: Any = None, allowed: tuple[int, ...] = ()) -> Any:
         """The answer's body. Fails for what was neither successful nor allowed."""
-        answer = self.http.request(method, f"{self.url}{BASE}{path}", json=body, timeout=30)
+        answer = self.http.request(method, f"{self.url}{BASE}{path}", json=body, timeout=60)
         assert answer.ok or answer.status_code in allowed, (method, path, answer.status_code, answer.text)
         return answer.json() if answer.content else None
 
@@ -53,7 +53,7 @@ class World:
             f"{self.crm_url}/{DEFAULT_TENANT}/oauth2/v2.0/token",
             data={"grant_type": "client_credentials", "client_id": DEFAULT_CLIENT, "client_secret": DEFAULT_SECRET,
                   "scope": f"{self.crm_url}/.default"},
-            timeout=10,
+            timeout=60,
         ).json()["access_token"]  # fmt: skip
         for entity_set, row in CRM_ROWS.items():
             row_id = str(uuid4())
@@ -61,7 +61,7 @@ class World:
                 f"{self.crm_url}/api/data/v9.2/{entity_set}({row_id})",
                 json=row,
                 headers={"Authorization": f"Bearer {token}"},
-                timeout=10,
+                timeout=60,
             )
             assert made.ok, made.text
             self.crm_ids[entity_set] = row_id

@@ -332,7 +332,7 @@ def test_both_sides_converge_whatever_happens(test_server: TestServer, template:
                     max_examples=EXAMPLES,
                     stateful_step_count=14,
                     deadline=None,
-                    derandomize="CI" in os.environ,
+                    derandomize="CONVERGENCE_EXAMPLES" not in os.environ,
                     suppress_health_check=list(HealthCheck),
                     phases=PHASES,
                 ),

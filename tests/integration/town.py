@@ -27,7 +27,7 @@ from tests.integration.stories import CUSTOMERS, KINDS, SHOWN, Kind, Rules, Stor
 from tests.integration.use_cases.house import a_house
 from tests.integration.use_cases.office import CUSTOMER_TYPE, Office, Ran
 
-LEFT_OVER_SECONDS = 10
+LEFT_OVER_SECONDS = 60
 LOGGED = (
     SynchAction.INSERTED,
     SynchAction.MODIFIED,

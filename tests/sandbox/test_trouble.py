@@ -32,10 +32,10 @@ async def test_too_many_requests_are_told_to_wait(connect: Connect) -> None:
 
 
 async def test_the_window_slides(connect: Connect) -> None:
-    crm: Crm = await connect(limits=Limits(requests=1, seconds=0.2))
+    crm: Crm = await connect(limits=Limits(requests=1, seconds=1))
     assert (await crm.get("WhoAmI")).status_code == 200
     assert (await crm.get("WhoAmI")).status_code == 429
-    await asyncio.sleep(0.25)
+    await asyncio.sleep(1.05)
     assert (await crm.get("WhoAmI")).status_code == 200
 
 

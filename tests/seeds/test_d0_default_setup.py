@@ -304,7 +304,7 @@ async def test_D0_13_when_its_time_has_come_each_default_job_runs_by_itself(at_w
     for entry in entries:
         await at_work.patch(f"{ENTRIES}/{entry}", {"earliest_start_at": past})
     for entry in entries:
-        for _ in range(1000):
+        for _ in range(3000):
             log = await at_work.items(f"{ENTRIES}/{entry}/log")
             if log and log[0]["finished_at"]:
                 break

@@ -70,7 +70,7 @@ async def test_D3_39_a_missing_privilege_loses_no_post(at_work: World) -> None:
     at_work.crm.organization.revoke("prvCreatePost")
     entries = {entry["kind"]: entry for entry in await at_work.items("job-queue-entries")}
     job = await at_work.post(f"job-queue-entries/{entries['timeline_posts']['id']}/run")
-    for _ in range(500):
+    for _ in range(3000):
         job = await at_work.get(f"synch-jobs/{job['id']}")
         if job["message"]:
             break

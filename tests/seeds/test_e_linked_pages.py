@@ -593,13 +593,13 @@ async def test_E_27_jobs_are_held_and_set_ready_and_run_in_the_recommended_order
     past = (datetime.now(UTC) - timedelta(minutes=1)).isoformat()
     await at_work.patch(address, {"earliest_start_at": past})
     await at_work.patch(f"job-queue-entries/{entries['SALESPEOPLE']['id']}", {"earliest_start_at": past})
-    for _ in range(500):
+    for _ in range(3000):
         if await at_work.items("synch-jobs", mapping="SALESPEOPLE", status="succeeded"):
             break
         await asyncio.sleep(0.02)
     assert await at_work.items("synch-jobs", mapping="CUSTOMER") == []
     assert (await at_work.post(f"{address}/ready"))["status"] in ("ready", "in_process")
-    for _ in range(500):
+    for _ in range(3000):
         if await at_work.items("synch-jobs", mapping="CUSTOMER", status="succeeded"):
             break
         await asyncio.sleep(0.02)

@@ -24,7 +24,7 @@ SALESPERSON = "PS"
 USER = str(uuid5(NAMESPACE_URL, "user PS"))
 """The CRM user who is salesperson PS, coupled from the start."""
 UNKNOWN = "0199aaaa-0000-7000-8000-000000000000"
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 60
 LOOK_EVERY = 0.02
 CUSTOMER_TYPE = 3
 COMPLETED = "Synchronization completed"

@@ -115,7 +115,7 @@ def test_the_sandbox_serves_until_it_is_told_to_stop(tmp_path: Path, end: signal
             process.send_signal(end)
         else:
             process.stdin.close()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 def _status(url: str) -> int | None:

@@ -24,7 +24,7 @@ from tests.api.conftest import ADMIN_KEY, COMPANY, CONNECTION, FERNET_KEY, Sandb
 from tests.crm_sandbox import served, setup_for
 from tests.integration.crashes.wires import Tripwire, wire_to_crm, wire_to_database
 
-PATIENCE = 60.0
+PATIENCE = 90.0
 LOOK_EVERY = 0.05
 CUSTOMER_TYPE = 3
 MAPPING = f"{COMPANY}/integration-table-mappings/CUSTOMER"

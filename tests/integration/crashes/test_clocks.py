@@ -34,10 +34,10 @@ async def test_machines_whose_clocks_are_five_minutes_off_work_together(
         async def both_are_there() -> bool:
             return bool((await site.rows("SELECT count(*) FROM worker"))[0][0] == 2)
 
-        await until(both_are_there, 40)
+        await until(both_are_there)
         await site.nav_writes([customer(f"N{n}", Name=f"Customer {n}") for n in range(200)])
         async with httpx.AsyncClient(
-            base_url=await api.address(), headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=30
+            base_url=await api.address(), headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=60
         ) as client:
             asked = datetime.now(UTC)
             # Both workers look for lost jobs meanwhile, more than once.
@@ -52,18 +52,18 @@ async def test_machines_whose_clocks_are_five_minutes_off_work_together(
 
             entries = (await client.get(f"{COMPANY}/job-queue-entries")).json()["items"]
             entry = next(one for one in entries if one["mapping"] == "CUSTOMER")
+            began = asyncio.get_running_loop().time()
             soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
             address = f"{COMPANY}/job-queue-entries/{entry['id']}"
             changed = await client.patch(address, json={"earliest_start_at": soon})
             assert changed.status_code == 200, changed.text
-            began = asyncio.get_running_loop().time()
 
             async def it_ran() -> bool:
                 shown = (await client.get(address)).json()
                 return bool(shown["last_job_id"] != entry["last_job_id"])
 
-            await until(it_ran, 30)
-            assert asyncio.get_running_loop().time() - began > 0.5
+            await until(it_ran)
+            assert asyncio.get_running_loop().time() - began > 0.9
 
             edited = await client.patch(f"{COMPANY}/nav/customers/CN1", json={"fields": {"Name": "Edited"}})
             assert edited.status_code == 200

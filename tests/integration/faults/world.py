@@ -39,8 +39,8 @@ PAIRS, NEW = 1000, 500
 RECORDS = PAIRS + 2 * NEW
 EDITED = range(300)  # in NAV, by a person
 EDITED_THERE = range(200, 500)  # in CRM; a hundred of them on both sides, other fields
-STARTS_WITHIN = 10.0
-PATIENCE = 30.0
+STARTS_WITHIN = 60.0
+PATIENCE = 90.0
 
 
 class Line:

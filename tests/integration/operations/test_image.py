@@ -186,14 +186,14 @@ async def test_the_commands_of_the_image_run_for_an_account_without_rights_and_w
         for process in processes.values():
             process.terminate()
         for process in processes.values():
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 assert await process.wait() == 0
     assert list(folder.iterdir()) == []
 
 
 async def until_ready(client: httpx.AsyncClient, address: str) -> None:
     """Waits until it is."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while True:
             try:
                 if (await client.get(address)).status_code == 200:

@@ -118,7 +118,7 @@ async def a_service(database: str, collecting: str, log: Path) -> AsyncIterator[
             address = next(word for word in said if word.startswith("http")).removesuffix("/api/v1;")
             headers = {"Authorization": f"Bearer {KEY}"}
             try:
-                async with httpx.AsyncClient(base_url=address, headers=headers, timeout=20) as client:
+                async with httpx.AsyncClient(base_url=address, headers=headers, timeout=60) as client:
                     yield client
             finally:
                 process.send_signal(signal.SIGTERM)
