@@ -53,7 +53,9 @@ class Draft:
 
     def changes(self, *names: str) -> bool:
         """Whether one of these fields gets another value."""
-        return bool(self.changed_among(names))
+        fields = self.fields
+        before: StoredValues = self.before.fields if self.before else {}
+        return any(fields.get(name) != before.get(name) for name in names)
 
     def changed_among(self, names: Iterable[str]) -> dict[str, Stored | None]:
         """Those of these fields that get another value, each with it; None for blank."""

@@ -9,7 +9,7 @@ from app.nav import lookups, rules, statements
 from app.nav.definitions import KEYLESS, NavTable
 from app.nav.drafts import Draft
 from app.nav.keys import by_canonical, parse_key
-from app.nav.rows import Row
+from app.nav.rows import Row, stored_values
 from app.nav.saving import Scope, taken_key
 from app.nav.validation import checked, invalid
 from app.nav.values import Unfit
@@ -46,7 +46,10 @@ async def remove(scope: Scope, table: NavTable, key: str) -> None:
 async def bulk(
     scope: Scope, table: NavTable, records: Sequence[tuple[str | None, Mapping[str, Any]]]
 ) -> list[NavRecord | IntegrationError]:
-    """Creates records whose key is new or missing, changes the others. Raises Invalid for too many."""
+    """Creates records whose key is new or missing, changes the others. Raises Invalid for too many.
+
+    Answers the records as they were written; what NAV works out of other tables is left to those who read them.
+    """
     if len(records) > BULK_LIMIT:
         raise Invalid(
             f"{len(records)} records are too many at once; send at most {BULK_LIMIT}.",
@@ -60,7 +63,8 @@ async def bulk(
         row = found.get(key) if key else None
         drafts.append(_draft(table, None if row else key, values, row))
     await rules.save(scope, table, drafts)
-    return await _outcomes(scope, table, drafts)
+    saved = {draft.key or "": _written(table, draft.row()) for draft in drafts if draft.error is None}
+    return _outcomes(scope, table, drafts, saved)
 
 
 async def put_figures(scope: Scope, table: NavTable, figures: Mapping[str, Mapping[str, Any]]) -> None:
@@ -122,20 +126,25 @@ def _not_found(table: NavTable, key: str) -> NavRecordNotFound:
 
 
 async def _saved(scope: Scope, table: NavTable, drafts: Sequence[Draft]) -> list[NavRecord]:
-    """The saved records. Raises what went wrong, which undoes the transaction."""
-    outcomes = await _outcomes(scope, table, drafts)
+    """The saved records, computed fields and all. Raises what went wrong, which undoes the transaction."""
+    keys = [draft.key for draft in drafts if draft.error is None and draft.key is not None]
+    records = await lookups.by_key(scope, table, None, keys) if keys else {}
+    outcomes = _outcomes(scope, table, drafts, records)
     for outcome in outcomes:
         if isinstance(outcome, IntegrationError):
             raise outcome
     return [outcome for outcome in outcomes if not isinstance(outcome, IntegrationError)]
 
 
-async def _outcomes(
-    scope: Scope, table: NavTable, drafts: Sequence[Draft]
+def _written(table: NavTable, row: Row) -> NavRecord:
+    values = {**table.blanks, **stored_values(table, row.fields)}
+    return NavRecord(row.key, row.integration_id, str(row.row_version), values, row.modified_at)
+
+
+def _outcomes(
+    scope: Scope, table: NavTable, drafts: Sequence[Draft], records: Mapping[str, NavRecord]
 ) -> list[NavRecord | IntegrationError]:
-    """The records as they now are, computed fields and all."""
-    keys = [draft.key for draft in drafts if draft.error is None and draft.key is not None]
-    records = await lookups.by_key(scope, table, None, keys) if keys else {}
+    """What became of each draft: its record among these, or its error."""
     if scope.preview:
         records = _with_lasting_ids(records, drafts)
     return [draft.error or records.get(draft.key or "") or taken_key(table, draft.key) for draft in drafts]

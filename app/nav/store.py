@@ -30,8 +30,9 @@ from app.ports import Listing, NavRecord, Page, Refused, Write, Written
 log = structlog.get_logger(__name__)
 Answer = TypeVar("Answer")
 
-# The server gave up one of several transactions that waited for each other; the same again succeeds.
-REPEATABLE = frozenset({"40001", "40P01"})
+# The server gave up one of several transactions that waited for each other, or somebody took a key that was free a
+# moment before; the same again succeeds, or says whose the key is.
+REPEATABLE = frozenset({"40001", "40P01", "23505"})
 DISK_FULL = "53100"
 ATTEMPTS = 5
 CREDIT_LIMIT = "Credit_Limit_LCY"
