@@ -28,6 +28,12 @@ ARRIVES_WITHIN = 60.0  # seconds, on a machine that does much else
 
 
 @pytest.fixture
+def beginning(template: str) -> str:
+    """An empty database: of a company that was set up a while ago, job queue entries might be due."""
+    return template
+
+
+@pytest.fixture
 def settings(database: str) -> Settings:
     """A worker that looks for due entries and for changes twice a second."""
     return Settings(

@@ -18,6 +18,12 @@ CUSTOMER = f"{COMPANY}/integration-table-mappings/CUSTOMER"
 
 
 @pytest.fixture
+def beginning(template: str) -> str:
+    """An empty database: of a company that was set up a while ago, job queue entries might be due."""
+    return template
+
+
+@pytest.fixture
 async def app(settings: Settings) -> AsyncIterator[FastAPI]:
     """The application with its door open, and a worker inside."""
     app = create_app(settings, worker=True)

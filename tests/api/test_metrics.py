@@ -79,7 +79,7 @@ async def test_calls_of_crm_are_counted_with_their_logins_and_refusals(
     connected: httpx.AsyncClient, crm: Sandbox, anyone: httpx.AsyncClient
 ) -> None:
     before = await told(anyone)
-    crm.organization.faults[:] = [Fault("GET .*", "429", after=1, times=1, retry_after=0)]
+    crm.organization.faults[:] = [Fault("GET .*", "429", after=1, times=1, retry_after=0.1)]
     answer = await connected.post(f"{CONNECTION}/test")
     assert answer.json()["ok"] is True, answer.text
     after = await told(anyone)
@@ -103,6 +103,7 @@ async def test_calls_of_crm_are_counted_with_their_logins_and_refusals(
 async def test_whoever_asks_learns_no_company_and_needs_no_key(
     ready: httpx.AsyncClient, anyone: httpx.AsyncClient, app: FastAPI
 ) -> None:
+    assert (await ready.get(f"{COMPANY}/crm/accounts")).status_code == 200  # lanes to CRM are opened
     text = (await anyone.get("/metrics")).text
     assert "cronus" not in text
     found = Told(text)

@@ -11,11 +11,35 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.routing import Mount, Route
 
-from tests.api.conftest import admin, anyone, app, connected, crm, cronus, ready, settings
+from tests.api.conftest import (
+    admin,
+    anyone,
+    app,
+    beginning,
+    connected,
+    crm,
+    cronus,
+    one_crm,
+    ready,
+    set_up,
+    settings,
+)
 from tests.browser.browsers import Browser, a_browser
 from tests.crm_sandbox import served
 
-__all__ = ["admin", "anyone", "app", "connected", "crm", "cronus", "ready", "settings"]
+__all__ = [
+    "admin",
+    "anyone",
+    "app",
+    "beginning",
+    "connected",
+    "crm",
+    "cronus",
+    "one_crm",
+    "ready",
+    "set_up",
+    "settings",
+]
 
 LANDED = """<!doctype html><meta name="viewport" content="width=device-width"><title>NAV</title>
 <style>p { overflow-wrap: anywhere }</style><body><p>Card in the NAV web client</p></body>"""
