@@ -41,7 +41,7 @@ class Brake:
         """
         if self._released or not gone:
             return
-        async with self._ctx.uow() as tx:
+        async with self._ctx.uow(reading=True) as tx:
             coupled = await tx.couplings.count(self._setting.company.id, self._setting.mapping.name)
         limit, at_least = max(coupled * SHARE, MINIMUM - 1), ""
         if page.more:

@@ -18,7 +18,7 @@ async def require_mapped(ctx: Context, company: Company, email: str | None, who:
     """
     if not company.user_mapping_required:
         return
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         connection = await tx.connections.find(company.id)
     if connection is not None and connection.is_enabled:
         await check_mapped(ctx.sides.crm(company, connection), connection, email, who)

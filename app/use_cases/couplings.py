@@ -174,7 +174,7 @@ async def _couple(
     ours = await _living(ctx, about)
     if ours is not None and ours.crm_id == target.id:
         return ours, False
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         theirs = await held_partner(tx, setting.company, table, target.id)
     stale = [c for c in (ours, theirs) if c is not None and c.status is CouplingStatus.RESERVED]
     if theirs is not None and theirs not in stale and not replace_existing:
@@ -256,7 +256,7 @@ def not_synchronized(error: IntegrationError, new: Coupling | None) -> Integrati
 
 
 async def _current(ctx: Context, setting: Setting, coupling: Coupling) -> CoupledRecord:
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         current = await tx.couplings.get(setting.company.id, coupling.id)
     return linked(setting.company, setting.connection, current)
 
@@ -267,7 +267,7 @@ async def _current(ctx: Context, setting: Setting, coupling: Coupling) -> Couple
 async def coupling_of(ctx: Context, company: Company, table: str, key: str) -> CoupledRecord:
     """The coupling of a NAV record. Raises NavRecordNotFound, NoCoupling. Needs no enabled connection."""
     record = await nav_record(ctx.sides.nav(company), table, key)
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         connection = await tx.connections.find(company.id)
         ids = [record.integration_id] if record.integration_id else []
         found = list((await tx.couplings.of_nav(company.id, table, ids)).values())

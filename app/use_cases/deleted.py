@@ -99,7 +99,7 @@ def outcomes_of(run: Direction, aftermath: Aftermath) -> list[Outcome]:
 async def gone(ctx: Context, setting: Setting, run: Direction, ids: Collection[UUID]) -> Sequence[Coupling]:
     """The couplings of those records that the source of the run reports as deleted and that are not there."""
     company, table = setting.company.id, setting.mapping.nav_table
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         by_source = tx.couplings.of_nav if run.source is Side.NAV else tx.couplings.of_crm
         coupled = [c for c in (await by_source(company, table, ids)).values() if not c.skipped]
     return await _really_gone(setting, run, coupled)

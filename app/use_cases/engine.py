@@ -150,7 +150,7 @@ class Exchange:
 
     async def _couplings(self, ids: Collection[UUID]) -> dict[UUID, Coupling]:
         company, table = self.setting.company.id, self.setting.mapping.nav_table
-        async with self.ctx.uow() as tx:
+        async with self.ctx.uow(reading=True) as tx:
             by_source = tx.couplings.of_nav if self.run.source is Side.NAV else tx.couplings.of_crm
             return await by_source(company, table, ids)
 

@@ -71,7 +71,7 @@ class Resolver:
                 if record.integration_id is not None
             }
         if any(by_table.values()):
-            async with self._ctx.uow() as tx:
+            async with self._ctx.uow(reading=True) as tx:
                 for table, nav_ids in by_table.items():
                     found = await tx.couplings.of_nav(self._setting.company.id, table, nav_ids)
                     for nav_id, coupling in found.items():
@@ -140,7 +140,7 @@ class Resolver:
     async def _resolve_ids(self, ids: Mapping[str, Collection[UUID]]) -> None:
         coupled: dict[str, dict[UUID, UUID]] = {}
         if ids:
-            async with self._ctx.uow() as tx:
+            async with self._ctx.uow(reading=True) as tx:
                 for table, crm_ids in ids.items():
                     found = await tx.couplings.of_crm(self._setting.company.id, table, crm_ids)
                     coupled[table] = {

@@ -45,7 +45,7 @@ async def couple_many(
 ) -> list[PairOutcome]:
     """Couples several pairs; an outcome per pair, one bad pair harms no other. What is to be synchronized afterwards
     goes through the engine together, a synch job for each mapping. Raises ConnectionDisabled."""
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         require_enabled(await tx.connections.find(company.id))
     run = RUN_OF[then or "no"]
     found: list[Made | IntegrationError] = []
@@ -127,7 +127,7 @@ async def _synchronize_together(
     if run is not None:
         for name in dict.fromkeys(each.about.setting.mapping.name for each in made):
             ended |= await _ended(ctx, run, name, [e for e in made if e.about.setting.mapping.name == name])
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         current: dict[UUID, Coupling] = {}
         for table in {each.coupling.nav_table for each in made}:
             ids = [each.coupling.nav_id for each in made if each.coupling.nav_table == table]

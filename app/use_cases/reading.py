@@ -61,7 +61,7 @@ class Reading:
         They come before everything else: the partner may exist already, and would look like a new record.
         """
         mapping = self._setting.mapping
-        async with self._ctx.uow() as tx:
+        async with self._ctx.uow(reading=True) as tx:
             begun = await tx.couplings.replacing(self._setting.company.id, mapping.name)
         for run in mapping.direction.runs:
             ids = [c.id_on(run.source) for c in begun if c.intent and c.intent.side is run.destination]
@@ -75,7 +75,7 @@ class Reading:
         company, name, side = self._setting.company.id, self._setting.mapping.name, run.source
         table, after = self._setting.mapping.table_on(side), None
         while True:
-            async with self._ctx.uow() as tx:
+            async with self._ctx.uow(reading=True) as tx:
                 released = await tx.waiting.released(
                     company, name, side, uncoupled=uncoupled, after=after, limit=SET
                 )
@@ -111,7 +111,7 @@ class Reading:
         unseen: list[UUID] = []
         after: UUID | None = None
         while True:
-            async with self._ctx.uow() as tx:
+            async with self._ctx.uow(reading=True) as tx:
                 coupled = await tx.couplings.ids(
                     company, mapping.name, mapping.nav_table, side, after=after, limit=IDS
                 )
@@ -121,7 +121,7 @@ class Reading:
             after = coupled[-1]
 
     async def _watermark(self, run: Direction) -> str | None:
-        async with self._ctx.uow() as tx:
+        async with self._ctx.uow(reading=True) as tx:
             stored = await tx.mappings.get(self._setting.company.id, self._setting.mapping.name)
         return stored.nav_watermark if run.source is Side.NAV else stored.crm_watermark
 
@@ -140,7 +140,7 @@ class Reading:
         """The couplings of the mapping; those that ended so, without skipped ones."""
         after: UUID | None = None
         while True:
-            async with self._ctx.uow() as tx:
+            async with self._ctx.uow(reading=True) as tx:
                 page = await tx.couplings.page(
                     self._setting.company.id,
                     mapping=self._setting.mapping.name,
@@ -169,7 +169,7 @@ class Reading:
             if key not in records
         }
         ids = {r.integration_id: key for key, r in records.items() if r.integration_id is not None}
-        async with self._ctx.uow() as tx:
+        async with self._ctx.uow(reading=True) as tx:
             found = await tx.couplings.of_nav(self._setting.company.id, table, ids)
         coupled = {i: c for i, c in found.items() if c.status is CouplingStatus.COUPLED}
         uncoupled = set(records) - {ids[i] for i in coupled}

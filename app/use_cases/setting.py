@@ -193,7 +193,7 @@ async def open_setting(
     crm_entity: str | None = None,
 ) -> Setting:
     """Reads what a synchronization needs. Raises ConnectionDisabled, MappingNotFound, InvalidMapping."""
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         connection = require_enabled(await tx.connections.find(company.id))
         chosen, stored = await choose(tx, company, name=mapping, nav_table=nav_table, crm_entity=crm_entity)
         options = await tx.option_mappings.all(company.id)

@@ -319,7 +319,7 @@ async def _creatable(
     except IntegrationError as error:
         return [], {}, dict.fromkeys(ids, error)
     found = await setting.crm.get(setting.mapping.crm_entity, ids, setting.fields(Side.CRM))
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         present = await tx.couplings.of_crm(setting.company.id, table, ids)
     coupled = {i: c for i, c in present.items() if c.status is CouplingStatus.COUPLED}
     alive: Mapping[UUID, Snapshot] = {}
