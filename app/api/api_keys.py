@@ -86,7 +86,7 @@ def _unbound(caller: CallerDep) -> None:
 async def list_api_keys(ctx: ContextDep, caller: CallerDep, paging: PagingDep) -> dict[str, object]:
     """The keys that were not revoked, oldest first."""
     _unbound(caller)
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         found = await tx.api_keys.page(paging.after(UUID), paging.limit + 1)
     keys, next_cursor = paging.cut(found, lambda key: key.id)
     return {"items": [_out(key) for key in keys], "next_cursor": next_cursor}

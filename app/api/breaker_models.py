@@ -37,7 +37,7 @@ class StoppedOut(BaseModel):
 
 
 async def _breaker(ctx: ContextDep, company: CompanyDep) -> Breaker:
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         return await tx.breakers.find(company.id)
 
 

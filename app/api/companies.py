@@ -91,7 +91,7 @@ def _out(company: Company) -> dict[str, Any]:
 @router.get("", summary="List companies", response_model=Page[CompanyOut], **operation(Scope.READ))
 async def list_companies(ctx: ContextDep, caller: CallerDep, paging: PagingDep) -> dict[str, object]:
     """The companies that the key may see, by name."""
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         found = await tx.companies.page(paging.limit + 1, paging.after(str), caller.companies)
     page, next_cursor = paging.cut(found, lambda company: company.name)
     return {"items": [_out(company) for company in page], "next_cursor": next_cursor}
@@ -140,7 +140,7 @@ async def change_company(
     given = body.model_dump(exclude_unset=True)
     saved = await companies.change_company(rehearsal(ctx, body.preview), company.name, given, revision)
     if not body.preview and saved.nav_web_client_url != company.nav_web_client_url:
-        async with ctx.uow() as tx:
+        async with ctx.uow(reading=True) as tx:
             connection = await tx.connections.find(saved.id)
         await show_company(ctx, saved, connection)
     return preconditions.answer(_out(saved), of_revision(saved.revision))

@@ -55,7 +55,7 @@ EVERY_ID = GenerateIdsIn()
 
 
 async def _connection(ctx: ContextDep, company: CompanyDep) -> ConnectionSetup | None:
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         return await tx.connections.find(company.id)
 
 
@@ -167,7 +167,7 @@ async def change_crm_connection(
 
 async def _shown(ctx: Context, company: Company, saved: ConnectionSetup) -> dict[str, Any]:
     """The connection after a change, which may have closed its breaker."""
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         return connection_out(company, saved, await tx.breakers.find(company.id))
 
 

@@ -94,7 +94,7 @@ async def list_couplings(
     last_synch_result: Annotated[SynchResult | None, Query(description="Only those that ended so.")] = None,
 ) -> dict[str, object]:
     """The couplings of the company, in the order in which they were made."""
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         connection = await tx.connections.find(company.id)
         found = await tx.couplings.page(
             company.id,
@@ -118,7 +118,7 @@ async def list_couplings(
 @router.get("/{id}", summary="Get a coupling", response_model=CouplingOut, **operation(Scope.READ, 404))
 async def get_coupling(ctx: ContextDep, company: CompanyDep, coupling_id: CouplingId) -> dict[str, object]:
     """One coupling, by its id."""
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         connection = await tx.connections.find(company.id)
         coupling = await tx.couplings.get(company.id, coupling_id)
     return coupling_out(coupling, company, connection)
@@ -154,7 +154,7 @@ async def list_coupling_history(
 
     What was written stays to be read after the two were uncoupled.
     """
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         found = await tx.synch_log.history(company.id, coupling_id, paging.after(int), paging.limit + 1)
         if not found:
             await tx.couplings.get(company.id, coupling_id)
@@ -204,7 +204,7 @@ async def restore_coupling(
     ctx: ContextDep, company: CompanyDep, coupling_id: CouplingId, body: PreviewIn = DO_IT
 ) -> dict[str, object]:
     """Takes the coupling back into synchronization; its last failure stays visible until it succeeds."""
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         connection = await tx.connections.find(company.id)
         coupling = await tx.couplings.get(company.id, coupling_id)
     restored = await couplings.restore(ctx, company, ids=[coupling_id], preview=body.preview)

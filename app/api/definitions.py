@@ -137,6 +137,6 @@ async def get_crm_entity(
     entity_set: Annotated[str, Path(description="The entity set.", examples=["accounts"])],
 ) -> dict[str, object]:
     """One entity with its attributes, as CRM told them ten minutes ago at most."""
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         connection = require_enabled(await tx.connections.find(company.id))
     return _with_fields(await ctx.sides.crm(company, connection).definition_of_set(entity_set))

@@ -27,8 +27,10 @@ class Directory(BaseRoute):
         if scope["type"] == "http":
             path = scope["path"]
             for each in self._by_shape.get((scope["method"], path.count("/")), ()):
-                if each.path_regex.match(path):
-                    return each.matches(scope)
+                if found := each.path_regex.match(path):
+                    named = found.groupdict().items()
+                    parameters = {name: each.param_convertors[name].convert(value) for name, value in named}
+                    return Match.FULL, {"endpoint": each.endpoint, "path_params": parameters, "route": each}
         return Match.NONE, {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:

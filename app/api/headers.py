@@ -10,6 +10,7 @@ import structlog
 from opentelemetry.trace import Span, StatusCode
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from app.api.problems import BodyTooLarge, of_exception
 from app.telemetry.figures import request_answered
@@ -59,10 +60,8 @@ class EveryAnswer:
                 message["headers"] = _completed(message.get("headers", ()), request_id, over_tls)
             await send(message)
 
-        with (
-            serving(scope, {"navcrm.request_id": request_id}) as current,
-            structlog.contextvars.bound_contextvars(request_id=request_id, **named_in_log()),
-        ):
+        with serving(scope, {"navcrm.request_id": request_id}) as current:
+            bound = bind_contextvars(request_id=request_id, **named_in_log())
             try:
                 await self.app(scope, receive, send_with_headers)
             except Exception as error:
@@ -72,6 +71,7 @@ class EveryAnswer:
                 await of_exception(Request(scope), error)(scope, receive, send_with_headers)
             finally:
                 seen.tell(current)
+                reset_contextvars(**bound)
 
 
 def header(scope: Scope, name: bytes) -> bytes:

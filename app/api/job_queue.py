@@ -94,7 +94,7 @@ def _given(body: EntryPatch, *, unset: bool) -> dict[str, Any]:
 
 
 async def _entry(ctx: ContextDep, company: CompanyDep, entry_id: EntryId) -> JobQueueEntry:
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         return await tx.job_queue.get(company.id, entry_id)
 
 
@@ -107,7 +107,7 @@ async def list_job_queue_entries(
 ) -> dict[str, object]:
     """The recurring jobs of the company, by description."""
     after = paging.after(tuple[str, UUID])
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         entries = await tx.job_queue.all(company.id)
     ids = [entry.id for entry in entries]
     start = ids.index(after[1]) + 1 if after is not None and after[1] in ids else 0
@@ -200,7 +200,7 @@ async def run_job_queue_entry(
     The ETag is that of the entry, which remembers its last job.
     """
     job = await job_queue.run_entry(ctx, company, entry_id)
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         response.headers["ETag"] = of_revision((await tx.job_queue.get(company.id, entry_id)).revision)
     return await accepted(ctx, company, job, response)
 
@@ -246,7 +246,7 @@ async def list_job_queue_entry_log(
 ) -> dict[str, object]:
     """The synch jobs of the entry, the newest first."""
     after = paging.after(tuple[datetime, UUID])
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         found = await tx.jobs.page(company.id, JobFilter(entry_id=entry.id), after, paging.limit + 1)
     jobs, next_cursor = paging.cut(found, lambda job: (job.created_at, job.id))
     return {"items": [job_out(job, [], breaker) for job in jobs], "next_cursor": next_cursor}

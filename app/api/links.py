@@ -184,7 +184,7 @@ async def _nav_addresses(ctx: Context, name: str, entity: str, id: str) -> dict[
     if not name or entity not in ENTITIES or record is None:
         raise _incomplete("a company, an entity and an id")
     company, _ = await _enabled(ctx, name)
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         found = (await tx.couplings.of_entity(company.id, entity, [record])).get(record, [])
     coupled = [each for each in found if each.status is CouplingStatus.COUPLED]
     if not coupled:
@@ -259,7 +259,7 @@ async def _crm_address(ctx: Context, name: str, table: str, no: str) -> str:
         raise _incomplete("a company, a table and a number")
     company, connection = await _enabled(ctx, name)
     integration_id = await _integration_id(ctx, company, table, no)
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         found = await tx.couplings.of_nav(company.id, table, [integration_id] if integration_id else [])
     coupling = found.get(integration_id) if integration_id else None
     if coupling is None or coupling.status is not CouplingStatus.COUPLED:
@@ -293,7 +293,7 @@ async def _integration_id(ctx: Context, company: Company, table: str, no: str) -
 
 
 async def _enabled(ctx: Context, name: str) -> tuple[Company, ConnectionSetup]:
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         try:
             company = await tx.companies.get(name)
         except CompanyNotFound as error:

@@ -40,7 +40,7 @@ FieldId = Annotated[UUID, Path(alias="id", description="Id of the field row.")]
 
 
 async def _mapping(ctx: ContextDep, company: CompanyDep, name: MappingName) -> StoredMapping:
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         return await tx.mappings.get(company.id, name)
 
 
@@ -77,7 +77,7 @@ async def list_integration_table_mappings(
 ) -> dict[str, object]:
     """The mappings of the company: the default ones in the order of their installation, then the others."""
     after = paging.after(str)
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         stored = await tx.mappings.all(company.id)
     names = [each.mapping.name for each in stored]
     start = names.index(after) + 1 if after in names else 0

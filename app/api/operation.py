@@ -11,11 +11,11 @@ import json
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import structlog
 from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.responses import Response
+from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from app.api import idempotency, paths, problems
 from app.api.dependencies import door_of
@@ -81,9 +81,13 @@ class Operation(APIRoute):
 
         async def guarded(request: Request) -> Response:
             # Every line of the log says which company the request is about.
-            named = {name: request.path_params[name] for name in ("company",) if name in request.path_params}
-            with structlog.contextvars.bound_contextvars(**named):
+            if (company := request.path_params.get("company")) is None:
                 return await admitted(request)
+            bound = bind_contextvars(company=company)
+            try:
+                return await admitted(request)
+            finally:
+                reset_contextvars(**bound)
 
         async def admitted(request: Request) -> Response:
             door = door_of(request)

@@ -53,7 +53,7 @@ def job_address(company: Company, job: SynchJob) -> str:
 async def accepted(ctx: Context, company: Company, job: SynchJob, response: Response) -> dict[str, Any]:
     """The answer of every call that starts a job: the job, and its Location."""
     response.headers["Location"] = job_address(company, job)
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         breaker = await tx.breakers.find(company.id)
         return await _with_children(tx, await tx.jobs.get(company.id, job.id), breaker)
 
@@ -75,7 +75,7 @@ async def list_synch_jobs(
 ) -> dict[str, object]:
     """The synch jobs of the company, the newest first."""
     after = paging.after(tuple[datetime, UUID])
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         found = await tx.jobs.page(company.id, JobFilter(mapping, status), after, paging.limit + 1)
         if not found and mapping is not None:
             await tx.mappings.get(company.id, mapping)  # a mistyped name is no empty list
@@ -86,7 +86,7 @@ async def list_synch_jobs(
 
 
 async def _job(ctx: ContextDep, company: CompanyDep, job_id: JobId) -> SynchJob:
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         return await tx.jobs.get(company.id, job_id)
 
 
@@ -101,7 +101,7 @@ async def get_synch_job(ctx: ContextDep, job: JobDep, breaker: BreakerDep) -> di
 
     While CRM refuses our user a `queued` job says so in `message` and `error`; it goes on by itself.
     """
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         return await _with_children(tx, job, breaker)
 
 
@@ -122,7 +122,7 @@ async def list_synch_job_outcomes(
 
     Unmodified records are counted and not listed.
     """
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         found = await tx.synch_log.outcomes(
             company.id, job.id, result, paging.after(int) or 0, paging.limit + 1
         )
@@ -140,7 +140,7 @@ async def list_synch_job_errors(
     ctx: ContextDep, company: CompanyDep, job: JobDep, paging: PagingDep
 ) -> dict[str, object]:
     """The records that failed, the newest first, each with the call that mends it."""
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         found = await tx.synch_log.errors(
             company.id, job_id=job.id, after=paging.after(int), limit=paging.limit + 1
         )
@@ -166,7 +166,7 @@ async def follow_synch_job(
     last: SynchJobEvent | None = None
     for _ in range(int(LONGEST_STREAM_SECONDS / LOOK_EVERY_SECONDS)):
         try:
-            async with ctx.uow() as tx:
+            async with ctx.uow(reading=True) as tx:
                 job = await tx.jobs.get(company.id, job.id)
                 found = await _with_children(tx, job, await tx.breakers.find(company.id))
         except NotFound:
@@ -214,7 +214,7 @@ async def list_synch_errors(
     code: Annotated[str | None, Query(description="Only errors with this code.")] = None,
 ) -> dict[str, object]:
     """Every failure of a record, the newest first, whichever job it happened in."""
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         found = await tx.synch_log.errors(
             company.id, mapping=mapping, code=code, after=paging.after(int), limit=paging.limit + 1
         )
@@ -232,7 +232,7 @@ async def list_synch_errors(
 )
 async def summarize_synch_errors(ctx: ContextDep, company: CompanyDep) -> dict[str, object]:
     """By code how often records failed, and the last occurrence of each; the latest first. The whole list at once."""
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         found = await tx.synch_log.failures(company.id)
     items = [
         {
@@ -271,7 +271,7 @@ async def reset_synch_status(ctx: ContextDep, company: CompanyDep) -> Mapping[st
 
 
 async def _status(ctx: Context, company: Company) -> dict[str, object]:
-    async with ctx.uow() as tx:
+    async with ctx.uow(reading=True) as tx:
         connection = await tx.connections.find(company.id)
         breaker = await tx.breakers.find(company.id)
         failed, since = await tx.jobs.failed(company.id)
