@@ -145,12 +145,11 @@ async def _first_read(client: DataverseClient, columns: Columns, page_size: int)
         answer = await client.send(Request("GET", path, headers), name)
         page = answer.json()
         started = started or _said_at(answer)
+        del answer  # its text is as large as the page
         path = page.get(NEXT)
         whole = first and path is None  # its rows and its token are of one moment
         first = False
-        yield Page(
-            [columns.snapshot(row) for row in page["value"]], (), _watermark(columns, page) if whole else None
-        )
+        yield Page(_shown(columns, page), (), _watermark(columns, page) if whole else None)
     link = page.get(DELTA_LINK)
     if not link:
         raise WatermarkExpired(f"CRM gave no delta link for {name}.")
@@ -164,6 +163,12 @@ async def _first_read(client: DataverseClient, columns: Columns, page_size: int)
         yield caught_up
 
 
+def _shown(columns: Columns, page: dict[str, Any]) -> list[Snapshot]:
+    """The records of a page. Its rows are taken out of it: while the records are at work nobody needs them, and they
+    are a good part of what a run holds."""
+    return [columns.snapshot(row) for row in page.pop("value")]
+
+
 async def _modified_since(
     client: DataverseClient, columns: Columns, moment: datetime, page_size: int, watermark: str | None
 ) -> AsyncIterator[Page]:
@@ -171,7 +176,7 @@ async def _modified_since(
     path = _modified_path(columns, moment)
     headers = {"Prefer": f"odata.maxpagesize={page_size}"}
     async for page in pages(client, path, headers, columns.table.entity_set):
-        records = [columns.snapshot(row) for row in page["value"]]
+        records = _shown(columns, page)
         yield Page(records, (), None if NEXT in page else watermark)
 
 
@@ -195,7 +200,7 @@ async def _by_time(
         )
         page = answer.json()
         started = started or _said_at(answer)
-        records = [columns.snapshot(row) for row in page["value"]]
+        records = _shown(columns, page)
         reached = _latest(reached, records)
         link = page.get(NEXT)
         if link is None and started is not None:
