@@ -46,11 +46,10 @@ async def held_at_the_end(plant: Plant, rows: int) -> int:
 
 async def test_a_full_run_holds_a_page_and_a_few_bytes_for_every_record(plant: Plant) -> None:
     await plant.load(600)
-    for _ in range(2):  # what is kept for good is made by the first
-        few = await held_at_the_end(plant, 600)
+    few = [await held_at_the_end(plant, 600) for _ in range(3)]  # what is kept for good is made by the first
     await plant.load(MORE)
-    many = await held_at_the_end(plant, 600 + MORE)
-    assert many - few <= BYTES_A_ROW * MORE + KEPT_BY_LIBRARIES
+    many = [await held_at_the_end(plant, 600 + MORE) for _ in range(2)]
+    assert min(many) - min(few) <= BYTES_A_ROW * MORE + KEPT_BY_LIBRARIES
 
 
 @pytest.mark.parametrize("pages", [1, 2])
