@@ -23,6 +23,7 @@ COMPANIES_OF_CUSTOMERS = text(
     ORDER BY fields ->> 'No', key
     """
 )
+# The companies stand there twice: as one condition they are looked up by their index, as rows they never were.
 NAME_PERSONS = text(
     """
     UPDATE nav_record n
@@ -30,6 +31,7 @@ NAME_PERSONS = text(
                       ELSE jsonb_set(n.fields, '{Company_Name}', to_jsonb(r.name)) END
     FROM unnest(CAST(:companies AS text[]), CAST(:names AS text[])) AS r(company, name)
     WHERE n.company_id = :company AND n.nav_table = 'contacts'
+      AND n.fields ->> 'Company_No' = ANY(CAST(:companies AS text[]))
       AND n.fields ->> 'Company_No' = r.company AND n.key <> r.company
       AND coalesce(n.fields ->> 'Company_Name', '') <> r.name
     """

@@ -6,6 +6,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.domain.errors import AlreadyExists, Invalid, InvalidValues, NavRecordNotFound, StaleRecord
 from app.nav.store import EmbeddedNav
@@ -249,6 +251,9 @@ async def test_in_bulk_one_bad_record_harms_no_other(nav: EmbeddedNav) -> None:
     )
     kinds = [type(outcome) for outcome in outcomes]
     assert kinds == [NavRecord, InvalidValues, NavRecord, AlreadyExists, InvalidValues]
+    assert isinstance(outcomes[0], NavRecord)
+    assert (outcomes[0].key, outcomes[0].values["Symbol"]) == ("EUR", "E")
+    assert outcomes[0].version == (await nav.by_key("currencies", ["EUR"]))["EUR"].version
     assert (await shown(nav, "currencies", "EUR"))["Description"] == "Euro"
 
 
@@ -267,6 +272,26 @@ async def test_a_bulk_may_refer_to_records_that_come_with_it(nav: EmbeddedNav) -
 async def test_a_bulk_has_a_limit(nav: EmbeddedNav) -> None:
     with pytest.raises(Invalid):
         await nav.bulk("currencies", [(None, {})] * 5001)
+
+
+async def test_a_number_that_somebody_takes_at_the_same_moment_is_drawn_anew(
+    nav: EmbeddedNav, engine: AsyncEngine
+) -> None:
+    taking = text(
+        "INSERT INTO nav_record (company_id, nav_table, key, fields) VALUES (1, 'contacts', 'CT000001', '{}')"
+    )
+    waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'transactionid'")
+    async with engine.connect() as other, engine.connect() as watching:
+        await other.execute(taking)
+        creating = asyncio.create_task(nav.create("customers", None, {"Name": "Adatum"}))
+        async with asyncio.timeout(10):
+            while not await watching.scalar(waiting):
+                await asyncio.sleep(0.01)
+                await watching.rollback()  # the activity is seen as it was when a transaction began
+        await other.commit()
+        assert (await creating).key == "C00010"
+    [relation], _ = await nav.records("contact-business-relations")
+    assert relation.key == "CT000002,CUST"
 
 
 async def test_companies_do_not_see_each_other(nav_of: Callable[..., EmbeddedNav]) -> None:

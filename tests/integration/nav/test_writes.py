@@ -15,7 +15,7 @@ from app.ports import Delete, Insert, Refused, Update, Write, Written
 
 pytestmark = pytest.mark.anyio
 
-MOST_STATEMENTS = 12
+MOST_STATEMENTS = 10
 
 
 @contextmanager

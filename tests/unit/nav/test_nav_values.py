@@ -1,6 +1,7 @@
 """What fits a NAV field, and what comes back."""
 
 import datetime as dt
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -13,7 +14,7 @@ from app.domain.company import Generation
 from app.domain.records import FieldDefinition, FieldType
 from app.nav.definitions import nav_tables
 from app.nav.validation import checked
-from app.nav.values import Unfit, blank, cut, from_stored, to_stored, units
+from app.nav.values import Unfit, blank, cut, from_stored, to_stored, units, writer
 
 CUSTOMERS = nav_tables(Generation.NAV2018)["customers"]
 
@@ -94,6 +95,27 @@ def test_a_cut_text_fits_and_begins_the_text(text: str, length: int) -> None:
     short = cut(text, length)
     assert units(short) <= length
     assert text.startswith(short)
+
+
+@given(
+    st.one_of(
+        st.text(st.characters(), max_size=8), st.sampled_from(["\0", " a\0 ", "\ud800", " ", None, 7, True])
+    ),
+    st.sampled_from([FieldType.TEXT, FieldType.CODE, FieldType.MEMO]),
+    st.sampled_from([None, 4]),
+)
+def test_a_field_s_own_writer_does_what_is_done_to_one_value(
+    value: Any, kind: FieldType, length: int | None
+) -> None:
+    field = a_field(kind, length)
+
+    def outcome(write: Callable[[], Any]) -> Any:
+        try:
+            return write()
+        except Unfit as error:
+            return error.message, error.suggestion
+
+    assert outcome(lambda: writer(field)(value)) == outcome(lambda: to_stored(field, value))
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=5, min_value=-(10**15), max_value=10**15))
