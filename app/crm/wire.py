@@ -18,9 +18,10 @@ _BOUNDARY = re.compile(r'boundary="?([^";]+)"?', re.IGNORECASE)
 _ABSOLUTE = ("/", "https://", "http://")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
-    """A request. `path` is relative to the service root, or a link that CRM gave us, verbatim."""
+    """A request. Nobody changes it; like all that is made for each row it is not frozen, which would be three times as
+    dear. `path` is relative to the service root, or a link that CRM gave us, verbatim."""
 
     method: str
     path: str
@@ -54,9 +55,9 @@ class Headers(Mapping[str, str]):
         return len(self._named())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
-    """An answer. Header names are in lower case.
+    """An answer, which nobody changes. Header names are in lower case.
 
     `repeated` says that the request was sent more than once, so an earlier try may have been carried out.
     """

@@ -61,9 +61,9 @@ class _Form:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Job:
-    """A write made ready: what to send, and how to read the answer."""
+    """A write made ready, not changed any more: what to send, and how to read the answer."""
 
     position: int
     write: Write
