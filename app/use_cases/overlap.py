@@ -2,7 +2,7 @@
 and the next page is on its way."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 
 from app.ports import Page
@@ -35,7 +35,7 @@ async def overlapping(works: Iterable[Callable[[], Awaitable[None]]], at_once: i
         raise failures[0]
 
 
-async def one_ahead(pages: AsyncIterator[Page]) -> AsyncIterator[Page]:
+async def one_ahead(pages: AsyncIterator[Page]) -> AsyncGenerator[Page, None]:
     """The same pages; while one is worked on, the next is read."""
     coming = asyncio.ensure_future(anext(pages, None))
     try:
