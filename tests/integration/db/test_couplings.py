@@ -9,6 +9,7 @@ from decimal import Decimal
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import ARRAY, Uuid, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.domain.coupling import Base, Coupling, CouplingStatus, Failure, SynchAction, SynchResult
@@ -200,3 +201,21 @@ async def test_companies_do_not_see_each_others_couplings(engine: AsyncEngine) -
         stolen = replace(coupling, status=CouplingStatus.COUPLED, last_synch_at=NOON + timedelta(1))
         assert await tx.couplings.save(theirs.id, [stolen]) == set()
         assert await tx.couplings.delete(ours.id, [coupling.id]) == 1
+
+
+async def test_a_set_is_found_by_its_ids_as_soon_as_the_database_knows_how_many_there_are(
+    engine: AsyncEngine,
+) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    async with memory() as tx:
+        held = await tx.couplings.reserve(company.id, [a_coupling(number) for number in range(2000)])
+    async with memory() as tx:
+        await tx.couplings.take_stock()
+    query = text(
+        "EXPLAIN SELECT * FROM coupling WHERE company_id = :company AND nav_table = :table AND nav_id = ANY(:ids)"
+    ).bindparams(bindparam("ids", type_=ARRAY(Uuid)))
+    given = {"company": company.id, "table": held[0].nav_table, "ids": [one.nav_id for one in held[:50]]}
+    async with engine.connect() as connection:
+        plan = (await connection.execute(query, given)).scalars().all()
+    assert any("Index Cond" in line and "nav_id = ANY" in line for line in plan), plan
