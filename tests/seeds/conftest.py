@@ -80,6 +80,12 @@ class Service:
     def __init__(self) -> None:
         self.app = create_app(Settings(_env_file=None))
         self.connector = Connector()
+        self.http = httpx.AsyncClient()
+
+    async def aclose(self) -> None:
+        """Closes its connections."""
+        await self.connector.aclose()
+        await self.http.aclose()
 
     @asynccontextmanager
     async def opened(self, address: str, connector: Connector | None = None) -> AsyncIterator[Parts]:
@@ -97,11 +103,10 @@ class Service:
         uow = SqlUnitOfWork(engine, Vault((FERNET_KEY,)))
         context = Context(uow, Sides(engine, connector), SystemClock(), time_ordered_id)
         try:
-            async with httpx.AsyncClient() as http:
-                self.app.state.door = door(settings, context, http)
-                parts = Parts(settings, address, engine, connector, context)
-                self.app.state.vitals = vitals(parts, lambda: False)
-                yield parts
+            self.app.state.door = door(settings, context, self.http)
+            parts = Parts(settings, address, engine, connector, context)
+            self.app.state.vitals = vitals(parts, lambda: False)
+            yield parts
         finally:
             await engine.dispose()
 
@@ -126,7 +131,7 @@ async def service() -> AsyncIterator[Service]:
     """The service of the session."""
     service = Service()
     yield service
-    await service.connector.aclose()
+    await service.aclose()
 
 
 def a_connection(url: str) -> dict[str, object]:

@@ -53,8 +53,10 @@ async def a_worker(database: str) -> AsyncIterator[tuple[httpx.AsyncClient, anyi
         [*NAVCRM, "worker", "--port", "0"], env=given, stderr=subprocess.DEVNULL
     ) as process:
         assert process.stdout is not None
-        said = (await process.stdout.receive()).decode().split()
-        address = next(word for word in said if word.startswith("http")).removesuffix("/readyz")
+        said = ""
+        while "/readyz" not in said:
+            said += (await process.stdout.receive()).decode()
+        address = next(word for word in said.split() if word.startswith("http")).removesuffix("/readyz")
         try:
             async with httpx.AsyncClient(base_url=address, timeout=60) as client:
                 yield client, process

@@ -114,15 +114,17 @@ async def a_service(database: str, collecting: str, log: Path) -> AsyncIterator[
     with log.open("wb") as errors:
         async with await anyio.open_process(command, stderr=errors, env=kept | settings) as process:
             assert process.stdout is not None
-            said = (await process.stdout.receive()).decode().split()
-            address = next(word for word in said if word.startswith("http")).removesuffix("/api/v1;")
+            said = ""
+            while "/api/v1;" not in said:
+                said += (await process.stdout.receive()).decode()
+            address = next(word for word in said.split() if word.startswith("http")).removesuffix("/api/v1;")
             headers = {"Authorization": f"Bearer {KEY}"}
             try:
                 async with httpx.AsyncClient(base_url=address, headers=headers, timeout=60) as client:
                     yield client
             finally:
                 process.send_signal(signal.SIGTERM)
-                with anyio.fail_after(20):
+                with anyio.fail_after(60):
                     await process.wait()
 
 
