@@ -293,6 +293,7 @@ class DataverseClient:
             self.lanes.answered()
         names = {name.lower(): value for name, value in response.headers.items()}
         content = response.content
+        del response.stream  # it knows the response: in that circle the text of a page would outlive the page
         if response.status_code >= 400 or names.get("content-type", "").startswith("multipart/"):
             content = self._without_secrets(content)
         return Answer(response.status_code, names, content)
