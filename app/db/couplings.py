@@ -1,11 +1,11 @@
 """Couplings: read, reserved and written back in sets."""
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, delete, func, select, text
+from sqlalchemy import ARRAY, ColumnElement, Select, Uuid, bindparam, delete, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import coupling_rows
@@ -42,6 +42,15 @@ _INTEND = text("""
       AS given(id uuid, intent jsonb, replacing boolean, revision integer)
     WHERE held.id = given.id AND held.company_id = :company_id AND held.revision = given.revision
     """)
+_BY_ID = {
+    side: select(*coupling_rows.SELECTED).where(
+        coupling.c.company_id == bindparam("company"),
+        coupling.c.nav_table == bindparam("table"),
+        column == func.any(bindparam("ids", type_=ARRAY(Uuid))),
+    )
+    for side, column in ((Side.NAV, coupling.c.nav_id), (Side.CRM, coupling.c.crm_id))
+}
+"""What is asked most often is made once."""
 _TAKE_STOCK = text(
     "ANALYZE (SKIP_LOCKED) coupling (company_id, mapping, nav_table, nav_id, nav_key, crm_entity, crm_id)"
 )
@@ -67,19 +76,15 @@ class SqlCouplings:
         self, company_id: int, nav_table: str, nav_ids: Collection[UUID]
     ) -> dict[UUID, Coupling]:
         """The couplings of these NAV records, by integration id."""
-        query = _of(company_id).where(
-            coupling.c.nav_table == nav_table, one_of_ids(coupling.c.nav_id, nav_ids)
-        )
-        return {found.nav_id: found for found in await self._read(query)}
+        given = {"company": company_id, "table": nav_table, "ids": list(nav_ids)}
+        return {found.nav_id: found for found in await self._read(_BY_ID[Side.NAV], given)}
 
     async def of_crm(
         self, company_id: int, nav_table: str, crm_ids: Collection[UUID]
     ) -> dict[UUID, Coupling]:
         """The couplings of these CRM rows with records of that NAV table, by CRM id."""
-        query = _of(company_id).where(
-            coupling.c.nav_table == nav_table, one_of_ids(coupling.c.crm_id, crm_ids)
-        )
-        return {found.crm_id: found for found in await self._read(query)}
+        given = {"company": company_id, "table": nav_table, "ids": list(crm_ids)}
+        return {found.crm_id: found for found in await self._read(_BY_ID[Side.CRM], given)}
 
     async def of_entity(
         self, company_id: int, crm_entity: str, crm_ids: Collection[UUID]
@@ -215,8 +220,8 @@ class SqlCouplings:
         """
         await self._connection.execute(_TAKE_STOCK)
 
-    async def _read(self, query: Select[Any]) -> list[Coupling]:
-        return [coupling_rows.decode(row) for row in (await self._connection.execute(query)).all()]
+    async def _read(self, query: Select[Any], given: Mapping[str, Any] | None = None) -> list[Coupling]:
+        return [coupling_rows.decode(row) for row in (await self._connection.execute(query, given)).all()]
 
     async def _insert(self, company_id: int, couplings: Sequence[Coupling]) -> set[UUID]:
         if not couplings:
