@@ -131,6 +131,7 @@ TOUCH = text(
     WHERE company_id = :company AND nav_table = :table AND key = ANY(CAST(:keys AS text[]))
     """
 )
+TAKE_STOCK = text("ANALYZE (SKIP_LOCKED) nav_record (company_id, nav_table, key, integration_id)")
 
 
 async def share_lock(connection: AsyncConnection, company_id: int) -> None:

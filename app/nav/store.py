@@ -307,6 +307,11 @@ class EmbeddedNav:
         asked = [self._table(name) for name in tables]
         return await self._read(lambda scope: count_without(scope.connection, self._company, asked))
 
+    async def take_stock(self) -> None:
+        """Lets the database learn how many records there are, after many were added at once: until it does so by
+        itself it takes every company for a small one, and looks through a whole table for a few records."""
+        await self._change(lambda scope: scope.connection.execute(statements.TAKE_STOCK))
+
     # --- transactions -----------------------------------------------------------------------------
 
     def _table(self, name: str) -> NavTable:

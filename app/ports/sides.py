@@ -252,6 +252,10 @@ class NavSide(RecordStore, Protocol):
         """How many records with an integration id changed since the watermark; all of them without one."""
         ...
 
+    async def take_stock(self) -> None:
+        """Lets the side learn how many records there are, after many were added at once."""
+        ...
+
     async def ensure_ids(self, table: str, keys: Collection[str]) -> dict[str, UUID]:
         """The integration ids of these records, made on the way where missing."""
         ...

@@ -127,6 +127,7 @@ class Run:
             self._stock = tally.counts.inserted * STOCK_GROWTH
             async with self._ctx.uow() as tx:
                 await tx.couplings.take_stock()
+            await self._setting.nav.take_stock()
 
     async def _follow(self, exchange: Exchange, tally: Tally, gone: Sequence[Coupling]) -> None:
         """What follows from deletions. The watermark is still before them: an interruption has them told again."""

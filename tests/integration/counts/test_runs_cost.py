@@ -96,6 +96,8 @@ async def test_a_first_load_from_crm_takes_its_pages_and_one_request(plant: Plan
         counts, meter = await plant.run(FROM, SynchMode.FULL, create_uncoupled=True)
         assert counts.inserted == 1100
         assert len(meter.requests) <= ceil(1100 / 500) + 1, meter.told
+    counted = [statement.split(")")[1].split()[0] for statement in meter.statements if "ANALYZE" in statement]
+    assert sorted(counted) == ["coupling", "nav_record"]  # once, after so many new ones
 
 
 async def test_only_changed_columns_are_sent(plant: Plant) -> None:
