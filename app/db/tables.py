@@ -180,8 +180,8 @@ option_mapping = Table(
 coupling = Table(
     "coupling",
     metadata,
+    _company(primary_key=True),
     Column("id", Uuid, primary_key=True),
-    _company(),
     Column("mapping", Text, nullable=False),  # no reference: couplings survive every reset of mappings
     Column("nav_table", Text, nullable=False),
     Column("nav_id", Uuid, nullable=False),

@@ -219,3 +219,16 @@ async def test_a_set_is_found_by_its_ids_as_soon_as_the_database_knows_how_many_
     async with engine.connect() as connection:
         plan = (await connection.execute(query, given)).scalars().all()
     assert any("Index Cond" in line and "nav_id = ANY" in line for line in plan), plan
+
+
+async def test_a_page_of_a_company_does_not_walk_through_the_couplings_of_others(engine: AsyncEngine) -> None:
+    memory = a_memory(engine)
+    large, small = await a_company(memory, "large"), await a_company(memory, "small")
+    async with memory() as tx:
+        await tx.couplings.reserve(large.id, [a_coupling(number) for number in range(2000)])
+        await tx.couplings.reserve(small.id, [a_coupling(number) for number in range(2000, 2600)])
+        await tx.couplings.take_stock()
+    query = text("EXPLAIN ANALYZE SELECT * FROM coupling WHERE company_id = :company ORDER BY id LIMIT 100")
+    async with engine.connect() as connection:
+        plan = (await connection.execute(query, {"company": small.id})).scalars().all()
+    assert not any("Removed" in line or "Sort" in line for line in plan), plan
