@@ -92,8 +92,11 @@ async def _wire(
 
     def accept(near: asyncio.StreamReader, to_near: asyncio.StreamWriter) -> None:
         async def joined() -> None:
-            with contextlib.suppress(OSError):
-                await join(near, to_near)
+            try:
+                with contextlib.suppress(OSError):
+                    await join(near, to_near)
+            finally:
+                to_near.close()  # also where nobody answers at the far end
 
         task = asyncio.create_task(joined())
         open_ones.add(task)
