@@ -92,15 +92,14 @@ async def _wire(
 
     def accept(near: asyncio.StreamReader, to_near: asyncio.StreamWriter) -> None:
         async def joined() -> None:
-            try:
-                with contextlib.suppress(OSError):
-                    await join(near, to_near)
-            finally:
-                to_near.close()  # also where nobody answers at the far end
+            with contextlib.suppress(OSError):
+                await join(near, to_near)
 
         task = asyncio.create_task(joined())
         open_ones.add(task)
         task.add_done_callback(open_ones.discard)
+        # Also where nobody answers at the far end, and where the task is cancelled before it began.
+        task.add_done_callback(lambda _: to_near.close())
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
     try:
