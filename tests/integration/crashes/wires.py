@@ -86,9 +86,9 @@ async def _wire(
             writers.discard(to_near)
             for way in ways:
                 way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-            for writer in (to_near, to_far):
+            for writer in (to_near, to_far):  # before anything is waited for: this may be cancelled once more
                 writer.close()
+            await asyncio.gather(*ways, return_exceptions=True)
 
     def accept(near: asyncio.StreamReader, to_near: asyncio.StreamWriter) -> None:
         async def joined() -> None:
