@@ -76,15 +76,21 @@ class _HeadTooLong(Exception):
 
 
 class _Http(HttpToolsProtocol):
-    """HTTP whose requests have heads of at most LONGEST_HEAD bytes; others are answered 400, and cut off."""
+    """HTTP whose requests have heads of at most LONGEST_HEAD bytes; others are answered 400, and cut off.
 
+    As many bytes may lie between two parts of a body, and behind the last one: sizes of chunks and trailers.
+    """
+
+    _in_message = False
     _in_head = False
     _head = 0  # bytes of the address and of complete headers
-    _fed = 0  # bytes since the head began, beyond those that it began in
+    _fed = 0  # bytes since the head, or a part of the body, beyond those that it came with
+    _came = False  # whether one came with what is being fed
 
     def on_message_begin(self) -> None:
         """A head begins."""
-        self._in_head, self._head, self._fed = True, 0, 0
+        self._in_message = self._in_head = self._came = True
+        self._head = 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -93,20 +99,31 @@ class _Http(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header; those behind a body count too."""
+        """A header. Those behind a body count, but are none of the request's (RFC 9110, 6.5.1)."""
         self._count(len(name) + len(value))
-        super().on_header(name, value)
+        if self._in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The head ends."""
         self._in_head = False
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        self._came = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request ends."""
+        self._in_message = False
+        super().on_message_complete()
+
     def data_received(self, data: bytes) -> None:
         """What the parser keeps of an unfinished header is known to it alone, so what it was fed is counted."""
-        went_on = self._in_head
+        self._came = False
         super().data_received(data)
-        self._fed += len(data) if went_on and self._in_head else 0
+        self._fed = self._fed + len(data) if self._in_message and not self._came else 0
         if self._fed > LONGEST_HEAD and not self.transport.is_closing():
             self.send_400_response("The head of the request is too long.")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 import httpx
 import pytest
+from anyio.abc import SocketStream
 from cryptography.fernet import Fernet
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -49,6 +50,7 @@ async def test_a_key_from_the_command_line_opens_the_api_until_it_is_revoked(dat
     with _serving(database) as (url, process):
         async with httpx.AsyncClient(base_url=f"{url}/api/v1", headers=_bearer(token)) as client:
             assert (await client.get("/companies")).status_code == 200
+            assert (await key_behind_the_body(url, token)).startswith(b"HTTP/1.1 401")
             assert (await client.post("/companies", json={"name": "x"})).status_code == 403
             await navcrm(database, "api-key", "revoke", listed.split()[0])
             assert (await client.get("/companies")).status_code == 401
@@ -56,22 +58,38 @@ async def test_a_key_from_the_command_line_opens_the_api_until_it_is_revoked(dat
             assert ready["checks"]["database"] == "ok"
             long = {"X-Long": "x" * LONGEST_HEAD}
             assert (await client.get(f"{url}/healthz", headers=long)).status_code == 400
-        assert await endless_head(url)
+        assert await endless(url, b"GET /healthz HTTP/1.1\r\nHost: here\r\nX-Endless: ")
+        chunked = b"POST /healthz HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"
+        assert await endless(url, chunked + b"1\r\nx\r\n0\r\nX-Endless: ")
         process.send_signal(signal.SIGTERM)
         assert await anyio.to_thread.run_sync(process.wait, 30) == 0
 
 
-async def endless_head(url: str) -> bool:
+async def key_behind_the_body(url: str, token: str) -> bytes:
+    """What is answered to a request whose key comes as a trailer."""
+    async with await _connected(url) as caller:
+        await caller.send(
+            b"GET /api/v1/companies HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"0\r\nAuthorization: Bearer " + token.encode() + b"\r\n\r\n"
+        )
+        return await caller.receive()
+
+
+async def endless(url: str, beginning: bytes) -> bool:
     """Whether a header without an end is cut off, and not kept for ever."""
-    host, port = url.removeprefix("http://").split(":")
-    async with await anyio.connect_tcp(host, int(port)) as caller:
-        await caller.send(b"GET /healthz HTTP/1.1\r\nHost: here\r\nX-Endless: ")
+    async with await _connected(url) as caller:
+        await caller.send(beginning)
         try:
             for _ in range(100):
                 await caller.send(b"x" * LONGEST_HEAD)
             return (await caller.receive()).startswith(b"HTTP/1.1 400")
         except (anyio.BrokenResourceError, anyio.EndOfStream):
             return True
+
+
+async def _connected(url: str) -> SocketStream:
+    host, port = url.removeprefix("http://").split(":")
+    return await anyio.connect_tcp(host, int(port))
 
 
 def _bearer(token: str) -> dict[str, str]:
