@@ -198,3 +198,9 @@ def chunks(things: Sequence[Things]) -> Iterator[Sequence[Things]]:
     """Sets of them, none larger than the engine takes at once."""
     for start in range(0, len(things), SET):
         yield things[start : start + SET]
+
+
+def sets_of(page: Page) -> Iterator[Sequence[Snapshot]]:
+    """The records of a page in sets, each record once and as it was shown last: of sets that are under way at the
+    same time it is not known which is written last."""
+    return chunks(list({record.id: record for record in page.records}.values()))

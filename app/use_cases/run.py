@@ -5,7 +5,8 @@ in one transaction together with the counts and the watermark: what is before a 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
 from uuid import UUID
@@ -23,7 +24,7 @@ from app.use_cases.engine import Exchange, carry_out
 from app.use_cases.expected import announce
 from app.use_cases.items import Item, Options
 from app.use_cases.overlap import AT_ONCE, overlapping
-from app.use_cases.reading import Reading, chunks
+from app.use_cases.reading import Reading, chunks, sets_of
 from app.use_cases.setting import Setting, open_setting
 from app.use_cases.tally import Tally
 
@@ -66,7 +67,7 @@ class Run:
         self._reading = Reading(ctx, setting, job.id)
         self._tallies: dict[Direction, Tally] = {}
         self._stock = STOCK
-        self._turn = asyncio.Lock()  # sets are remembered one at a time: what is counted is what is committed
+        self._turn = asyncio.Lock()
 
     async def finish_replacements(self) -> None:
         """Records whose new partner was being made when a run was interrupted."""
@@ -115,7 +116,7 @@ class Run:
             gone = await deleted.gone(self._ctx, self._setting, exchange.run, page.deleted)
             await brake.check(page, len(gone))
             await self._follow(exchange, tally, gone)
-        sets = (partial(self._take, exchange, tally, chunk) for chunk in chunks(page.records))
+        sets = (partial(self._take, exchange, tally, some) for some in sets_of(page))
         await overlapping(sets, 1 if self._setting.refers_to_itself(exchange.run) else AT_ONCE)
         async with self._ctx.uow() as tx:
             await exchange.waiting.settle(tx, page.deleted)
@@ -143,8 +144,15 @@ class Run:
             await self._report.progress(exchange.run.value, tally.counts, tx=tx)
 
         self._report.go_on()
-        await carry_out(exchange, sources, finish, turn=self._turn)
+        await carry_out(exchange, sources, finish, turn=self._turn_of(tally))
         self._report.go_on()
+
+    @asynccontextmanager
+    async def _turn_of(self, tally: Tally) -> AsyncIterator[None]:
+        """Sets are remembered one at a time: what is counted is what is committed, also after one has failed."""
+        async with self._turn:
+            with tally.if_committed():
+                yield
 
     # --- a selection -----------------------------------------------------------------------------------
 

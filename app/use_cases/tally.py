@@ -1,7 +1,8 @@
 """Counting what a run did."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from app.domain.coupling import SynchAction
 from app.domain.job import Counts
@@ -21,6 +22,16 @@ class Tally:
             self._counted[item.action or SynchAction.UNMODIFIED] += 1
             if item.uncouple:
                 self._counted[SynchAction.UNCOUPLED] += 1
+
+    @contextmanager
+    def if_committed(self) -> Iterator[None]:
+        """Keeps what is counted in the block, unless that fails: then nothing of it was done."""
+        before = self._counted.copy()
+        try:
+            yield
+        except BaseException:
+            self._counted = before
+            raise
 
     def count(self, action: SynchAction, number: int = 1) -> None:
         """Counts what did not go through the engine."""
