@@ -100,6 +100,8 @@ def encode_value(value: object) -> Any:
         return value
     if isinstance(value, str):
         return _text(str(value))
+    if isinstance(value, UUID):  # the database's driver has a kind of its own
+        return _ENCODE[UUID](value)
     raise TypeError(f"{value!r} ({type(value).__name__}) is no value of a record.")
 
 

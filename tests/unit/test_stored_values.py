@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from asyncpg.pgproto import pgproto
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import from_json, to_json
@@ -35,6 +36,11 @@ def typed(value: Any) -> tuple[Any, ...]:
     entity = value.entity if isinstance(value, Reference) else None
     offset = value.utcoffset() if isinstance(value, datetime) else None
     return (type(value), value, digits, entity, offset)
+
+
+def test_an_id_as_the_driver_of_the_database_gives_it_is_kept_like_any_other() -> None:
+    id_ = UUID(int=7)
+    assert encode_value(pgproto.UUID(str(id_))) == encode_value(id_)
 
 
 @given(st.dictionaries(st.text(max_size=5), values, max_size=8))
