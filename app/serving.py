@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+import httptools
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -75,16 +76,23 @@ class _HeadTooLong(Exception):
     """The request has not come to its body after so many bytes."""
 
 
+class _HostUnclear(Exception):
+    """The request names no host, or several."""
+
+
 class _Http(HttpToolsProtocol):
     """HTTP whose requests have heads of at most LONGEST_HEAD bytes; others are answered 400, and cut off.
 
-    As many bytes may lie between two parts of a body, and behind the last one: sizes of chunks and trailers.
+    As many bytes may lie between two parts of a body, and behind the last one: sizes of chunks and trailers. An offer
+    to go on in another protocol is declined, as HTTP lets a server do (RFC 9110, 7.8): the parser would take the body
+    for words of that protocol.
     """
 
     _in_message = False
     _in_head = False
     _head = 0  # bytes of the address and of complete headers
     _fed = 0  # bytes since the head, or a part of the body, beyond those that it came with
+    _request_line = b""  # of one that offers another protocol
     _came = False  # whether one came with what is being fed
 
     def on_message_begin(self) -> None:
@@ -105,9 +113,16 @@ class _Http(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The head ends."""
+        """The head ends. What it names as host is named once (RFC 9112, 3.2)."""
         self._in_head = False
-        super().on_headers_complete()
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts != 1 and (hosts or self.parser.get_http_version() == "1.1"):
+            raise _HostUnclear  # the parser makes it an invalid request
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
+        else:  # the parser forgets it before it says where the head ended
+            method, version = self.parser.get_method(), self.parser.get_http_version()
+            self._request_line = b"%b %b HTTP/%b" % (method, self.url, version.encode())
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
@@ -117,15 +132,43 @@ class _Http(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The request ends."""
         self._in_message = False
-        super().on_message_complete()
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
         """What the parser keeps of an unfinished header is known to it alone, so what it was fed is counted."""
         self._came = False
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(memoryview(data))
+        except httptools.HttpParserError:
+            self.logger.warning("Invalid HTTP request received.")
+            self.send_400_response("Invalid HTTP request received.")
+            return
         self._fed = self._fed + len(data) if self._in_message and not self._came else 0
         if self._fed > LONGEST_HEAD and not self.transport.is_closing():
             self.send_400_response("The head of the request is too long.")
+
+    def _parse(self, data: memoryview) -> None:
+        """Raises HttpParserError."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                data, head = data[offer.args[0] :], self._without_offer()
+                self.parser.feed_data(head)
+            else:
+                return
+
+    def _without_offer(self) -> bytes:
+        """The head that was just read, for a parser that begins anew, without the offer of another protocol."""
+        if self._request_line.startswith(b"CONNECT "):
+            raise httptools.HttpParserError("There is nothing here to connect to.")
+        kept = (name + b": " + value for name, value in self.headers if name != b"upgrade")
+        head = b"\r\n".join((self._request_line, *kept, b"", b""))
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        return head
 
     def _count(self, size: int) -> None:
         self._head += size

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -59,6 +60,11 @@ async def test_a_key_from_the_command_line_opens_the_api_until_it_is_revoked(dat
             long = {"X-Long": "x" * LONGEST_HEAD}
             assert (await client.get(f"{url}/healthz", headers=long)).status_code == 400
         assert await endless(url, b"GET /healthz HTTP/1.1\r\nHost: here\r\nX-Endless: ")
+        assert (await answers(url, b"GET /healthz HTTP/1.1\r\n\r\n"))[0].startswith("400")  # of no host
+        offer = b"POST /healthz HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
+        asked = b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n"
+        told = await answers(url, offer + b"Content-Length: %d\r\n\r\n" % len(asked), asked)
+        assert [status[:3] for status in told] == ["405", "200"]
         chunked = b"POST /healthz HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"
         assert await endless(url, chunked + b"1\r\nx\r\n0\r\nX-Endless: ")
         process.send_signal(signal.SIGTERM)
@@ -85,6 +91,20 @@ async def endless(url: str, beginning: bytes) -> bool:
             return (await caller.receive()).startswith(b"HTTP/1.1 400")
         except (anyio.BrokenResourceError, anyio.EndOfStream):
             return True
+
+
+async def answers(url: str, *pieces: bytes) -> list[str]:
+    """What is answered to these pieces, and to a last request after them."""
+    last = b"GET /healthz HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
+    told = b""
+    async with await _connected(url) as caller:
+        with suppress(anyio.BrokenResourceError, anyio.EndOfStream):
+            for piece in (*pieces, last):
+                await caller.send(piece)
+                await anyio.sleep(0.05)
+            while True:
+                told += await caller.receive()
+    return told.decode().split("HTTP/1.1 ")[1:]
 
 
 async def _connected(url: str) -> SocketStream:
