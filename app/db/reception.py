@@ -89,7 +89,8 @@ class SqlReception:
         self._vault = vault
 
     async def of(self, asked: Collection[Asked]) -> Mapping[Asked, Arrival]:
-        """For each hash and name the key, unless it was revoked, and the company with its `settings`."""
+        """For each hash and name the key, unless it was revoked, and the company with its `settings`, except where a
+        hash is nobody's."""
         # No company has such a name, and PostgreSQL takes no text with a NUL.
         names = [None if name is None or "\0" in name else name for _, name in asked]
         given = {"hashes": [hash for hash, _ in asked], "names": names}
@@ -100,7 +101,11 @@ class SqlReception:
         return {each: self._arrival(rows[each[0], name]) for each, name in zip(asked, names, strict=True)}
 
     def _arrival(self, row: Row[Any]) -> Arrival:
-        key, about = _KEY.of(row), _COMPANY.of(row)
+        key = _KEY.of(row)
+        is_stranger = (
+            row[0] is not None and key is None
+        )  # who learns nothing, not even that something is wrong
+        about = None if is_stranger else _COMPANY.of(row)
         return Arrival(
             None if key is None else key_of(key),
             None if about is None else replace(company_of(about, self._vault), settings=about.settings),

@@ -18,7 +18,7 @@ from app.domain.access import ApiKey, Scope
 from app.domain.coupling import Change, Failure, Outcome, SynchAction
 from app.domain.errors import Busy, IdempotencyKeyReused, NotFound, SecretsUnreadable
 from app.domain.records import Side
-from app.ports import StoredAnswer
+from app.ports import Arrival, StoredAnswer
 from tests.integration.db.memory import KEY, NOON, Statements, a_company, a_job, a_memory, a_setup
 
 pytestmark = pytest.mark.anyio
@@ -138,6 +138,19 @@ async def test_an_api_key_is_found_by_its_hash_until_it_is_revoked(engine: Async
         assert await tx.api_keys.page(None, 5) == [other]
         with pytest.raises(NotFound):
             await tx.api_keys.revoke(key.id, NOON)
+
+
+async def test_a_stranger_learns_nothing_of_a_company_not_even_that_its_secrets_cannot_be_read(
+    engine: AsyncEngine,
+) -> None:
+    company = await a_company(a_memory(engine), nav={"kind": "nav_odata", "password": "secret"})
+    key, digest = a_key()
+    async with SqlUnitOfWork(engine, Vault([Fernet.generate_key()]))() as tx:
+        await tx.api_keys.add(key, digest)
+        stranger = (b"unknown", company.name)
+        assert await tx.reception.of([stranger]) == {stranger: Arrival(None, None)}
+        with pytest.raises(SecretsUnreadable):
+            await tx.reception.of([(digest, company.name)])
 
 
 async def test_the_last_use_of_a_key_is_noted_to_the_minute(engine: AsyncEngine) -> None:
