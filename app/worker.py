@@ -13,17 +13,14 @@ async def run_worker(worker: Worker) -> None:
     `worker.stop()` when it ends.
     """
     loop = asyncio.get_running_loop()
-    signals = (signal.SIGTERM, signal.SIGINT)
-    for number in signals:
-        try:
-            loop.add_signal_handler(number, worker.stop)
-        except NotImplementedError:  # Windows: its event loop takes none
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(worker.stop))
+
+    def stop(*_: object) -> None:
+        loop.call_soon_threadsafe(worker.stop)  # not here: a signal comes in the middle of anything
+
+    # Not the loop's own handlers: on Windows it has none.
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         await worker.run()
     finally:
-        for number in signals:
-            try:
-                loop.remove_signal_handler(number)
-            except NotImplementedError:
-                signal.signal(number, signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -159,7 +159,7 @@ class Shape:
         plain, rule = converter(origin, target, run.destination), row.transformation
         convert = plain
         if run is Direction.TO_CRM and (self.crm.name, target.name) in NEVER_NEGATIVE:
-            convert = lambda value: _at_least_zero(plain(value))  # noqa: E731 - one of two
+            convert = _never_negative(plain)
         return convert if rule is None else lambda value: convert(transformed(value, rule))
 
     @cached_property
@@ -183,8 +183,12 @@ class Shape:
         return {}
 
 
-def _at_least_zero(value: Value) -> Value:
-    return max(value, Decimal(0)) if isinstance(value, Decimal) else value
+def _never_negative(plain: Converter) -> Converter:
+    def convert(value: Value) -> Value:
+        sent = plain(value)
+        return max(sent, Decimal(0)) if isinstance(sent, Decimal) else sent
+
+    return convert
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""One value in the other side's terms, which kinds of fields can be paired, and when two values are equal.
+"""One value in the other side's terms, and when two values are equal.
 
 Source of the rules: nav-behaviour 7. Where NAV drops a value that it cannot convert, we say so.
 Lengths count UTF-16 units: both sides store text in them.
@@ -13,88 +13,20 @@ from typing import Final, NoReturn
 from uuid import UUID
 
 from app.domain.errors import FieldProblem, InvalidValues
-from app.domain.mapping import Direction
-from app.domain.records import FieldDefinition, FieldType, Option, Reference, Side, Value
+from app.domain.records import (
+    BROKEN,
+    TEXTS,
+    TIMES,
+    WHOLE,
+    FieldDefinition,
+    FieldType,
+    Option,
+    Reference,
+    Side,
+    Value,
+)
 
-_TEXTS: Final = frozenset({FieldType.TEXT, FieldType.CODE, FieldType.MEMO})
-_WHOLE: Final = frozenset({FieldType.INTEGER, FieldType.BIG_INTEGER})
-_BROKEN: Final = frozenset({FieldType.DECIMAL, FieldType.MONEY})
-_TIMES: Final = frozenset({FieldType.DATE, FieldType.DATETIME})
 _OPTIONS: Final = 500  # values of one option field that are remembered
-
-_ACCEPTED: Final[Mapping[FieldType, frozenset[FieldType]]] = {
-    # destination: sources that always fit (text may be cut, money rounded)
-    FieldType.TEXT: frozenset(FieldType) - {FieldType.LOOKUP},
-    FieldType.CODE: frozenset(FieldType) - {FieldType.LOOKUP},
-    FieldType.MEMO: frozenset(FieldType) - {FieldType.LOOKUP},
-    FieldType.INTEGER: frozenset({FieldType.INTEGER}),
-    FieldType.BIG_INTEGER: _WHOLE,
-    FieldType.DECIMAL: _WHOLE | _BROKEN,
-    FieldType.MONEY: _WHOLE | _BROKEN,
-    FieldType.BOOLEAN: frozenset({FieldType.BOOLEAN}),
-    FieldType.OPTION: _TEXTS | {FieldType.OPTION},
-    FieldType.DATE: _TIMES,
-    FieldType.DATETIME: _TIMES,
-    FieldType.TIME: frozenset({FieldType.TIME}),
-    FieldType.GUID: frozenset({FieldType.GUID, FieldType.LOOKUP}),
-    FieldType.LOOKUP: frozenset(),  # through couplings only, see `_relation_problem`
-    FieldType.ENTITY_NAME: frozenset(),
-}
-
-
-# --- which fields can be paired --------------------------------------------------------------------
-
-
-def convertible(
-    nav: FieldDefinition,
-    crm: FieldDefinition,
-    direction: Direction,
-    mapped: Collection[tuple[str, str]] = (),
-) -> str | None:
-    """Why the two fields cannot be mapped in that direction; None when they can.
-
-    `mapped` are the pairs of NAV table and CRM entity that have a mapping: a lookup is translated
-    through the couplings of such a pair.
-    """
-    for run in direction.runs:
-        source, destination = (nav, crm) if run is Direction.TO_CRM else (crm, nav)
-        if problem := unwritable(destination) or _problem(nav, crm, source, destination, mapped):
-            return problem
-    return None
-
-
-def unwritable(destination: FieldDefinition) -> str | None:
-    """Why nothing can be written there; None when something can."""
-    if destination.type is FieldType.ENTITY_NAME:
-        return None  # written with the lookup whose type it says
-    if destination.computed or not (destination.insertable or destination.updatable):
-        return f"{destination.name} cannot be written."
-    return None
-
-
-def _problem(
-    nav: FieldDefinition,
-    crm: FieldDefinition,
-    source: FieldDefinition,
-    destination: FieldDefinition,
-    mapped: Collection[tuple[str, str]],
-) -> str | None:
-    if crm.type is FieldType.LOOKUP and nav.type is not FieldType.GUID:
-        return _relation_problem(nav, crm, mapped)
-    if source.type in _ACCEPTED[destination.type]:
-        return None
-    return f"{source.name} ({source.type}) cannot be converted to {destination.name} ({destination.type})."
-
-
-def _relation_problem(
-    nav: FieldDefinition, crm: FieldDefinition, mapped: Collection[tuple[str, str]]
-) -> str | None:
-    if not nav.relation:
-        return f"{nav.name} refers to no NAV table, so it cannot follow the lookup {crm.name}."
-    if any((table, entity) in mapped for table in nav.relation for entity in crm.relation):
-        return None
-    tables, entities = " or ".join(nav.relation), " or ".join(crm.relation)
-    return f"Table {tables} must be mapped to {entities} to transfer between {nav.name} and {crm.name}."
 
 
 # --- values ----------------------------------------------------------------------------------------
@@ -115,7 +47,7 @@ def converter(origin: FieldDefinition, target: FieldDefinition, side: Side) -> C
         return lru_cache(_OPTIONS, typed=True)(
             lambda value: _converted(words(value, origin, target), target, side)
         )
-    if target.type in _TEXTS:
+    if target.type in TEXTS:
         return _text_converter(target, side)
     return lambda value: _converted(value, target, side)
 
@@ -178,7 +110,7 @@ def _plain(words: str) -> str:
 
 
 def _converted(value: Value, target: FieldDefinition, side: Side) -> Value:
-    if target.type in _TEXTS:
+    if target.type in TEXTS:
         return _text_converter(target, side)(value)
     if value is None or (isinstance(value, str) and not value.strip()):
         return blank(target, side)
@@ -205,11 +137,11 @@ def blank(definition: FieldDefinition, side: Side) -> Value:
     if side is Side.CRM:
         return None
     kind = definition.type
-    if kind in _TEXTS or kind is FieldType.OPTION or kind is FieldType.TIME:
+    if kind in TEXTS or kind is FieldType.OPTION or kind is FieldType.TIME:
         return ""
-    if kind in _WHOLE:
+    if kind in WHOLE:
         return 0
-    if kind in _BROKEN:
+    if kind in BROKEN:
         return Decimal(0)
     return False if kind is FieldType.BOOLEAN else None
 
@@ -406,13 +338,13 @@ def equal(a: Value, b: Value, definition: FieldDefinition, other: FieldDefinitio
     if type(a) is type(b) and a == b:
         return True  # mostly so; the rest is about what is the same without being equal
     kind = definition.type
-    if kind in _TEXTS:
+    if kind in TEXTS:
         return _text_key(a, definition, other) == _text_key(b, definition, other)
-    if kind in _WHOLE or kind in _BROKEN:
+    if kind in WHOLE or kind in BROKEN:
         return _number_key(a, definition, other) == _number_key(b, definition, other)
     if kind is FieldType.BOOLEAN:
         return bool(a) == bool(b)
-    if kind in _TIMES:
+    if kind in TIMES:
         by_day = kind is FieldType.DATE or (other is not None and other.type is FieldType.DATE)
         return _time_key(a, by_day) == _time_key(b, by_day)
     if kind is FieldType.OPTION:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from app.domain import conversion
+from app.domain import conversion, pairing
 from app.domain.defaults import dependency_circle
 from app.domain.errors import FieldProblem, InvalidMapping, InvalidValues
 from app.domain.mapping import Direction, FieldMapping, FieldStatus, TableMapping
@@ -127,7 +127,7 @@ def row_problems(
         return  # takes no part in transfers; whether its values fit is asked when it is enabled
     if ours is not None and theirs is not None:
         if not _is_option_row(mapping, row) and (
-            problem := conversion.convertible(ours, theirs, row.direction, mapped)
+            problem := pairing.convertible(ours, theirs, row.direction, mapped)
         ):
             yield FieldProblem(pointer, problem)
     elif (alone := ours or theirs) is not None:
@@ -174,7 +174,7 @@ def _constant_problems(
 ) -> Iterator[FieldProblem]:
     if row.constant_value is None:
         return
-    if problem := conversion.unwritable(target):
+    if problem := pairing.unwritable(target):
         yield FieldProblem(pointer, problem)
     try:
         conversion.constant(row.constant_value, target, side)

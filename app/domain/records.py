@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 from app.domain.errors import IntegrationError
@@ -84,6 +85,12 @@ class FieldType(StrEnum):
     GUID = "guid"
     LOOKUP = "lookup"  # CRM: a Reference
     ENTITY_NAME = "entity_name"  # CRM: the type half of a polymorphic lookup
+
+
+TEXTS: Final = frozenset({FieldType.TEXT, FieldType.CODE, FieldType.MEMO})
+WHOLE: Final = frozenset({FieldType.INTEGER, FieldType.BIG_INTEGER})
+BROKEN: Final = frozenset({FieldType.DECIMAL, FieldType.MONEY})
+TIMES: Final = frozenset({FieldType.DATE, FieldType.DATETIME})
 
 
 @dataclass(frozen=True, slots=True)

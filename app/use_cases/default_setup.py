@@ -6,12 +6,12 @@ from typing import Any
 
 from app.domain.company import Company, ConnectionSetup
 from app.domain.connection import require_enabled
-from app.domain.conversion import unwritable
 from app.domain.defaults import default_entries, default_mappings
 from app.domain.errors import FieldProblem, InvalidMapping, SetupExists, TableNotFound
 from app.domain.job import JobQueueEntry
 from app.domain.mapping import FieldMapping, FieldStatus, TableMapping
 from app.domain.naming import near
+from app.domain.pairing import unwritable
 from app.domain.records import Side, TableDefinition
 from app.domain.timeline import POST
 from app.ports import Context, CrmSide, NavSide, RecordStore, Transaction

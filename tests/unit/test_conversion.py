@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from app.domain.conversion import (
     TRANSFORMATIONS,
     constant,
-    convertible,
     cut,
     equal,
     to_crm,
@@ -21,6 +20,7 @@ from app.domain.conversion import (
 )
 from app.domain.errors import InvalidValues
 from app.domain.mapping import Direction
+from app.domain.pairing import convertible
 from app.domain.records import FieldDefinition, FieldType, Option, Reference, Side, Value
 
 
