@@ -1,8 +1,10 @@
 """What the tests of our memory begin with."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec
 from uuid import UUID, uuid4
 
 from cryptography.fernet import Fernet
@@ -17,6 +19,20 @@ from app.domain.job import SynchJob, SynchMode
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 KEY = Fernet.generate_key().decode()
+Given = ParamSpec("Given")
+
+
+def as_a_request(
+    test: Callable[Given, Coroutine[Any, Any, None]],
+) -> Callable[Given, Coroutine[Any, Any, None]]:
+    """Runs the test in a task of its own, as a request does: what it claims stays the claim of its task, and no later
+    test writes in its name."""
+
+    @wraps(test)
+    async def run(*args: Given.args, **kwargs: Given.kwargs) -> None:
+        await asyncio.create_task(test(*args, **kwargs))
+
+    return run
 
 
 def a_memory(engine: AsyncEngine) -> SqlUnitOfWork:

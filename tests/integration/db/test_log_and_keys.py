@@ -19,7 +19,16 @@ from app.domain.coupling import Change, Failure, Outcome, SynchAction
 from app.domain.errors import Busy, IdempotencyKeyReused, NotFound, SecretsUnreadable
 from app.domain.records import Side
 from app.ports import Arrival, StoredAnswer
-from tests.integration.db.memory import KEY, NOON, Statements, a_company, a_job, a_memory, a_setup
+from tests.integration.db.memory import (
+    KEY,
+    NOON,
+    Statements,
+    a_company,
+    a_job,
+    a_memory,
+    a_setup,
+    as_a_request,
+)
 
 pytestmark = pytest.mark.anyio
 COUPLING = UUID(int=9)
@@ -170,6 +179,7 @@ async def test_the_last_use_of_a_key_is_noted_to_the_minute(engine: AsyncEngine)
 ANSWER = StoredAnswer(201, {"location": "/somewhere"}, b'{"id": 1}')
 
 
+@as_a_request
 async def test_the_same_request_gets_the_first_answer_and_another_one_is_refused(engine: AsyncEngine) -> None:
     memory = a_memory(engine)
     async with memory() as tx:
@@ -183,6 +193,7 @@ async def test_the_same_request_gets_the_first_answer_and_another_one_is_refused
             await tx.idempotency.claim("me", "k", b"two", NOON)
 
 
+@as_a_request
 async def test_an_answer_may_hold_a_key_so_it_is_kept_encrypted(engine: AsyncEngine) -> None:
     memory = a_memory(engine)
     async with memory() as tx:
@@ -193,6 +204,7 @@ async def test_an_answer_may_hold_a_key_so_it_is_kept_encrypted(engine: AsyncEng
     assert b"nck_secret" not in kept
 
 
+@as_a_request
 async def test_keys_are_free_again_after_a_day_a_crash_or_a_release(engine: AsyncEngine) -> None:
     memory = a_memory(engine)
     async with memory() as tx:
@@ -259,6 +271,7 @@ async def test_stored_secrets_move_to_a_new_key_and_the_old_one_may_go(engine: A
             await tx.connections.find(company.id)
 
 
+@as_a_request
 async def test_answers_that_are_kept_move_to_a_new_key_too(engine: AsyncEngine) -> None:
     fresh = Fernet.generate_key().decode()
     old, lost = a_memory(engine), SqlUnitOfWork(engine, Vault([Fernet.generate_key().decode()]))

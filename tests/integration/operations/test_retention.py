@@ -18,7 +18,7 @@ from app.domain.records import Side
 from app.domain.retention import Retention
 from app.jobs.retention import clean_up
 from app.ports import JobFilter
-from tests.integration.db.memory import a_coupling
+from tests.integration.db.memory import a_coupling, as_a_request
 from tests.integration.use_cases.house import House, a_house
 
 pytestmark = pytest.mark.anyio
@@ -129,6 +129,7 @@ async def test_no_transaction_deletes_more_than_a_set(house: House, engine: Asyn
     assert (max(deleted), sum(deleted)) == (4, 12)
 
 
+@as_a_request
 async def test_old_answers_workers_and_dead_keys_go(house: House, engine: AsyncEngine) -> None:
     now = house.clock.now()
     dead = {"revoked": {}, "expired": {"expires_at": now + timedelta(days=1)}, "alive": {}}
