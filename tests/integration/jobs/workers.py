@@ -24,8 +24,8 @@ from tests.integration.db.memory import a_memory
 
 PATIENCE = 60.0  # seconds, on a machine that does much else
 QUICK = WorkerOptions(poll=timedelta(seconds=0.2), drain=timedelta(seconds=20), retry=timedelta(seconds=0.2))
-SUSPICIOUS = replace(QUICK, heartbeat_timeout=timedelta(seconds=2))
-"""Soon takes another for dead. Whoever works beside it must give signs of life as often."""
+UNHURRIED = 1200
+"""Pages of a job in a process of its own, a minute of them: it is not done before the test has done what it is to."""
 
 
 class SystemClock:
@@ -106,9 +106,17 @@ async def pages_of(memory: SqlUnitOfWork, company_id: int, job_id: UUID) -> list
     return [(int(one.outcome.nav_key or -1), int(one.outcome.extra["fence"])) for one in logged]
 
 
+async def long_silent(engine: AsyncEngine) -> None:
+    """The running jobs gave their last sign of life an hour ago: whoever looks takes their workers for dead."""
+    async with engine.begin() as connection:
+        await connection.exec_driver_sql(
+            "UPDATE synch_job SET heartbeat_at = heartbeat_at - interval '1 hour' WHERE status = 'running'"
+        )
+
+
 @asynccontextmanager
 async def a_worker_process(address: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A worker in a process of its own, whose jobs have 40 pages of 50 ms."""
+    """A worker in a process of its own, whose jobs have UNHURRIED pages of 50 ms."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.integration.jobs.workers", address, cwd=Path(__file__).parents[3]
     )
@@ -123,7 +131,7 @@ async def a_worker_process(address: str) -> AsyncIterator[asyncio.subprocess.Pro
 async def main(address: str) -> None:
     """What runs in the process."""
     engine: AsyncEngine = create_engine(address, pool_size=5)
-    handlers = {"synchronize": pages(40, 0.05)}
+    handlers = {"synchronize": pages(UNHURRIED, 0.05)}
     await run_worker(Worker(lambda: connect(address), a_context(a_memory(engine)), handlers, QUICK))
     await engine.dispose()
 
