@@ -22,5 +22,5 @@ def one_of_texts(column: ColumnElement[str], texts: Collection[str]) -> ColumnEl
 
 
 def json_text(rows: JsonRows) -> str:
-    """Rows as the JSON text that `jsonb_to_recordset` reads."""
+    """Rows as the JSON text that `json_to_recordset` reads."""
     return to_json(rows).decode()

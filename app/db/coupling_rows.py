@@ -20,7 +20,7 @@ _COLUMNS = {
     "crm_entity": "text",
     "crm_id": "uuid",
     "status": "text",
-    "base": "jsonb",
+    "base": "json",
     "nav_version": "text",
     "crm_version": "text",
     "last_synch_at": "timestamptz",
@@ -29,7 +29,7 @@ _COLUMNS = {
     "last_error": "jsonb",
     "last_job_id": "uuid",
     "skipped": "boolean",
-    "intent": "jsonb",
+    "intent": "json",
     "replacing": "boolean",
 }
 COLUMNS = ", ".join(_COLUMNS)
@@ -54,7 +54,7 @@ def plain(word: str | None) -> str | None:
 
 
 def encode(one: Coupling) -> dict[str, Any]:
-    """The coupling as JSON for `jsonb_to_recordset`, without its revision."""
+    """The coupling as JSON for `json_to_recordset`, without its revision."""
     base = one.base
     return {
         "id": one.id,

@@ -12,19 +12,19 @@ from app.db import coupling_rows
 from app.db.arrays import json_text, one_of_ids
 from app.db.tables import coupling
 from app.db.violations import translated
-from app.domain.coupling import Coupling, CouplingStatus
+from app.domain.coupling import Coupling, CouplingStatus, SynchResult
 from app.domain.errors import Busy, NoCoupling
 from app.domain.records import Side
 
 _RESERVE = text(f"""
     INSERT INTO coupling (company_id, {coupling_rows.COLUMNS})
     SELECT :company_id, {coupling_rows.COLUMNS}
-    FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS given({coupling_rows.TYPES})
+    FROM json_to_recordset(CAST(:rows AS json)) AS given({coupling_rows.TYPES})
     ON CONFLICT DO NOTHING RETURNING id
     """)  # noqa: S608 - names of our columns, no input
 _HOLDERS = text(f"""
     SELECT {coupling_rows.HELD} FROM coupling AS held
-    JOIN jsonb_to_recordset(CAST(:rows AS jsonb)) AS given(nav_table text, nav_id uuid, crm_id uuid)
+    JOIN json_to_recordset(CAST(:rows AS json)) AS given(nav_table text, nav_id uuid, crm_id uuid)
       ON held.company_id = :company_id AND held.nav_table = given.nav_table
      AND (held.nav_id = given.nav_id OR held.crm_id = given.crm_id)
     """).columns(  # noqa: S608 - names of our columns, no input
@@ -32,14 +32,14 @@ _HOLDERS = text(f"""
 )
 _SAVE = text(f"""
     UPDATE coupling AS held SET {coupling_rows.ASSIGNMENTS}, revision = held.revision + 1
-    FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS given({coupling_rows.TYPES}, revision integer)
+    FROM json_to_recordset(CAST(:rows AS json)) AS given({coupling_rows.TYPES}, revision integer)
     WHERE held.id = given.id AND held.company_id = :company_id AND held.revision = given.revision
     RETURNING held.id
     """)  # noqa: S608 - names of our columns, no input
 _INTEND = text("""
     UPDATE coupling AS held SET intent = given.intent, replacing = given.replacing
-    FROM jsonb_to_recordset(CAST(:rows AS jsonb))
-      AS given(id uuid, intent jsonb, replacing boolean, revision integer)
+    FROM json_to_recordset(CAST(:rows AS json))
+      AS given(id uuid, intent json, replacing boolean, revision integer)
     WHERE held.id = given.id AND held.company_id = :company_id AND held.revision = given.revision
     """)
 _BY_ID = {
@@ -111,7 +111,7 @@ class SqlCouplings:
         """At most `limit` couplings in the order of their ids, from the one after `after` on."""
         query = _of(company_id).where(*_which(mapping, skipped)).order_by(coupling.c.id).limit(limit)
         if last_synch_result is not None:
-            query = query.where(coupling.c.last_synch_result == last_synch_result)
+            query = query.where(_ended(last_synch_result))
         if after is not None:
             query = query.where(coupling.c.id > after)
         return await self._read(query)
@@ -258,6 +258,13 @@ def _which(mapping: str | None, skipped: bool | None) -> list[ColumnElement[bool
     if skipped is not None:
         conditions.append(coupling.c.skipped if skipped else ~coupling.c.skipped)
     return conditions
+
+
+def _ended(result: str) -> ColumnElement[bool]:
+    """Which have that result. A failure has an error, which is what the index of the failed ones goes by."""
+    if result == SynchResult.FAILURE:
+        return coupling.c.last_error.is_not(None)
+    return coupling.c.last_synch_result == result
 
 
 def _in_lock_order(couplings: Sequence[Coupling]) -> list[Coupling]:

@@ -18,7 +18,6 @@ from app.db.tables import (
     worker,
 )
 from app.db.tables import integration_table_mapping as mapping
-from app.domain.coupling import SynchResult
 from app.domain.errors import DeletionConflict, UpdateConflict
 from app.domain.job import EntryStatus, JobStatus
 from app.domain.mapping import Direction
@@ -82,7 +81,7 @@ async def _lag(connection: AsyncConnection, now: datetime) -> dict[tuple[str, st
 
 
 async def _couplings(connection: AsyncConnection) -> dict[tuple[str, str], int]:
-    failed = and_(coupling.c.last_synch_result == SynchResult.FAILURE, ~coupling.c.skipped)
+    failed = and_(coupling.c.last_error.is_not(None), ~coupling.c.skipped)
     conflict = coupling.c.last_error["code"].astext.in_(CONFLICTS)
     state = case((conflict, "conflict"), else_="failed")
     # Each part has an index of its own, which holds nothing else.

@@ -130,12 +130,12 @@ class SqlSynchLog:
 _COLUMNS = {
     "mapping": "text", "coupling_id": "uuid", "nav_table": "text", "nav_key": "text", "nav_id": "uuid",
     "crm_entity": "text", "crm_id": "uuid", "direction": "text", "action": "text", "reason": "text",
-    "message": "text", "error_code": "text", "error": "jsonb", "extra": "jsonb", "changes": "jsonb",
+    "message": "text", "error_code": "text", "error": "json", "extra": "json", "changes": "json",
 }  # fmt: skip
 _ADD = text(f"""
     INSERT INTO synch_outcome (company_id, job_id, at, {", ".join(_COLUMNS)})
     SELECT :company_id, CAST(:job_id AS uuid), CAST(:at AS timestamptz), {", ".join(_COLUMNS)}
-    FROM jsonb_to_recordset(CAST(:rows AS jsonb))
+    FROM json_to_recordset(CAST(:rows AS json))
       AS given({", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())})
     """)  # noqa: S608 - names of our columns, no input
 _SIDES = {side: str(side) for side in Side}

@@ -17,7 +17,7 @@ _NOTE = text("""
     SELECT known.company_id, known.name, :side,
            given.record_id, given.needs_table, given.needs_key, given.needs_crm_id, given.despite_id
     FROM integration_table_mapping AS known,
-         jsonb_to_recordset(CAST(:rows AS jsonb)) AS given(
+         json_to_recordset(CAST(:rows AS json)) AS given(
              record_id uuid, needs_table text, needs_key text, needs_crm_id uuid, despite_id uuid)
     WHERE known.company_id = :company_id AND known.name = :mapping
     ORDER BY given.record_id
