@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
 
+import anyio
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -144,7 +144,8 @@ async def pause_between_pages(engine: AsyncEngine, process: asyncio.subprocess.P
 
 
 async def is_stopped(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    told = await anyio.Path(f"/proc/{pid}/stat").read_text()
+    return told.rpartition(")")[2].split()[0] == "T"
 
 
 async def test_a_worker_that_was_paused_finds_its_job_taken_and_stops(

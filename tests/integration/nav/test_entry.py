@@ -280,11 +280,14 @@ async def test_a_number_that_somebody_takes_at_the_same_moment_is_drawn_anew(
     taking = text(
         "INSERT INTO nav_record (company_id, nav_table, key, fields) VALUES (1, 'contacts', 'CT000001', '{}')"
     )
-    waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'transactionid'")
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event = 'transactionid'"
+    )
     async with engine.connect() as other, engine.connect() as watching:
         await other.execute(taking)
         creating = asyncio.create_task(nav.create("customers", None, {"Name": "Adatum"}))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await watching.scalar(waiting):
                 await asyncio.sleep(0.01)
                 await watching.rollback()  # the activity is seen as it was when a transaction began
