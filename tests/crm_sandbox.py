@@ -25,6 +25,7 @@ from app.sandbox import (
     create_sandbox,
 )
 from app.sandbox.server import server
+from tests.servers import IDLE_SECONDS, START_SECONDS
 
 URL = "http://127.0.0.1:65000"
 QUICK = Patience(tries=4, first_wait=0.01, longest=5, read=30)
@@ -112,12 +113,12 @@ async def served(
     """An application behind a server on a free port of this machine, in the same event loop."""
     running = server(app, certfile=certfile, keyfile=keyfile)
     running.capture_signals = contextlib.nullcontext  # type: ignore[assignment,method-assign]  # the runner's own stay
+    running.config.timeout_keep_alive = IDLE_SECONDS
     task = asyncio.create_task(running.serve())
     try:
-        for _ in range(1000):
-            if running.started:
-                break
-            await asyncio.sleep(0.005)
+        async with asyncio.timeout(START_SECONDS):
+            while not running.started and not task.done():  # noqa: ASYNC110 - uvicorn tells nobody
+                await asyncio.sleep(0.005)
         port = running.servers[0].sockets[0].getsockname()[1]
         yield f"{'https' if certfile else 'http'}://127.0.0.1:{port}"
     finally:

@@ -1,5 +1,6 @@
 """One PostgreSQL for all test processes, one migrated template in it, one clone of that per test."""
 
+import asyncio
 import hashlib
 import os
 import tempfile
@@ -20,6 +21,8 @@ TEMPLATE_LOCK = 0x74657374
 # The tests' data may be lost in a power cut; their own minutes may not.
 CARELESS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
 NAMED = "NAVCRM_TEST_DATABASE_URL"
+LEFT_WITHIN = 60
+"""Seconds that those who were connected with a database may take to be gone; the server itself waits for five."""
 
 
 class TestServer:
@@ -80,10 +83,16 @@ class TestServer:
         return self._address.set(database=database)
 
     async def administer(self, statement: str) -> None:
-        """Carries out a statement about databases."""
+        """Carries out a statement about databases, as soon as whoever was connected with them is gone."""
         admin = await connect(self._address)
         try:
-            await admin.execute(statement)
+            async with asyncio.timeout(LEFT_WITHIN):
+                while True:
+                    try:
+                        await admin.execute(statement)
+                        return
+                    except asyncpg.ObjectInUseError:
+                        await asyncio.sleep(0.1)
         finally:
             await admin.close()
 
@@ -98,7 +107,7 @@ async def _drop_left_behind(admin: "asyncpg.Connection[asyncpg.Record]") -> None
     for row in await admin.fetch("SELECT datname FROM pg_database WHERE starts_with(datname, $1)", CLONE):
         try:
             os.kill(int(row["datname"].removeprefix(CLONE).split("_")[0]), 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):  # nobody, or somebody who has the number now
             await admin.execute(f'DROP DATABASE IF EXISTS "{row["datname"]}" WITH (FORCE)')
 
 

@@ -11,6 +11,9 @@ from app.sandbox.server import server
 
 START_SECONDS = 60
 STOP_SECONDS = 60
+IDLE_SECONDS = 600
+"""How long a server keeps a connection that nobody uses: longer than any client here, which so never sends a request
+on one that is just being closed."""
 
 
 @contextmanager
@@ -23,6 +26,7 @@ def run_in_thread(app: Any, tls: tuple[Path, Path] | None = None) -> Iterator[st
     """
     certfile, keyfile = tls or (None, None)
     uvicorn_server = server(app, certfile=certfile, keyfile=keyfile)
+    uvicorn_server.config.timeout_keep_alive = IDLE_SECONDS
     thread = threading.Thread(target=uvicorn_server.run, daemon=True)
     thread.start()
     try:

@@ -26,6 +26,12 @@ def requests_at_work() -> int:
     return sum("run_asgi" in repr(task.get_coro()) for task in asyncio.all_tasks())
 
 
+def listening_at(url: str) -> httpx.AsyncClient:
+    """A client of the server, who has time."""
+    key = {"Authorization": f"Bearer {ADMIN_KEY}"}
+    return httpx.AsyncClient(base_url=url, headers=key, trust_env=False, timeout=60)
+
+
 async def a_job(client: httpx.AsyncClient) -> str:
     """The address of a job that waits."""
     started = await client.post(f"{CUSTOMER}/synchronize", json={"mode": "modified"})
@@ -37,8 +43,7 @@ async def test_a_listener_that_goes_away_leaves_nothing_behind(
     ready: httpx.AsyncClient, app: FastAPI
 ) -> None:
     address = await a_job(ready)
-    key = {"Authorization": f"Bearer {ADMIN_KEY}"}
-    async with served(app) as url, httpx.AsyncClient(base_url=url, headers=key, trust_env=False) as client:
+    async with served(app) as url, listening_at(url) as client:
         for _ in range(3):
             async with client.stream("GET", f"{address}/events") as stream:
                 async for line in stream.aiter_lines():
@@ -55,8 +60,7 @@ async def test_a_listener_that_goes_away_leaves_nothing_behind(
 async def test_a_stream_ends_when_its_job_is_cancelled_or_gone(
     ready: httpx.AsyncClient, app: FastAPI
 ) -> None:
-    key = {"Authorization": f"Bearer {ADMIN_KEY}"}
-    async with served(app) as url, httpx.AsyncClient(base_url=url, headers=key, trust_env=False) as client:
+    async with served(app) as url, listening_at(url) as client:
         seen: list[list[str]] = []
         for end in ("cancel", "delete"):
             address = await a_job(ready)

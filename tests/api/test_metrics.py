@@ -12,7 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.api.metrics import KEPT_SECONDS, MOST_MAPPINGS, Scrape
+from app.api import metrics
+from app.api.metrics import MOST_MAPPINGS, Scrape
 from app.db.figures import service_figures
 from app.domain.job import JobStatus
 from app.ports import ProcessFigures, ServiceFigures
@@ -42,6 +43,14 @@ class Told:
     def labels(self, name: str, label: str) -> set[str]:
         """All values of a label."""
         return {dict(found)[label] for each, found in self.samples if each == name}
+
+
+@pytest.fixture(autouse=True)
+def a_slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is given up, or read anew, because the machine is busy with something else."""
+    assert 0 < metrics.KEPT_SECONDS < 60
+    monkeypatch.setattr(metrics, "KEPT_SECONDS", 600)
+    monkeypatch.setattr(metrics, "PATIENCE_SECONDS", 60)
 
 
 async def told(client: httpx.AsyncClient) -> Told:
@@ -212,7 +221,7 @@ async def test_the_database_is_read_once_for_scrapes_that_come_together() -> Non
     scrape = Scrape(reading, lambda: PROCESS)
     for _ in range(5):
         await scrape()
-    assert (read, KEPT_SECONDS > 0) == (1, True)
+    assert read == 1
 
 
 async def test_while_the_database_is_away_the_process_still_tells_its_own_figures() -> None:

@@ -31,8 +31,9 @@ OPTIONS = (
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
     "--remote-debugging-port=0",
 )
-START_SECONDS = 30
+START_SECONDS = 60
 LOAD_SECONDS = 60
+STOP_SECONDS = 20
 STEP = 0.02
 
 
@@ -76,7 +77,7 @@ class Plain:
 
     async def visit(self, address: str, width: int = 1280) -> Seen:
         """The answer at the end of the redirects."""
-        async with httpx.AsyncClient(follow_redirects=True) as client:
+        async with httpx.AsyncClient(follow_redirects=True, timeout=LOAD_SECONDS) as client:
             answer = await client.get(address)
         page = _Markup()
         page.feed(answer.text)
@@ -131,18 +132,19 @@ class Chromium:
                 stderr=asyncio.subprocess.DEVNULL,
             )
             try:
-                async with connect(await _address(Path(profile)), max_size=None, proxy=None) as socket:
+                address = await _address(Path(profile))
+                # No signs of life: a machine that is busy would be taken for a browser that is gone.
+                given: dict[str, Any] = {"max_size": None, "proxy": None, "ping_interval": None}
+                async with connect(address, open_timeout=START_SECONDS, **given) as socket:
                     yield cls(socket)
             finally:
-                with contextlib.suppress(ProcessLookupError):
-                    process.terminate()
-                await process.wait()
+                await _ended(process)
 
     async def visit(self, address: str, width: int = 1280) -> Seen:
         """Opens the address in a new window of that width."""
         await self._window(width)
         await self._ask("Page.navigate", url=address)
-        await self._settled()
+        await self.until("location.href !== 'about:blank' && document.readyState === 'complete'")
         return Seen(
             address=await self.read("location.href"),
             title=await self.read("document.title"),
@@ -159,6 +161,18 @@ class Chromium:
             raise RuntimeError(json.dumps(answer["exceptionDetails"]))
         return answer["result"].get("value")
 
+    async def until(self, expression: str) -> None:
+        """Waits until a JavaScript expression is true in the page. Raises TimeoutError."""
+        async with asyncio.timeout(LOAD_SECONDS):
+            while not await self._holds(expression):  # noqa: ASYNC110 - it happens in the browser
+                await asyncio.sleep(STEP)
+
+    async def _holds(self, expression: str) -> bool:
+        try:
+            return bool(await self.read(expression))
+        except RuntimeError:  # one page is being replaced by another, and there is nowhere to ask
+            return False
+
     async def picture(self) -> bytes:
         """The window as PNG."""
         return base64.b64decode((await self._ask("Page.captureScreenshot", format="png"))["data"])
@@ -170,13 +184,6 @@ class Chromium:
         self._session = attached["sessionId"]
         size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
         await self._ask("Emulation.setDeviceMetricsOverride", **size)
-
-    async def _settled(self) -> None:
-        for _ in range(int(LOAD_SECONDS / STEP)):
-            if await self.read("location.href !== 'about:blank' && document.readyState === 'complete'"):
-                return
-            await asyncio.sleep(STEP)
-        raise TimeoutError("The page did not load.")
 
     async def _ask(self, method: str, **parameters: Any) -> dict[str, Any]:
         number = next(self._numbers)
@@ -193,6 +200,19 @@ class Chromium:
             raise RuntimeError(f"{method}: {answer['error']}")
         result: dict[str, Any] = answer["result"]
         return result
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    """Ends a browser, by force where it does not go."""
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await process.wait()
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
 
 
 async def _address(profile: Path) -> str:

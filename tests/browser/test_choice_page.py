@@ -59,6 +59,7 @@ async def test_a_person_chooses_between_the_companies() -> None:
             return
         assert "Open this page with the button" in seen.text
         await browser.visit(f"{crm}/main.aspx")
+        await browser.until("frames[0].document.querySelectorAll('#companies a').length > 0")
         links = await browser.read(
             "Array.from(frames[0].document.querySelectorAll('#companies a')).map(a => [a.innerText, a.href])"
         )

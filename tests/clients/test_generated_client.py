@@ -57,7 +57,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Generated]:
         [sys.executable, "-m", "openapi_python_client", "generate", "--path", str(DOCUMENT), "--meta", "none",
          "--output-path", str(folder / PACKAGE)],
         env={**os.environ, "PATH": os.pathsep.join((beside, os.environ.get("PATH", "")))},
-        cwd=folder, capture_output=True, text=True, timeout=60, check=False,
+        cwd=folder, capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     sys.path.insert(0, str(folder))
@@ -121,7 +121,7 @@ def caller(generated: Generated, database: str) -> Iterator[Caller]:
     )
     with run_in_thread(create_app(settings)) as url:
         made = generated.client.AuthenticatedClient(
-            base_url=url, token=ADMIN_KEY, timeout=30, raise_on_unexpected_status=True
+            base_url=url, token=ADMIN_KEY, timeout=60, raise_on_unexpected_status=True
         )
         with made as client:
             yield Caller(generated, client)

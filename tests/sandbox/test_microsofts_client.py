@@ -34,7 +34,7 @@ class ClientSecret:
             "scope": scopes[0],
         }
         url = f"{self.url}/{self.settings.tenant_id}/oauth2/v2.0/token"
-        answer = requests.post(url, data=form, timeout=10)
+        answer = requests.post(url, data=form, timeout=60)
         answer.raise_for_status()
         content = answer.json()
         return AccessToken(content["access_token"], int(time.time()) + content["expires_in"])

@@ -11,6 +11,8 @@ import pytest
 from starlette.applications import Starlette
 
 from app.sandbox import DEFAULT_CLIENT, DEFAULT_SECRET, Fault, Limits, create_sandbox
+from app.sandbox.errors import DataverseError
+from app.sandbox.limits import Meter
 from tests.sandbox.conftest import Connect, Crm, code, message
 from tests.servers import run_in_thread
 
@@ -32,11 +34,22 @@ async def test_too_many_requests_are_told_to_wait(connect: Connect) -> None:
 
 
 async def test_the_window_slides(connect: Connect) -> None:
-    crm: Crm = await connect(limits=Limits(requests=1, seconds=1))
-    assert (await crm.get("WhoAmI")).status_code == 200
-    assert (await crm.get("WhoAmI")).status_code == 429
-    await asyncio.sleep(1.05)
-    assert (await crm.get("WhoAmI")).status_code == 200
+    crm: Crm = await connect(limits=Limits(requests=1, seconds=0.05))
+    for _ in range(2):
+        assert (await crm.get("WhoAmI")).status_code == 200
+        await asyncio.sleep(0.06)
+
+
+def test_a_request_counts_until_the_window_has_left_it_behind() -> None:
+    meter, limits = Meter(), Limits(requests=2, seconds=300)
+    for moment in (1000, 1100):
+        meter.enter(limits, moment)
+        meter.leave(moment, 0)
+    with pytest.raises(DataverseError, match="limit of 2"):
+        meter.enter(limits, 1299)
+    meter.enter(limits, 1300)
+    with pytest.raises(DataverseError, match="limit of 2"):
+        meter.enter(limits, 1301)
 
 
 async def test_execution_time_is_limited_too(connect: Connect) -> None:
@@ -47,7 +60,7 @@ async def test_execution_time_is_limited_too(connect: Connect) -> None:
     assert (answer.status_code, code(answer)) == (429, "0x80072321")
     plenty: Crm = await connect(limits=Limits())
     header = (await plenty.get("WhoAmI")).headers["x-ms-ratelimit-time-remaining-xrm-requests"]
-    assert re.fullmatch(r"1,(200|199)\.\d\d", header)
+    assert re.fullmatch(r"1,(200|1\d\d)\.\d\d", header)
 
 
 async def test_requests_at_once_are_limited_too(connect: Connect) -> None:
@@ -137,7 +150,7 @@ def sandbox() -> Starlette:
 
 @pytest.fixture
 def served(sandbox: Starlette) -> Iterator[httpx.Client]:
-    with run_in_thread(sandbox) as url, httpx.Client(base_url=f"{url}/api/data/v9.2/") as http:
+    with run_in_thread(sandbox) as url, httpx.Client(base_url=f"{url}/api/data/v9.2/", timeout=60) as http:
         form = {
             "grant_type": "client_credentials",
             "client_id": DEFAULT_CLIENT,
@@ -191,30 +204,33 @@ def test_repeated_prefer_headers_count_together(served: httpx.Client) -> None:
 # -- size
 
 
-def test_a_page_of_a_large_table_costs_no_more_than_of_a_small_one(
-    served: httpx.Client, sandbox: Starlette
-) -> None:
-    def seconds(path: str) -> float:
-        started = time.perf_counter()
-        answer = served.get(path, headers={"Prefer": "odata.maxpagesize=50"})
-        assert answer.status_code == 200
-        return time.perf_counter() - started
+async def test_a_page_of_a_large_table_costs_no_more_than_of_a_small_one(crm: Crm) -> None:
+    """In seconds of this thread's own work: what else the machine does meanwhile is not counted."""
 
-    def create(count: int) -> None:
+    async def seconds(path: str) -> float:
+        started = time.thread_time()
+        answer = await crm.get(path, Prefer="odata.maxpagesize=50")
+        took = time.thread_time() - started
+        assert answer.status_code == 200
+        return took
+
+    async def least(paths: list[str]) -> list[float]:
+        return [min([await seconds(path) for _ in range(10)]) for path in paths]
+
+    async def create(count: int) -> None:
         target = {"@odata.type": "Microsoft.Dynamics.CRM.account", "name": "Customer"}
         for _ in range(count // 1000):
-            served.post("accounts/Microsoft.Dynamics.CRM.CreateMultiple", json={"Targets": [target] * 1000})
+            await crm.post("accounts/Microsoft.Dynamics.CRM.CreateMultiple", {"Targets": [target] * 1000})
 
-    paths = ["accounts?$select=name"]
-    track = {"Prefer": "odata.track-changes, odata.maxpagesize=50"}
-    create(1000)
-    page = served.get("accounts?$select=name", headers={"Prefer": "odata.maxpagesize=50"}).json()
-    paths.append(page["@odata.nextLink"])
-    small = [min(seconds(path) for _ in range(5)) for path in paths]
-    create(19_000)
-    large = [min(seconds(path) for _ in range(5)) for path in paths]
+    await create(1000)
+    page = (await crm.get("accounts?$select=name", Prefer="odata.maxpagesize=50")).json()
+    paths = ["accounts?$select=name", page["@odata.nextLink"]]
+    small = await least(paths)
+    await create(19_000)
+    large = await least(paths)
     assert all(after < 5 * before for before, after in zip(small, large, strict=True))
-    assert served.get("accounts?$select=name", headers=track).status_code == 200
+    tracked = await crm.get("accounts?$select=name", Prefer="odata.track-changes, odata.maxpagesize=50")
+    assert tracked.status_code == 200
 
 
 async def test_a_large_answer_is_compressed_for_those_who_take_it_so(crm: Crm) -> None:

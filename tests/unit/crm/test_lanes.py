@@ -31,10 +31,12 @@ async def test_no_more_requests_than_lanes() -> None:
 
 
 async def test_a_429_halves_the_lanes_and_answers_open_them_one_by_one() -> None:
-    lanes = Lanes(8)
+    now = 0.0
+    lanes = Lanes(8, clock=lambda: now)
     lanes.throttled(0.02)
     lanes.throttled(0.01)  # of the same wave
     assert lanes.open == 4
+    now = 0.02
     assert await most_at_once(lanes, 12) == 4
     for _ in range(100):
         lanes.answered()
