@@ -28,7 +28,9 @@ def run_demo(folder: Path, *, fresh: bool, port: int, crm_port: int, stay: bool)
         fresh: begin with an empty one.
         port: of the service, `crm_port` of the sandbox; others are taken where these are in use.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: children first
+    # Both end it, children first. What a shell starts in the background ignores Ctrl-C unless it says so itself.
+    for told in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(told, signal.default_int_handler)
     screen = Screen()
     try:
         with _alone(folder):
