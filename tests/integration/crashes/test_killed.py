@@ -11,6 +11,7 @@ import pytest
 from tests.database import TestServer
 from tests.integration.crashes.processes import Process, running
 from tests.integration.crashes.site import Site, a_site, account, change, customer
+from tests.integration.jobs.workers import long_silent
 
 pytestmark = pytest.mark.anyio
 
@@ -56,6 +57,7 @@ class Story:
             await asyncio.wait_for(self.site.tripwire.tripped.wait(), 60)
             assert await self.worker.ended() < 0
             self.site.tripwire.disarm()
+            await long_silent(self.site.engine)
             await self._hire()
         job = await self.site.ended(address)
         passed = self.site.tripwire.passed
