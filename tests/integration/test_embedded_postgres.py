@@ -204,21 +204,35 @@ async def test_two_services_share_a_server_and_the_second_goes_on_when_the_first
         kill(second)
 
 
+def pauses(pid: int) -> int:
+    """How often a process has paused by itself so far."""
+    told = Path(f"/proc/{pid}/status").read_text().partition("\nvoluntary_ctxt_switches:")[2]
+    return int(told.split()[0])
+
+
 def test_a_server_that_ran_is_started_again_until_it_can_run(tmp_path: Path) -> None:
-    starts = tmp_path / "starts"
+    starts, seen = tmp_path / "starts", tmp_path / "seen"
     script = tmp_path / "server.sh"
     # Ready once, then without room for a while, as on a full disk, then ready again.
     script.write_text(
         f"""echo . >> {starts}; count=$(wc -l < {starts})
         if [ $count -gt 1 ] && [ $count -lt 5 ]; then exit 1; fi
         printf '%s\\n' $$ . . . . . . ready > {tmp_path}/postmaster.pid
-        if [ $count -ge 5 ]; then exec sleep 300; fi; sleep 0.3"""
+        if [ $count -ge 5 ]; then exec sleep 300; fi
+        while [ ! -e {seen} ]; do sleep 0.05; done"""
     )
     users = tmp_path / "users.lock"
     with users.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_SH)
         keeper = subprocess.Popen([sys.executable, "-c", KEEPER, str(tmp_path), str(users), str(script)])
         deadline = time.monotonic() + 60
+        while not (tmp_path / "postmaster.pid").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        enough = pauses(keeper.pid) + 3  # it pauses after every look
+        while pauses(keeper.pid) < enough and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.5)  # its patience with a server that never was ready
+        seen.touch()
         while (len(starts.read_text()) if starts.exists() else 0) < 10 and time.monotonic() < deadline:
             assert keeper.poll() is None
             time.sleep(0.05)

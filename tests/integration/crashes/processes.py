@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import httpx
+
 from tests.api.conftest import ADMIN_KEY, FERNET_KEY
 
 STARTS_WITHIN = 60.0  # seconds on a busy machine
@@ -94,6 +96,11 @@ async def running(
             process.kill()
         await asyncio.to_thread(process.join, ENDS_WITHIN)
         process.close()
+
+
+async def is_ready(client: httpx.AsyncClient) -> bool:
+    """Whether the service says that it is. On a busy machine it may find out too late to say so."""
+    return (await client.get("/readyz")).status_code == 200
 
 
 def _new_log(folder: Path, name: str) -> Path:

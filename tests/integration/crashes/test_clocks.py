@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.api.conftest import ADMIN_KEY, COMPANY
-from tests.integration.crashes.processes import running
+from tests.integration.crashes.processes import is_ready, running
 from tests.integration.crashes.site import a_site, customer
 from tests.integration.jobs.workers import until
 
@@ -40,7 +40,7 @@ async def test_machines_whose_clocks_are_five_minutes_off_work_together(
             asked = datetime.now(UTC)
             # Both workers look for lost jobs meanwhile, more than once.
             long_job = await site.start(mode="full", create_uncoupled=True)
-            assert (await client.get("/readyz")).status_code == 200
+            await until(lambda: is_ready(client))
             job = await site.ended(long_job)
             took = datetime.now(UTC) - asked
             assert (job["status"], job["attempt"], job["inserted"]) == ("succeeded", 1, 200), job

@@ -15,7 +15,7 @@ import pytest
 from app.db.embedded import EmbeddedPostgres
 from app.db.postgres_keeper import postmaster
 from tests.api.conftest import ADMIN_KEY, COMPANY
-from tests.integration.crashes.processes import running
+from tests.integration.crashes.processes import is_ready, running
 from tests.integration.crashes.site import Site, a_site, customer
 from tests.integration.jobs.workers import until
 
@@ -107,8 +107,7 @@ async def test_a_restart_of_postgresql_is_a_pause(
                 await asyncio.gather(*load)
                 job = await site.ended(started.headers["Location"])
                 assert job["status"] == "succeeded", job
-                ready = await client.get("/readyz")
-                assert ready.status_code == 200, ready.text
+                await until(lambda: is_ready(client))
                 await after_a_last_run(site)
             assert service.alive
     for answer in refused:

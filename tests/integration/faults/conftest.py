@@ -35,10 +35,10 @@ async def world(crm: Crm, made: str, test_server: TestServer) -> AsyncIterator[W
 
 @pytest.fixture
 async def impatient(crm: Crm, made: str, test_server: TestServer) -> AsyncIterator[World]:
-    """The same, with a service that waits for CRM's answers a second, and as much more for a batch."""
+    """The same, with a service that waits for CRM's answers two seconds, and as much more for a batch."""
     crm.restore()
     async with (
         test_server.clone(made) as database,
-        calling(a_service(database, crm_timeout_seconds=1)) as client,
+        calling(a_service(database, crm_timeout_seconds=2)) as client,
     ):
         yield World(client, crm, database)
