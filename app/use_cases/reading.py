@@ -12,7 +12,6 @@ from app.domain.mapping import Direction
 from app.domain.records import Side, Snapshot
 from app.ports import Context, Page
 from app.use_cases import deleted
-from app.use_cases.overlap import one_ahead
 from app.use_cases.seen import Seen
 from app.use_cases.setting import Setting
 
@@ -134,7 +133,7 @@ class Reading:
         """The changes of the source side, or everything. Raises WatermarkExpired."""
         side = run.source
         table, fields = self._setting.mapping.table_on(side), self._setting.fields(side)
-        return one_ahead(self._setting.side(side).changes(table, fields, since))
+        return self._setting.side(side).changes(table, fields, since)
 
     async def couplings(self, last_synch_result: str | None = None) -> AsyncIterator[list[Coupling]]:
         """The couplings of the mapping; those that ended so, without skipped ones."""

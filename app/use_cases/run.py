@@ -1,11 +1,11 @@
 """Carrying out a synch job: a whole mapping, a selection of records, or the end of all its couplings.
 
-A run reads the changes of the source side page by page, takes each page through the engine, and records it
-in one transaction together with the counts and the watermark: what is before a watermark is recorded.
+A run reads the changes of the source side page by page, takes each page through the engine in sets, and records it
+once they are remembered, with the counts and the watermark: what is before a watermark is recorded.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -23,7 +23,7 @@ from app.use_cases.brake import Brake
 from app.use_cases.engine import Exchange, carry_out
 from app.use_cases.expected import announce
 from app.use_cases.items import Item, Options
-from app.use_cases.overlap import AT_ONCE, overlapping
+from app.use_cases.overlap import AT_ONCE, Belt
 from app.use_cases.reading import Reading, chunks, sets_of
 from app.use_cases.setting import Setting, open_setting
 from app.use_cases.tally import Tally
@@ -94,8 +94,12 @@ class Run:
         tally = self._tally(run)
         allowed = bool(self._job.request.get("allow_deletions"))
         brake = Brake(self._ctx, self._setting, run, self._reading, released=allowed)
-        async for page in self._reading.pages(run, full=full, create=options.create):
-            await self._page(exchange, tally, brake, page, started)
+        async with Belt(1 if self._setting.refers_to_itself(run) else AT_ONCE) as belt:
+            async for page in self._reading.pages(run, full=full, create=options.create):
+                await self._page(belt, exchange, tally, brake, page)
+                belt.then(partial(self._record, exchange, tally, page.deleted, page.watermark, started))
+                if page.deleted or page.released:
+                    await belt.empty()
 
     def _options(self) -> Options:
         request = self._job.request
@@ -105,10 +109,10 @@ class Run:
         )
         return Options(create=creates(self._setting, request.get("create_uncoupled")), alone=alone)
 
-    async def _page(
-        self, exchange: Exchange, tally: Tally, brake: Brake, page: Page, started: datetime
-    ) -> None:
+    async def _page(self, belt: Belt, exchange: Exchange, tally: Tally, brake: Brake, page: Page) -> None:
         self._report.go_on()
+        if page.deleted or page.released:
+            await belt.empty()  # what the page says of its records goes by what is known of all before it
         exchange.waiting.release(page.released)
         # Deletions first: a record that an interrupted run restored is among the page's records, and must be
         # known as the new half of its coupling before it is looked at, or it would get a second partner.
@@ -116,13 +120,23 @@ class Run:
             gone = await deleted.gone(self._ctx, self._setting, exchange.run, page.deleted)
             await brake.check(page, len(gone))
             await self._follow(exchange, tally, gone)
-        sets = (partial(self._take, exchange, tally, some) for some in sets_of(page))
-        await overlapping(sets, 1 if self._setting.refers_to_itself(exchange.run) else AT_ONCE)
-        async with self._ctx.uow() as tx:
-            await exchange.waiting.settle(tx, page.deleted)
-            if page.watermark is not None:
+        for some in sets_of(page):
+            await belt.put(partial(self._take, exchange, tally, some), [record.id for record in some])
+
+    async def _record(
+        self,
+        exchange: Exchange,
+        tally: Tally,
+        deleted: Collection[UUID],
+        watermark: str | None,
+        started: datetime,
+    ) -> None:
+        """Writes down that a page is done, with everything before it."""
+        async with self._turn, self._ctx.uow() as tx:
+            await exchange.waiting.settle(tx, deleted)
+            if watermark is not None:
                 name, side = self._setting.mapping.name, exchange.run.source
-                await tx.mappings.set_watermark(self._setting.company.id, name, side, page.watermark, started)
+                await tx.mappings.set_watermark(self._setting.company.id, name, side, watermark, started)
             await self._report.progress(exchange.run.value, tally.counts, tx=tx)
         if tally.counts.inserted > self._stock:
             self._stock = tally.counts.inserted * STOCK_GROWTH
