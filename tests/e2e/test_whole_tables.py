@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 MAPPING = "integration-table-mappings/CUSTOMER"
 RUN = f"{MAPPING}/synchronize"
 FULL = {"mode": "full", "create_uncoupled": True}
-SEVERAL_SETS = 4 * SET + 100  # two sets are under way when the first is told of, and two more soon after
+SEVERAL_SETS = 5 * SET + 100  # three sets are under way when the first is told of, and two more begin after them
 MODIFIED = {"mode": "modified"}
 READ = ("inserted", "modified", "unmodified", "deleted", "skipped", "failed")
 TOO_MUCH = 10**15
@@ -205,7 +205,7 @@ async def events(world: World, address: str) -> list[tuple[str, Json]]:
 async def test_a_running_job_tells_how_far_it_is_and_stops_when_cancelled(at_work: World) -> None:
     await customers(at_work, SEVERAL_SETS)
     crm = at_work.crm.organization.settings
-    crm.row_latency = 0.01  # so that there is time to cancel, on a busy machine too
+    crm.row_latency = 0.015  # so that there is time to cancel, on a busy machine too
     try:
         answer = await at_work.ask("POST", RUN, FULL | {"direction": "to_crm"})
         address = answer.headers["Location"]
