@@ -48,6 +48,7 @@ async def held_at_the_end(plant: Plant, rows: int) -> int:
     return held
 
 
+@pytest.mark.timeout(600)  # on a machine that does much else
 async def test_a_full_run_holds_a_page_and_a_few_bytes_for_every_record(plant: Plant) -> None:
     await plant.load(600)
     few = [await held_at_the_end(plant, 600) for _ in range(3)]  # what is kept for good is made by the first

@@ -79,6 +79,7 @@ async def is_written(
     return bool(answer.json()["code"] == "answer-lost")
 
 
+@pytest.mark.timeout(600)  # on a machine that does much else
 async def test_a_restart_of_postgresql_is_a_pause(
     database_of_its_own: tuple[EmbeddedPostgres, Path], tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ GRACE = 60.0
 SETTINGS = {"NAVCRM_STOP_NOTICE_SECONDS": "60"}
 
 
+@pytest.mark.timeout(600)  # on a machine that does much else
 async def test_a_service_that_is_told_to_stop_ends_what_it_began(database: str, tmp_path: Path) -> None:
     # The page takes long enough for the stream to end before the job does, on a busy machine too.
     async with a_site(database, tmp_path, latency=0.3, row_latency=0.1) as site:

@@ -106,6 +106,7 @@ class Story:
         }
 
 
+@pytest.mark.timeout(600)  # on a machine that does much else
 async def test_a_worker_may_be_killed_at_any_message(
     test_server: TestServer, template: str, tmp_path: Path
 ) -> None:

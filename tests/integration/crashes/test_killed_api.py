@@ -92,6 +92,7 @@ def into_crm(tag: str) -> Request:
     return f"{COMPANY}/nav/customers/C{tag.upper()}/create-in-crm", {}
 
 
+@pytest.mark.timeout(600)  # on a machine that does much else
 async def test_a_request_whose_api_was_killed_is_carried_out_once(database: str, tmp_path: Path) -> None:
     times = len(SHARES)
     async with a_site(database, tmp_path) as site, AsyncExitStack() as stack:
