@@ -55,8 +55,9 @@ async def test_a_first_load_goes_both_ways_though_answers_get_lost_and_a_row_is_
     await at_work.change("customers", "C007", Credit_Limit_LCY=TOO_MUCH)
     await accounts(at_work, 50)
     faults = at_work.crm.organization.faults
-    faults.append(Fault(r"POST .*/\$batch", "reset_after_commit", every=3))
-    faults.append(Fault(r"(POST .*/\$batch|GET .*)", "503", every=4, retry_after=0))
+    # Three strikes in all: a request is tried four times, and may be the one that is struck each time.
+    faults.append(Fault(r"POST .*/\$batch", "reset_after_commit", every=3, times=2))
+    faults.append(Fault(r"(POST .*/\$batch|GET .*)", "503", every=4, times=1, retry_after=0))
     job = await at_work.job(RUN, FULL)
     faults.clear()
     assert (job["status"], job["inserted"], job["failed"]) == ("partial", 199, 1)
