@@ -191,7 +191,7 @@ class SqlCouplings:
         stays. Those whose revision moved meanwhile are left alone."""
         rows = [
             {
-                "id": one.id,
+                "id": coupling_rows.plain_id(one.id),
                 "intent": coupling_rows.encode_intent(one.intent),
                 "replacing": one.replacing,
                 "revision": one.revision,

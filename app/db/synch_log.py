@@ -9,7 +9,7 @@ from sqlalchemy import Row, Select, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.arrays import json_text
-from app.db.coupling_rows import decode_failure, encode_failure, plain
+from app.db.coupling_rows import decode_failure, encode_failure, plain, plain_id
 from app.db.job_rows import REFERRED_TO
 from app.db.tables import synch_job, synch_outcome
 from app.db.values import clean, decode_value, encode_value
@@ -166,10 +166,10 @@ def _row(one: Outcome, mapping: str | None) -> dict[str, Any]:
         "direction": plain(one.direction),
         "nav_table": one.nav_table,
         "nav_key": one.nav_key,
-        "nav_id": one.nav_id,
+        "nav_id": plain_id(one.nav_id),
         "crm_entity": one.crm_entity,
-        "crm_id": one.crm_id,
-        "coupling_id": one.coupling_id,
+        "crm_id": plain_id(one.crm_id),
+        "coupling_id": plain_id(one.coupling_id),
         "reason": one.reason,
         "mapping": one.extra.get("mapping", mapping),
         "action": str(one.action),
