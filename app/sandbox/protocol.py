@@ -8,6 +8,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 DROP = "navcrm.sandbox.drop"  # extension of the ASGI scope: a function that cuts the connection
 _open: dict[tuple[Any, ...], asyncio.Transport] = {}
+"""By both ends: clients of two servers of this process may have the same port."""
 
 
 class DroppingProtocol(HttpToolsProtocol):
@@ -17,13 +18,17 @@ class DroppingProtocol(HttpToolsProtocol):
         """A client has come."""
         super().connection_made(transport)
         if self.client is not None:
-            _open[tuple(self.client)] = transport
+            _open[self._ends] = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It has gone."""
         if self.client is not None:
-            _open.pop(tuple(self.client), None)
+            _open.pop(self._ends, None)
         super().connection_lost(exc)
+
+    @property
+    def _ends(self) -> tuple[Any, ...]:
+        return self.client, self.server
 
 
 def droppable(app: ASGIApp) -> ASGIApp:
@@ -31,10 +36,10 @@ def droppable(app: ASGIApp) -> ASGIApp:
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope.get("client"):
-            client = tuple(scope["client"])
+            ends = scope["client"], scope["server"]
 
             def drop() -> None:
-                if (transport := _open.get(client)) is not None:
+                if (transport := _open.get(ends)) is not None:
                     transport.abort()
 
             scope = {**scope, "extensions": {**scope.get("extensions", {}), DROP: drop}}
