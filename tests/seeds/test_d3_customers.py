@@ -317,6 +317,7 @@ async def test_D3_28_the_card_itself_asks_crm_for_nothing(world: World) -> None:
 
 async def test_D3_28_who_wants_the_figures_on_the_card_includes_them(world: World) -> None:
     account = await world.coupled_customer(NO)
+    await world.get(CUSTOMER, include="crm_statistics")  # now CRM has told how its tables look
     await sales_of(world, account)
     world.crm.forget()
     shown = (await world.get(CUSTOMER, include="crm_statistics"))["crm_statistics"]
