@@ -22,12 +22,13 @@ _RESERVE = text(f"""
     FROM json_to_recordset(CAST(:rows AS json)) AS given({coupling_rows.TYPES})
     ON CONFLICT DO NOTHING RETURNING id
     """)  # noqa: S608 - names of our columns, no input
-_HOLDERS = text(f"""
+_HELD = f"""
     SELECT {coupling_rows.HELD} FROM coupling AS held
     JOIN json_to_recordset(CAST(:rows AS json)) AS given(nav_table text, nav_id uuid, crm_id uuid)
-      ON held.company_id = :company_id AND held.nav_table = given.nav_table
-     AND (held.nav_id = given.nav_id OR held.crm_id = given.crm_id)
-    """).columns(  # noqa: S608 - names of our columns, no input
+      ON held.company_id = :company_id AND held.nav_table = given.nav_table AND
+    """  # noqa: S608 - names of our columns, no input
+# An "or" between the two would find neither by its whole key, and walk through the company's couplings for each.
+_HOLDERS = text(f"{_HELD} held.nav_id = given.nav_id UNION ALL {_HELD} held.crm_id = given.crm_id").columns(
     **{column.name: column.type for column in coupling_rows.SELECTED}
 )
 _SAVE = text(f"""

@@ -2,7 +2,7 @@
 and the next page is on its way."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from types import TracebackType
 from typing import Self
 from uuid import UUID
@@ -17,14 +17,14 @@ Work = Callable[[], Awaitable[None]]
 class Belt:
     """Where sets are worked on, begun in their order, so many at a time; what follows a page comes after its sets.
 
-    When something fails nothing more is begun, and what is under way comes to its end: what it wrote is remembered.
-    What failed first is raised to whoever puts the next set there or waits until the belt is empty, at the latest to
-    who leaves the context.
+    When something fails no more sets are begun, and what is under way comes to its end: what it wrote is remembered,
+    and a page is done if its sets and all before them came to a good end. What failed first is raised to whoever puts
+    the next set there or waits until the belt is empty, at the latest to who leaves the context.
     """
 
     def __init__(self, at_once: int = AT_ONCE) -> None:
         self._room = asyncio.Semaphore(at_once)
-        self._under_way: dict[asyncio.Task[None], frozenset[UUID]] = {}
+        self._under_way: dict[asyncio.Task[bool], frozenset[UUID]] = {}
         self._failures: list[BaseException] = []
 
     async def put(self, work: Work, records: Collection[UUID] = ()) -> None:
@@ -38,8 +38,10 @@ class Belt:
         self._begin(self._take(work), frozenset(records))
 
     def then(self, work: Work) -> None:
-        """Does this once everything that is there now came to a good end. What is put there later does not wait."""
-        self._begin(self._follow(work, tuple(self._under_way)))
+        """Does this once everything that is there now came to a good end, and nothing before it failed. What is put
+        there later does not wait, and may fail."""
+        if not self._failures:
+            self._begin(self._follow(work, tuple(self._under_way)))
 
     async def empty(self) -> None:
         """Waits until nothing is under way. Raises what failed first."""
@@ -63,24 +65,27 @@ class Belt:
         if error is None:
             await self.empty()
 
-    async def _take(self, work: Work) -> None:
-        await self._attempt(work)
+    async def _take(self, work: Work) -> bool:
+        good = await self._attempt(work)
         self._room.release()
+        return good
 
-    async def _follow(self, work: Work, before: Collection[asyncio.Task[None]]) -> None:
+    async def _follow(self, work: Work, before: Collection[asyncio.Task[bool]]) -> bool:
         if before:
             await asyncio.wait(before)
-        if not self._failures:
-            await self._attempt(work)
+        return all(one.result() for one in before) and await self._attempt(work)
 
-    async def _attempt(self, work: Work) -> None:
+    async def _attempt(self, work: Work) -> bool:
+        """Whether it came to a good end."""
         try:
             await work()
         except BaseException as error:  # raised when nothing is under way any more
             self._failures.append(error)
+            return False
+        return True
 
-    def _begin(self, work: Awaitable[None], records: frozenset[UUID] = frozenset()) -> None:
-        task = asyncio.ensure_future(work)
+    def _begin(self, work: Coroutine[None, None, bool], records: frozenset[UUID] = frozenset()) -> None:
+        task = asyncio.create_task(work)
         self._under_way[task] = records
         task.add_done_callback(self._under_way.pop)
 

@@ -102,6 +102,23 @@ async def test_a_page_without_sets_is_not_done_after_a_failure() -> None:
     assert desk.begun == ["torn"]
 
 
+async def test_a_page_is_done_although_a_set_of_the_next_one_failed_before_its_own_were() -> None:
+    desk = Desk()
+
+    async def run() -> None:
+        async with Belt() as belt:
+            await belt.put(partial(desk.work, "set 1", turns=9))
+            belt.then(partial(desk.work, "page 1"))
+            await belt.put(partial(desk.work, "torn", fails=True))
+            belt.then(partial(desk.work, "page 2"))
+            await belt.put(partial(desk.work, "set 3"))
+            belt.then(partial(desk.work, "page 3"))
+
+    with pytest.raises(ValueError, match="torn"):
+        await run()
+    assert desk.ended == ["torn", "set 3", "set 1", "page 1"]
+
+
 async def test_what_is_under_way_comes_to_its_end_when_the_next_page_cannot_be_read() -> None:
     desk = Desk()
 

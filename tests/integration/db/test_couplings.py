@@ -6,10 +6,11 @@ from collections import Counter
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import ARRAY, Uuid, bindparam, text
+from sqlalchemy import ARRAY, Uuid, bindparam, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.domain.coupling import Base, Coupling, CouplingStatus, Failure, SynchAction, SynchResult
@@ -219,6 +220,33 @@ async def test_a_set_is_found_by_its_ids_as_soon_as_the_database_knows_how_many_
     async with engine.connect() as connection:
         plan = (await connection.execute(query, given)).scalars().all()
     assert any("Index Cond" in line and "nav_id = ANY" in line for line in plan), plan
+
+
+async def test_who_holds_a_record_already_is_found_by_its_whole_key(engine: AsyncEngine) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    asked: list[tuple[str, tuple[object, ...]]] = []
+
+    def note(*about: Any) -> None:
+        asked.append((about[2], about[3]))
+
+    async with memory() as tx:
+        held = await tx.couplings.reserve(company.id, [a_coupling(number) for number in range(2000)])
+        await tx.couplings.take_stock()
+    event.listen(engine.sync_engine, "before_cursor_execute", note)
+    async with memory() as tx:
+        again = [replace(one, id=uuid4()) for one in held[:50]]
+        assert await tx.couplings.reserve(company.id, again) == held[:50]
+    statement, given = asked[-1]
+    async with engine.connect() as connection:
+        for way in ("seqscan", "hashjoin", "mergejoin"):  # nobody goes there where there are many more
+            await connection.execute(text(f"SET LOCAL enable_{way} = off"))
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        plan = [str(line[0]) for line in await driver.fetch(f"EXPLAIN {statement}", *given)]
+    conditions = [line for line in plan if "Cond" in line]
+    assert conditions, plan
+    assert all("company_id" in line and "nav_table" in line for line in conditions), plan
 
 
 async def test_a_page_of_a_company_does_not_walk_through_the_couplings_of_others(engine: AsyncEngine) -> None:
