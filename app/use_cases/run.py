@@ -100,6 +100,7 @@ class Run:
                 belt.then(partial(self._record, exchange, tally, page.deleted, page.watermark, started))
                 if page.deleted or page.released:
                     await belt.empty()
+        self._report.go_on()  # whoever is told to stop ends the pages in flight first
 
     def _options(self) -> Options:
         request = self._job.request
@@ -159,7 +160,6 @@ class Run:
 
         self._report.go_on()
         await carry_out(exchange, sources, finish, turn=self._turn_of(tally))
-        self._report.go_on()
 
     @asynccontextmanager
     async def _turn_of(self, tally: Tally) -> AsyncIterator[None]:
@@ -178,10 +178,10 @@ class Run:
         options = Options(force=True, background=False, log_unmodified=True)
         exchange, tally = Exchange(self._ctx, self._setting, run, options, self._job.id), self._tally(run)
         for chunk in chunks(keys):
-            self._report.go_on()
             sources, missing = await self._reading.named(run, chunk)
             await self._take(exchange, tally, sources)
             await self._record_missing(run, tally, missing)
+            self._report.go_on()
 
     async def _record_missing(
         self, run: Direction, tally: Tally, missing: dict[str, IntegrationError]

@@ -12,6 +12,7 @@ from app.domain.errors import CrmUnavailable, SalespersonNotCoupled
 from app.domain.job import Counts, SynchMode
 from app.domain.mapping import DeletionConflictResolution, Direction, FieldMapping, UpdateConflictResolution
 from app.domain.records import Reference
+from app.ports import Draining
 from app.sandbox import Fault
 from app.use_cases.couplings import couple, restore
 from app.use_cases.synchronize import create_in_crm, create_in_nav
@@ -419,6 +420,27 @@ async def test_a_worker_that_dies_between_pages_loses_nothing_and_does_nothing_t
     assert names == ["Customer C2", "New in CRM", "Of CRM", "Of NAV"]
     assert len(await office.numbers()) == len(await office.couplings()) == 4
     assert (await office.run()).wrote_nothing
+
+
+async def test_a_worker_that_is_to_stop_ends_the_page_in_flight_which_is_not_done_again(
+    office: Office,
+) -> None:
+    await pairs(office, 3)
+    for number in range(3):
+        await office.change_nav("customers", f"C{number}", Name="New")
+    told = 0
+
+    def stops(step: str) -> None:
+        nonlocal told
+        told += step == "progress"
+        if step == "go_on" and told > 1:  # after what is expected, the set
+            raise Draining
+
+    report = Quiet(stops)
+    with pytest.raises(Draining):
+        await office.run(direction=TO, report=report)
+    assert report.counts[TO] == Counts(modified=3)
+    assert (await office.run(direction=TO)).to_crm == Counts()
 
 
 async def test_an_expired_watermark_is_read_anew_and_everything_comes_over(office: Office) -> None:
