@@ -18,6 +18,7 @@ from uuid import UUID
 from app.domain.cell import Lookups
 from app.domain.coupling import Change, Coupling, CouplingStatus, SynchAction
 from app.domain.errors import (
+    Busy,
     Filtered,
     IntegrationError,
     InvalidMapping,
@@ -417,7 +418,7 @@ async def carry_out(
     waits for its `turn` where several sets are under way.
 
     Records whose coupling was written by somebody else meanwhile are synchronized again, so that what is
-    remembered is what both sides really agree on.
+    remembered is what both sides really agree on. Raises Busy when that happens again and again.
     """
     ctx = exchange.ctx
     items = await exchange.synchronize(sources, coupled)
@@ -435,4 +436,10 @@ async def carry_out(
             lost = await exchange.remember(tx, repeated, ctx.clock.now())
         failed = {item.source.id: item for item in repeated if item.error is not None}
         items = [failed.get(item.source.id, item) for item in items]
+    if lost:
+        named = remembering.named(exchange.setting, exchange.run, lost[0])
+        raise Busy(
+            f"The coupling of {named} was written by somebody else {ROUNDS + 1} times meanwhile.",
+            fix="Try again.",
+        )
     return items

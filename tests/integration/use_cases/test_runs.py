@@ -6,9 +6,10 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text
 
 from app.domain.coupling import Coupling, CouplingStatus, SynchResult
-from app.domain.errors import CrmUnavailable, SalespersonNotCoupled
+from app.domain.errors import Busy, CrmUnavailable, SalespersonNotCoupled
 from app.domain.job import Counts, SynchMode
 from app.domain.mapping import DeletionConflictResolution, Direction, FieldMapping, UpdateConflictResolution
 from app.domain.records import Reference
@@ -441,6 +442,30 @@ async def test_a_worker_that_is_to_stop_ends_the_page_in_flight_which_is_not_don
         await office.run(direction=TO, report=report)
     assert report.counts[TO] == Counts(modified=3)
     assert (await office.run(direction=TO)).to_crm == Counts()
+
+
+OTHERS_WRITE = (
+    """CREATE FUNCTION others_were_first() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN IF NEW.revision <> OLD.revision THEN RETURN NULL; END IF; RETURN NEW; END $$""",
+    "CREATE TRIGGER others BEFORE UPDATE ON coupling FOR EACH ROW EXECUTE FUNCTION others_were_first()",
+)
+"""Whoever writes a coupling back finds that somebody else has done so since it was read."""
+
+
+async def test_a_record_whose_coupling_others_keep_writing_is_not_taken_for_done(office: Office) -> None:
+    (coupling,) = await pairs(office, 1)
+    await office.change_nav("customers", "C0", Name="New")
+    async with office.engine.begin() as connection:
+        for statement in OTHERS_WRITE:
+            await connection.execute(text(statement))
+    with pytest.raises(Busy, match=r"C0 .* was written by somebody else 5 times"):
+        await office.run(direction=TO)
+    async with office.engine.begin() as connection:
+        await connection.execute(text("DROP TRIGGER others ON coupling"))
+    assert (await office.run(direction=TO)).to_crm.total == 1
+    assert await name_in_crm(office, coupling) == "New"
+    assert (await office.coupled("C0")).intent is None
+    assert (await office.run()).wrote_nothing
 
 
 async def test_an_expired_watermark_is_read_anew_and_everything_comes_over(office: Office) -> None:
