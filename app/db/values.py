@@ -91,7 +91,7 @@ class Parts:
 
 def encode_value(value: object) -> Any:
     """One value as JSON. Raises TypeError for what is no value of a record."""
-    if type(value) in _PLAIN:
+    if type(value) in _PLAIN or (type(value) is str and value.isascii() and _NUL not in value):
         return value
     encoder = _ENCODE.get(type(value))
     if encoder is not None:

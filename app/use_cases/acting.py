@@ -8,7 +8,7 @@ from app.domain.coupling import Coupling, CouplingStatus, Intent, SynchAction
 from app.domain.errors import CrmRecordNotFound, NavRecordNotFound, StaleRecord
 from app.domain.mapping import Direction
 from app.domain.plan import Create, Modify
-from app.domain.records import Value, Values
+from app.domain.records import Values
 from app.ports import Context, Insert, Refused, Update, Write, Written
 from app.use_cases import remembering
 from app.use_cases.items import Item
@@ -94,18 +94,13 @@ def _write_of(setting: Setting, run: Direction, item: Item) -> Write:
     target, asked = item.held.id_on(there), setting.fields(there)
     match item.plan:
         case Create(values):
-            return Insert(target, _filled(values), fields=asked)
+            return Insert(target, values, fields=asked)
         case Modify(changes):
             version = item.found.version if item.found else None
             return Update(target, changes, version or None, asked)
         case _:
             named = remembering.named(setting, run, item)
             raise RuntimeError(f"{named}: nothing to write for {item.plan!r}")
-
-
-def _filled(values: Values) -> dict[str, Value]:
-    """A new record is sent without its blanks: a column left out is blank already."""
-    return {name: value for name, value in values.items() if value not in (None, "")}
 
 
 def _answered(setting: Setting, run: Direction, item: Item, write: Write, answer: Written | Refused) -> bool:

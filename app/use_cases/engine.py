@@ -325,8 +325,10 @@ class Exchange:
             item.skip(outside)
             item.release = item.reserved
             return
-        item.plan = Create(complete)
-        item.changes = self._changes({k: v for k, v in complete.items() if v not in (None, "")}, {})
+        # A new record is sent without its blanks: a column left out is blank already.
+        filled = {k: v for k, v in complete.items() if v or (v is not None and v != "")}
+        item.plan = Create(filled)
+        item.changes = self._changes(filled, {})
 
     def _changes(self, written: Values, shown: Values) -> tuple[Change, ...]:
         side = self.run.destination
@@ -418,7 +420,7 @@ async def carry_out(
     waits for its `turn` where several sets are under way.
 
     Records whose coupling was written by somebody else meanwhile are synchronized again, so that what is
-    remembered is what both sides really agree on. Raises Busy when that happens again and again.
+    remembered is what both sides really agree on. Raises Busy when that happens to a run again and again.
     """
     ctx = exchange.ctx
     items = await exchange.synchronize(sources, coupled)
@@ -436,7 +438,7 @@ async def carry_out(
             lost = await exchange.remember(tx, repeated, ctx.clock.now())
         failed = {item.source.id: item for item in repeated if item.error is not None}
         items = [failed.get(item.source.id, item) for item in items]
-    if lost:
+    if lost and exchange.options.background:  # or its watermark would be moved past them
         named = remembering.named(exchange.setting, exchange.run, lost[0])
         raise Busy(
             f"The coupling of {named} was written by somebody else {ROUNDS + 1} times meanwhile.",

@@ -30,12 +30,12 @@ class Setting:
     mapping_of: Mapping[str, str]  # NAV table -> the name of its default mapping
     options: Mapping[tuple[str, str], Mapping[str, int]]
 
-    @property
+    @cached_property
     def mapping(self) -> TableMapping:
         """The mapping, its implied rows included."""
         return self.shape.mapping
 
-    @property
+    @cached_property
     def moves_with_base_rate(self) -> bool:
         """Whether what is sent follows from CRM's base currency too, whose rate changes no other record."""
         base = self.connection.base_currency
