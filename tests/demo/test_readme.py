@@ -130,7 +130,7 @@ def filled(block: str, service: str, key: str, crm: str) -> str:
     return block
 
 
-@pytest.mark.usefixtures("anyio_backend")
+@pytest.mark.usefixtures("anyio_backend")  # the database comes from an asynchronous fixture
 def test_the_requests_of_the_readme_set_up_a_company(database: str) -> None:
     (block,) = blocks("requests")
     key = made_key(database)

@@ -129,7 +129,7 @@ def test_every_answer_is_one_that_the_contract_declares(
         database=None,
         deadline=None,
         phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=list(HealthCheck),  # bodies are large, and each goes through the service
     )
     @given(
         case=operation.as_strategy(generation_mode=mode),

@@ -333,7 +333,7 @@ def test_both_sides_converge_whatever_happens(test_server: TestServer, template:
                     stateful_step_count=14,
                     deadline=None,
                     derandomize="CONVERGENCE_EXAMPLES" not in os.environ,
-                    suppress_health_check=list(HealthCheck),
+                    suppress_health_check=list(HealthCheck),  # each step asks two real systems
                     phases=PHASES,
                 ),
             )

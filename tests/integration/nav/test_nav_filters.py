@@ -189,6 +189,7 @@ FILTERS = st.recursive(
 )
 
 
+# One database serves all examples: each puts its own records there.
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(VALUES, min_size=1, max_size=4), st.lists(FILTERS, min_size=1, max_size=5))
 async def test_the_database_finds_what_a_look_at_the_records_finds(
