@@ -40,17 +40,14 @@ class Columns:
         """The header for pages of that size."""
         return {"Prefer": self.preferring(f"odata.maxpagesize={size}")}
 
-    def snapshot(self, row: Mapping[str, Any]) -> Snapshot:
-        """The record that a row shows.
+    def snapshot(self, row: Mapping[str, Any], record_id: UUID | None = None) -> Snapshot:
+        """The record that a row shows; `record_id` where it is known whose row it is.
 
         A value that does not fit its attribute makes the record unreadable, not the page. Raises CrmRefused
         for a row without an id of its own.
         """
-        record_id = row.get(self.table.key)
-        try:
-            found = UUID(record_id)
-        except MISFITS as error:
-            raise self._misfit(record_id, self.table.key, record_id) from error
+        text = row.get(self.table.key)
+        found = record_id or self._id(text)
         values: dict[str, Value] = {name: row.get(name) for name in self.plain}
         unreadable = None
         try:
@@ -60,12 +57,18 @@ class Columns:
             unreadable = self._read_fitting(values, row, found)
         return Snapshot(
             id=found,
-            key=str(record_id),
+            key=str(text or found),
             version=row.get(ETAG, ""),
             values=values,
             modified_at=_moment(row.get(MODIFIED)),
             unreadable=unreadable,
         )
+
+    def _id(self, text: Any) -> UUID:
+        try:
+            return UUID(text)
+        except MISFITS as error:
+            raise self._misfit(text, self.table.key, text) from error
 
     def _read_fitting(
         self, values: dict[str, Value], row: Mapping[str, Any], record_id: UUID

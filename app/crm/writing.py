@@ -8,7 +8,6 @@ came through the first time shows as "exists" or "changed", and one look at the 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from app.crm.bodies import Bodies
@@ -146,14 +145,12 @@ class _Writer:
         outcomes |= await self._guarded_by_us(jobs)
         doubtful: list[tuple[_Job, Answer]] = []
         states: list[tuple[int, Write]] = []
-        for job, answer in await self._sent([job for job in jobs if job.position not in outcomes]):
-            if isinstance(answer, IntegrationError):
-                outcomes[job.position] = Refused(job.write.id, answer)
-            elif (outcome := self._outcome(job, answer)) is None:
-                doubtful.append((job, answer))
+        for job, told in await self._sent([job for job in jobs if job.position not in outcomes]):
+            if isinstance(told, Answer):
+                doubtful.append((job, told))
             else:
-                outcomes[job.position] = outcome
-                states += _state_to_set(job, outcome)
+                outcomes[job.position] = told
+                states += _state_to_set(job, told)
         outcomes |= await self._looked_up(doubtful)
         if states:
             outcomes |= _merged(outcomes, await self._states_set(states))
@@ -222,13 +219,15 @@ class _Writer:
             self._forms[names] = _Form.of(columns_of(self._table, sorted(names)))
         return self._forms[names]
 
-    async def _sent(self, jobs: Sequence[_Job]) -> list[tuple[_Job, Answer | IntegrationError]]:
-        """The answer to each job: one alone as a plain request, more in batches side by side."""
+    async def _sent(self, jobs: Sequence[_Job]) -> list[tuple[_Job, Outcome | Answer]]:
+        """What came of each job, or its answer where only a look at the row can tell: one alone is sent as a plain
+        request, more of them in batches side by side."""
         if not jobs:
             return []
         if len(jobs) == 1:
-            subject = self._subject(jobs[0].write)
-            return [(jobs[0], await self._client.ask(jobs[0].request, subject))]
+            [job] = jobs
+            answer = await self._client.ask(job.request, self._subject(job.write))
+            return [(job, self._outcome(job, answer) or answer)]
         lanes = self._client.lanes.open
         size = min(max(-(-len(jobs) // lanes), SMALLEST_BATCH), LARGEST_BATCH)
         batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
@@ -238,18 +237,22 @@ class _Writer:
         shut_out = [error for error in failures if isinstance(error, LoginRefused | PermissionMissing)]
         if shut_out or len(failures) == len(batches):
             raise (shut_out or failures)[0]
-        return [
-            (job, answers if isinstance(answers, IntegrationError) else answers[place])
-            for batch, answers in zip(batches, answered, strict=True)
-            for place, job in enumerate(batch)
-        ]
+        sent: list[tuple[_Job, Outcome | Answer]] = []
+        for batch, told in zip(batches, answered, strict=True):
+            if isinstance(told, IntegrationError):
+                sent += [(job, Refused(job.write.id, told)) for job in batch]
+            else:
+                sent += zip(batch, told, strict=True)
+        return sent
 
-    async def _batch(self, jobs: Sequence[_Job]) -> list[Answer] | IntegrationError:
-        """Answers, or why there are none: another batch of the same set may have come through."""
+    async def _batch(self, jobs: Sequence[_Job]) -> list[Outcome | Answer] | IntegrationError:
+        """What came of the jobs, understood while other batches are still under way; or why there are no answers:
+        another batch of the same set may have come through."""
         try:
-            return await self._client.batch([job.request for job in jobs], self._table.entity_set)
+            answers = await self._client.batch([job.request for job in jobs], self._table.entity_set)
         except IntegrationError as error:
             return error
+        return [self._outcome(job, answer) or answer for job, answer in zip(jobs, answers, strict=True)]
 
     # --- understanding ---
 
@@ -274,8 +277,7 @@ class _Writer:
         if job.columns is None:
             return None
         if answer.body:
-            row: dict[str, Any] = answer.json()
-            return job.columns.snapshot(row)
+            return job.columns.snapshot(answer.json(), job.write.id)
         return Snapshot(job.write.id, str(job.write.id), answer.headers.get("etag", ""), dict(job.values))
 
     async def _looked_up(self, doubtful: Sequence[tuple[_Job, Answer]]) -> dict[int, Outcome]:

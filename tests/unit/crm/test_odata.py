@@ -179,6 +179,14 @@ def test_a_value_that_does_not_fit_leaves_the_rest_of_the_row_and_is_named() -> 
         columns_of(CONTACT, ["lastname"]).snapshot({"contactid": "navcrm", "lastname": "Doyle"})
 
 
+def test_a_row_need_not_name_itself_where_it_is_known_whose_it_is() -> None:
+    columns = columns_of(CONTACT, ["lastname"])
+    answered = columns.snapshot({"lastname": "Hansen"}, ID)
+    assert (answered.id, answered.key, answered.values) == (ID, str(ID), {"lastname": "Hansen"})
+    with pytest.raises(CrmRefused):
+        columns.snapshot({"lastname": "Hansen"})
+
+
 def test_unknown_attributes_are_all_named() -> None:
     with pytest.raises(InvalidMapping, match=r"one, two"):
         columns_of(CONTACT, ["lastname", "one", "two"])
