@@ -19,7 +19,6 @@ from app.api import (
     couplings,
     crm_records,
     definitions,
-    directory,
     docs,
     health,
     job_queue,
@@ -35,6 +34,7 @@ from app.api import (
 )
 from app.api.auth import Gate, Tokens
 from app.api.dependencies import Door
+from app.api.directory import Directory
 from app.api.entra import EntraTokens
 from app.api.headers import REQUEST_ID, BodyLimit, EveryAnswer
 from app.api.limits import RateLimit
@@ -111,7 +111,6 @@ def create_app(settings: Settings, *, worker: bool = False, stopping: Stopping |
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
-    directory.install(app)
     docs.install(app)
     openapi.install(app)
     return app
@@ -122,6 +121,7 @@ def _middleware(settings: Settings) -> list[Middleware]:
         Middleware(Segments),  # first: those after it see what routing makes of its path
         Middleware(EveryAnswer, over_tls=(settings.public_url or "").startswith("https://")),
         Middleware(BodyLimit, limit=settings.max_body_bytes),
+        Middleware(Directory, routers=ROUTERS),
     ]
     if settings.cors_origins:
         cors = Middleware(

@@ -3,42 +3,49 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
-from fastapi import FastAPI
-from fastapi.routing import APIRoute, iter_route_contexts
-from starlette.routing import BaseRoute, Match
-from starlette.types import Receive, Scope, Send
+from fastapi import APIRouter, Request
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.operation import Operation
+from app.api.operation import Handler, Operation
 
 
-class Directory(BaseRoute):
-    """The operations by method and number of segments, in their order. It goes before all other routes; what it does
-    not know, such as a method that an address does not have, is theirs to answer.
+class Directory:
+    """ASGI middleware that lets operations answer, found by method and number of segments, in their order.
+
+    What it does not know, such as a method that an address does not have, and what answers by a stream, are the
+    application's to answer. Parameters hold no slashes (`paths.py`).
     """
 
-    def __init__(self, operations: Iterable[APIRoute]) -> None:
-        self._by_shape: dict[tuple[str, int], list[APIRoute]] = defaultdict(list)
-        for each in operations:
-            for method in each.methods or ():
-                self._by_shape[method, each.path_format.count("/")].append(each)
+    def __init__(self, app: ASGIApp, routers: Iterable[APIRouter]) -> None:
+        self.app = app
+        self._by_shape: dict[tuple[str, int], list[tuple[Operation, Handler]]] = defaultdict(list)
+        for operation in (
+            each for router in routers for each in router.routes if isinstance(each, Operation)
+        ):
+            handler = operation.get_route_handler()
+            for method in operation.methods or ():
+                shape = method, operation.path_format.count("/")
+                self._by_shape[shape].append((operation, handler))
 
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """The operation that the request is for, as its part of the scope."""
-        if scope["type"] == "http":
-            path = scope["path"]
-            for each in self._by_shape.get((scope["method"], path.count("/")), ()):
-                if found := each.path_regex.match(path):
-                    named = found.groupdict().items()
-                    parameters = {name: each.param_convertors[name].convert(value) for name, value in named}
-                    return Match.FULL, {"endpoint": each.endpoint, "path_params": parameters, "route": each}
-        return Match.NONE, {}
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        handle = self._find(scope) if scope["type"] == "http" else None
+        if handle is None:
+            await self.app(scope, receive, send)
+        else:
+            answer = await handle(Request(scope, receive, send))
+            await answer(scope, receive, send)
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Lets the operation answer."""
-        await scope["route"].handle(scope, receive, send)
-
-
-def install(app: FastAPI) -> None:
-    """Puts the operations that the app has so far into a directory. Their parameters hold no slashes (`paths.py`)."""
-    found = (each.original_route for each in iter_route_contexts(app.router.routes))
-    app.router.routes.insert(0, Directory(each for each in found if isinstance(each, Operation)))
+    def _find(self, scope: Scope) -> Handler | None:
+        """What carries out the operation that the request is for; the operation becomes a part of the scope."""
+        path = scope["path"]
+        for operation, handler in self._by_shape.get((scope["method"], path.count("/")), ()):
+            if found := operation.path_regex.match(path):
+                if operation.is_sse_stream:
+                    return None
+                convertors = operation.param_convertors
+                scope["path_params"] = {
+                    name: convertors[name].convert(value) for name, value in found.groupdict().items()
+                }
+                scope["endpoint"], scope["route"] = operation.endpoint, operation
+                return handler
+        return None

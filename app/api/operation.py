@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import APIRouter, Request
+from fastapi.exceptions import ResponseValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.responses import Response
@@ -19,6 +20,7 @@ from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from app.api import idempotency, paths, problems
 from app.api.dependencies import door_of
+from app.api.endpoints import ABSENT, Endpoint
 from app.api.headers import header
 from app.api.problems import MalformedJson, UnsupportedMediaType
 from app.domain.access import Scope
@@ -46,6 +48,8 @@ _REASONS = {
 PROBLEMS = frozenset(_REASONS)
 """Statuses that come with a problem."""
 
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
 
 def operation(scope: Scope, *statuses: int, preview: type[BaseModel] | None = None) -> dict[str, Any]:
     """Arguments of a route: the scope it needs, the problems it can answer with besides the usual ones, and what
@@ -67,10 +71,10 @@ def described(status: int) -> dict[str, Any]:
 class Operation(APIRoute):
     """A route behind the gate. It cannot be registered without the scope it needs."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    def get_route_handler(self) -> Handler:
         """The handler of the endpoint with everything that comes before and after it."""
         needed = Scope((self.openapi_extra or {})["security"][0][SCHEME][0])
-        handle = super().get_route_handler()
+        handle = super().get_route_handler() if self.is_sse_stream else self._handler()
 
         async def carry_out(request: Request) -> Response:
             try:
@@ -103,6 +107,33 @@ class Operation(APIRoute):
 
         return guarded
 
+    def _handler(self) -> Handler:
+        """The handler of the endpoint alone."""
+        endpoint = Endpoint(self.dependant)
+        if self.response_field is None and self.status_code != 204:
+            raise TypeError(f"{self.name} needs a response model, or the status 204.")
+
+        async def handle(request: Request) -> Response:
+            body = ABSENT if self.body_field is None else await _json_of(request)
+            found, besides = await endpoint(request, body)
+            return found if isinstance(found, Response) else self._answer(found, besides)
+
+        return handle
+
+    def _answer(self, found: Any, besides: Response) -> Response:
+        """What the endpoint found, in the terms of its response model. Raises ResponseValidationError."""
+        content = b""
+        if self.response_field is not None:
+            value, errors = self.response_field.validate(found, loc=("response",))
+            if errors:
+                raise ResponseValidationError(errors, body=found)
+            exclude_unset = self.response_model_exclude_unset
+            content = self.response_field.serialize_json(value, exclude_unset=exclude_unset)
+        status = besides.status_code or self.status_code or 200
+        answer = Response(content, status, media_type="application/json")
+        answer.raw_headers += besides.raw_headers
+        return answer
+
 
 def api_router(prefix: str, tag: str) -> APIRouter:
     """A router below the base path whose routes are operations."""
@@ -115,11 +146,30 @@ async def _check_body(request: Request) -> None:
     if not (header(request.scope, b"content-length") or header(request.scope, b"transfer-encoding")):
         return  # there is none (RFC 9112, 6.3)
     body = await request.body()
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    media_type = _media_type(request)
     if body and media_type != "application/json" and not media_type.endswith("+json"):
         raise UnsupportedMediaType(f"The body is {media_type or 'of no named type'}, not application/json.")
     if not _is_text(body):
         raise MalformedJson("The body is no text in UTF-8, or holds half a character (a lone surrogate).")
+
+
+async def _json_of(request: Request) -> Any:
+    """What the body says, if there is one; that of a type which is no JSON as it is, so that whoever checks it finds no
+    object. Raises MalformedJson."""
+    body = await request.body()
+    kind, _, subtype = _media_type(request).partition("/")
+    if not body or kind != "application" or "/" in subtype:
+        return body or ABSENT
+    try:
+        return json.loads(body)
+    except json.JSONDecodeError as error:
+        raise MalformedJson(f"The body cannot be read as JSON: {error.msg}.") from error
+    except (ValueError, RecursionError) as error:
+        raise MalformedJson("The body cannot be read as JSON.") from error
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _is_text(body: bytes) -> bool:

@@ -192,13 +192,8 @@ def _headers(error: IntegrationError) -> dict[str, str]:
 
 
 def of_validation(error: RequestValidationError) -> Response:
-    """The problem that a request is which does not fit its schema: 400 when it is no JSON at all, else 422."""
-    details = error.errors()
-    for found in details:
-        if found["type"] == "json_invalid":
-            reason = found.get("ctx", {}).get("error", "it ends too early")
-            return of_error(MalformedJson(f"The body cannot be read as JSON: {reason}."))
-    told = [FieldProblem(_pointer(_place(found, error.body)), _message(found)) for found in details]
+    """The problem that a request is which does not fit its schema."""
+    told = [FieldProblem(_pointer(_place(found, error.body)), _message(found)) for found in error.errors()]
     errors = list(dict.fromkeys(told))
     listed = "; ".join(f"{each.pointer or 'the body'}: {each.message.rstrip('.')}" for each in errors[:3])
     return problem(
@@ -277,8 +272,6 @@ def of_http(request: Request, error: HTTPException) -> Response:
     status = HTTPStatus(error.status_code)
     code = status.phrase.lower().replace(" ", "-")
     headers = dict(error.headers or {})
-    if status is HTTPStatus.BAD_REQUEST:  # what FastAPI makes of bytes that are no text
-        return of_error(MalformedJson("The body cannot be read as JSON."))
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = allowed_methods(request)
         headers["Allow"] = ", ".join(allowed)
