@@ -10,9 +10,11 @@ from app.nav.definitions import INTEGRATION_CUSTOMER, NavTable
 from app.nav.drafts import Draft
 from app.nav.rows import Row
 from app.nav.saving import Scope, checkable, fine
-from app.nav.values import cut
+from app.nav.values import StoredValues, cut
 
 NAME_PARTS = ("First_Name", "Middle_Name", "Surname")
+# What the contact of a company has only of the company that it is itself.
+OF_PERSONS = (*NAME_PARTS, "Company_Name")
 
 # The first relation of each, in the order of the keys.
 COMPANIES_OF_CUSTOMERS = text(
@@ -133,10 +135,16 @@ def own_companies(drafts: Sequence[Draft]) -> None:
     """A company contact is its own company."""
     for draft in fine(drafts):
         if not is_person(draft):
-            draft.set("Company_No", draft.key)
-            draft.set("Company_Name", draft.fields.get("Name"))
-            for part in NAME_PARTS:
-                draft.set(part, None)
+            own_company(draft.key or "", draft.fields)
+
+
+def own_company(number: str, fields: StoredValues) -> None:
+    """Makes a company contact with that number its own company."""
+    for name in OF_PERSONS:
+        fields.pop(name, None)
+    fields["Company_No"] = number
+    if "Name" in fields:
+        fields["Company_Name"] = fields["Name"]
 
 
 async def name_persons(scope: Scope, drafts: Sequence[Draft]) -> None:

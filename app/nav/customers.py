@@ -1,43 +1,45 @@
 """What NAV does when a customer is written: its company contact and their business relation."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import text
 
 from app.nav import statements
-from app.nav.contacts import companies_of, name_persons, own_companies, touch_contacts
+from app.nav.contacts import companies_of, name_persons, own_companies, own_company, touch_contacts
 from app.nav.definitions import NavTable
 from app.nav.drafts import Draft
 from app.nav.identities import id_after_change
 from app.nav.keys import key_of
-from app.nav.saving import Scope, checkable, fine, merge, number, store
+from app.nav.saving import Scope, checkable, drawn, fine, merge, store
 from app.nav.statements import Change
-from app.nav.values import StoredValues
+from app.nav.values import Stored, StoredValues
 
 RELATIONS = "contact-business-relations"
 CUSTOMER_RELATION = "CUST"
 ALL = "All"
 
 # The fields that a customer and its company contact have in common (NAV's customer-contact update).
-SHARED = (
-    "Name",
-    "Search_Name",
-    "Name_2",
-    "Address",
-    "Address_2",
-    "City",
-    "Phone_No",
-    "Territory_Code",
-    "Currency_Code",
-    "Language_Code",
-    "Salesperson_Code",
-    "Country_Region_Code",
-    "Fax_No",
-    "VAT_Registration_No",
-    "Post_Code",
-    "County",
-    "E_Mail",
-    "Home_Page",
+SHARED = frozenset(
+    {
+        "Name",
+        "Search_Name",
+        "Name_2",
+        "Address",
+        "Address_2",
+        "City",
+        "Phone_No",
+        "Territory_Code",
+        "Currency_Code",
+        "Language_Code",
+        "Salesperson_Code",
+        "Country_Region_Code",
+        "Fax_No",
+        "VAT_Registration_No",
+        "Post_Code",
+        "County",
+        "E_Mail",
+        "Home_Page",
+    }
 )
 
 RELATIONS_OF = text(
@@ -71,14 +73,22 @@ def block_private(table: NavTable, drafts: Sequence[Draft]) -> None:
 async def write_company_contacts(scope: Scope, drafts: Sequence[Draft]) -> None:
     """New customers get their company contact and business relation; changed ones update their contact."""
     new = [draft for draft in fine(drafts) if draft.is_new]
-    changed = [draft for draft in fine(drafts) if not draft.is_new and draft.changes(*SHARED)]
-    companies = await companies_of(scope, {draft.key or "" for draft in (*new, *changed)})
+    changed = {
+        draft.key or "": shared
+        for draft in fine(drafts)
+        if not draft.is_new and (shared := draft.changed_among(SHARED))
+    }
+    companies = await companies_of(scope, {*changed, *(draft.key or "" for draft in new)})
     unlinked = [draft for draft in new if draft.key not in companies]
     known = await _companies_of_primary_contacts(scope, unlinked)
     await _link(scope, known)
     await touch_contacts(scope, known.values())
     await _create_contacts(scope, [draft for draft in unlinked if draft.key not in known])
-    await _update_contacts(scope, [draft for draft in changed if draft.key in companies], companies)
+    of_companies: dict[str, dict[str, Stored | None]] = {}
+    for customer, shared in changed.items():
+        if customer in companies:
+            of_companies.setdefault(companies[customer], {}).update(shared)
+    await _update_contacts(scope, of_companies)
 
 
 async def _companies_of_primary_contacts(scope: Scope, customers: Sequence[Draft]) -> dict[str, str]:
@@ -104,28 +114,30 @@ async def _companies_of_primary_contacts(scope: Scope, customers: Sequence[Draft
 
 
 async def _create_contacts(scope: Scope, customers: Sequence[Draft]) -> None:
+    """A company contact of each customer, with the next number of the series, and what makes them one."""
     contacts = scope.tables["contacts"]
-    drafts = [
-        Draft({name: fields[name] for name in SHARED if name in (fields := customer.fields)})
-        for customer in customers
-    ]
-    merge(contacts, drafts)
-    await number(scope, contacts, drafts)
-    own_companies(drafts)
-    pairs = zip(customers, drafts, strict=True)
-    relations = _relations(scope, {customer.key or "": contact.key or "" for customer, contact in pairs})
-    new = [
-        Change(draft.key or "", id_after_change(scope.company, contacts, None, draft.fields), draft.fields)
-        for draft in drafts
-    ]
-    added = {contacts.name: new, RELATIONS: relations}
-    await statements.add(scope.connection, scope.company.id, added)
+    company_id = scope.company.id
+    numbers = await drawn(scope, contacts, len(customers)) if customers else []
+    changes = []
+    for customer, number in zip(customers, numbers, strict=True):
+        fields: StoredValues = {**contacts.defaults, "No": number}
+        fields.update({name: stored for name, stored in customer.fields.items() if name in SHARED})
+        own_company(number, fields)
+        changes.append(Change(number, id_after_change(scope.company, contacts, None, fields), fields))
+    await statements.add(scope.connection, company_id, contacts, changes)
+    pairs = zip(customers, numbers, strict=True)
+    relations = _relations(scope, {customer.key or "": number for customer, number in pairs})
+    await statements.add(scope.connection, company_id, scope.tables[RELATIONS], relations)
 
 
 async def _link(scope: Scope, companies: dict[str, str]) -> None:
     """Saves the business relations of customers and contacts that are there."""
     table = scope.tables[RELATIONS]
-    await statements.insert(scope.connection, scope.company.id, table, _relations(scope, companies))
+    relations = _relations(scope, companies)
+    asked = {(table.name, relation.key) for relation in relations}
+    taken = await statements.existing(scope.connection, scope.company.id, asked)
+    free = [relation for relation in relations if (table.name, relation.key) not in taken]
+    await statements.add(scope.connection, scope.company.id, table, free)
 
 
 def _relations(scope: Scope, companies: dict[str, str]) -> list[Change]:
@@ -144,19 +156,11 @@ def _relations(scope: Scope, companies: dict[str, str]) -> list[Change]:
     return changes
 
 
-async def _update_contacts(scope: Scope, customers: Sequence[Draft], companies: dict[str, str]) -> None:
+async def _update_contacts(scope: Scope, changed: Mapping[str, dict[str, Stored | None]]) -> None:
+    """Changes fields of company contacts, by their numbers."""
     contacts = scope.tables["contacts"]
-    numbers = {companies[draft.key or ""] for draft in customers}
-    found = await statements.locked_by_key(scope.connection, scope.company.id, contacts, numbers)
-    drafts = [
-        Draft(
-            draft.changed_among(SHARED),
-            key=company,
-            before=found[company],
-        )
-        for draft in customers
-        if (company := companies[draft.key or ""]) in found
-    ]
+    found = await statements.locked_by_key(scope.connection, scope.company.id, contacts, changed.keys())
+    drafts = [Draft(changed[company], key=company, before=row) for company, row in found.items()]
     merge(contacts, drafts)
     own_companies(drafts)
     await store(scope, contacts, drafts)

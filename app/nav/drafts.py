@@ -1,6 +1,6 @@
 """A record on its way into the database."""
 
-from collections.abc import Iterable
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -18,7 +18,8 @@ class Draft:
     """What a caller wants of one record, and how far it has come.
 
     `given` are the written values, None for blank. `before` is the record as it was, missing for a new one;
-    `fields` are its values as they shall be. A draft with an error is left out of the rest.
+    `fields` are its values as they shall be; a `numbered` one has its key from the number series. A draft with an error
+    is left out of the rest.
     """
 
     given: dict[str, Stored | None]
@@ -27,6 +28,7 @@ class Draft:
     before: Row | None = None
     figures: dict[str, Stored | None] = field(default_factory=dict)
     fields: StoredValues = field(default_factory=dict)
+    numbered: bool = False
     id_after: UUID | None = None
     stamp: Stamp | None = None
     error: IntegrationError | None = None
@@ -57,11 +59,14 @@ class Draft:
         before: StoredValues = self.before.fields if self.before else {}
         return any(fields.get(name) != before.get(name) for name in names)
 
-    def changed_among(self, names: Iterable[str]) -> dict[str, Stored | None]:
+    def changed_among(self, names: Container[str]) -> dict[str, Stored | None]:
         """Those of these fields that get another value, each with it; None for blank."""
         fields = self.fields
         before: StoredValues = self.before.fields if self.before else {}
-        return {name: fields.get(name) for name in names if fields.get(name) != before.get(name)}
+        emptied = {name: None for name in before if name in names and name not in fields}
+        return emptied | {
+            name: stored for name, stored in fields.items() if name in names and before.get(name) != stored
+        }
 
     def set(self, name: str, stored: Stored | None) -> None:
         """Gives a field a value, or makes it blank."""

@@ -17,14 +17,15 @@ from app.nav.tables import nav_record
 from app.nav.values import StoredValues
 
 CHUNK = 5000
+# Version 7, variant 2 (RFC 9562), and the bits that are left to chance.
+VERSION = 7 << 76 | 0b10 << 62
+RANDOM = (1 << 76) - 1 & ~(0b11 << 62)
 
 
 def new_id() -> UUID:
     """A new integration id: version 7, so that ids given together lie together in the index."""
     milliseconds = time.time_ns() // 1_000_000
-    bits = (milliseconds << 80) | int.from_bytes(os.urandom(10))
-    bits = bits & ~(0xF << 76) | (7 << 76)
-    return UUID(int=bits & ~(0b11 << 62) | (0b10 << 62))
+    return UUID(int=milliseconds << 80 | VERSION | int.from_bytes(os.urandom(10)) & RANDOM)
 
 
 def may_have_id(company: Company, table: NavTable, fields: StoredValues) -> bool:

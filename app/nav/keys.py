@@ -27,9 +27,10 @@ def key_of(table: NavTable, fields: StoredValues) -> str:
         stored if isinstance(stored := fields.get(name), str) else _part(table, name, stored)
         for name in table.primary_key
     ]
-    if len(parts) > 1 and any(SEPARATOR in part for part in parts):
+    key = SEPARATOR.join(parts)
+    if len(parts) > 1 and key.count(SEPARATOR) >= len(parts):
         raise Unfit("A key of several parts cannot hold a comma in one of them.")
-    return SEPARATOR.join(parts)
+    return key
 
 
 def by_canonical(table: NavTable, keys: Collection[str]) -> dict[str, list[str]]:

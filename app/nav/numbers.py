@@ -1,6 +1,7 @@
 """Number series: the number of a record that comes without one."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count, islice
 
@@ -80,11 +81,11 @@ async def draw(connection: AsyncConnection, company_id: int, table: NavTable, nu
         found = await connection.execute(TAKEN, {**of_table, **_pattern(series)})
         taken = {row[0] for row in found}
         free = (candidate for candidate in count(series.first) if candidate not in taken)
-        return [_number(series, candidate) for candidate in islice(free, number)]
+        return _numbers(series, islice(free, number))
     while True:
         series, last = await _draw(connection, of_table, number)
         first = last - series.increment * (number - 1)
-        drawn = [_number(series, first + series.increment * step) for step in range(number)]
+        drawn = _numbers(series, range(first, last + series.increment, series.increment))
         if not await _any_taken(connection, company_id, table, drawn):
             return drawn
         # Someone numbered records by hand in our range: go on above them.
@@ -94,7 +95,7 @@ async def draw(connection: AsyncConnection, company_id: int, table: NavTable, nu
 
 async def _any_taken(connection: AsyncConnection, company_id: int, table: NavTable, drawn: list[str]) -> bool:
     """Whether a record has one of the numbers; nearly always nothing at all lies between them."""
-    if not await any_between(connection, company_id, table, min(drawn), max(drawn)):
+    if not await any_between(connection, company_id, table, drawn):
         return False
     return bool(await existing(connection, company_id, {(table.name, key) for key in drawn}))
 
@@ -122,5 +123,6 @@ def _pattern(series: Series) -> dict[str, str]:
     return {"prefix": series.prefix, "pattern": f"^{re.escape(series.prefix)}{digits}$"}
 
 
-def _number(series: Series, number: int) -> str:
-    return f"{series.prefix}{number:0{series.digits}d}"
+def _numbers(series: Series, numbers: Iterable[int]) -> list[str]:
+    prefix, digits = series.prefix, series.digits
+    return [prefix + str(number).zfill(digits) for number in numbers]

@@ -91,10 +91,13 @@ class Projection:
 
 def stored_values(table: NavTable, fields: StoredValues) -> dict[str, Value]:
     """The values of what lies in a record, as far as the table has such fields."""
-    known = table.blanks
-    values: dict[str, Value] = {name: stored for name, stored in fields.items() if name in known}
-    for name in fields.keys() & table.readers.keys():
-        values[name] = table.readers[name](fields[name])
+    known = table.blanks.keys()
+    values: dict[str, Value] = dict(fields)
+    if not values.keys() <= known:
+        values = {name: stored for name, stored in fields.items() if name in known}
+    for name, read in table.readers.items():
+        if name in fields:
+            values[name] = read(fields[name])
     return values
 
 

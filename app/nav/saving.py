@@ -12,7 +12,7 @@ from app.nav import statements
 from app.nav.definitions import KEYLESS, NavTable
 from app.nav.drafts import Draft
 from app.nav.identities import id_after_change
-from app.nav.keys import key_of, parse_key
+from app.nav.keys import key_of
 from app.nav.numbers import draw, has_series
 from app.nav.renames import carry_key
 from app.nav.statements import Change
@@ -45,17 +45,17 @@ def checkable(drafts: Sequence[Draft]) -> list[Draft]:
 def merge(table: NavTable, drafts: Sequence[Draft]) -> None:
     """The values as they shall be: those there were, or the defaults of a new record, and the written ones."""
     for draft in checkable(drafts):
-        held = draft.before.fields if draft.before else table.defaults
-        draft.fields = {
-            name: stored for name, stored in {**held, **draft.given}.items() if stored is not None
-        }
+        fields = {**(draft.before.fields if draft.before else table.defaults), **draft.given}
+        draft.fields = {name: stored for name, stored in fields.items() if stored is not None}
 
 
 async def check_relations(scope: Scope, table: NavTable, drafts: Sequence[Draft]) -> None:
     """Refuses drafts that refer to records which do not exist, nor come with the same set."""
+    relations = table.relations.keys()
     wanted = [
         (draft, name, related, key)
         for draft in checkable(drafts)
+        if not relations.isdisjoint(draft.given)
         for name, related, key in related_records(table, draft.given, draft.fields)
         if draft.before is None or draft.changes(name)
     ]
@@ -75,18 +75,22 @@ async def number(scope: Scope, table: NavTable, drafts: Sequence[Draft]) -> None
     if table.name in KEYLESS:
         unnumbered = []
     if unnumbered and has_series(table):
-        numbers = await draw(scope.connection, scope.company.id, table, len(unnumbered))
-        for draft, drawn in zip(unnumbered, numbers, strict=True):
-            draft.fields.update(
-                {name: part for name, part in parse_key(table, drawn).items() if part is not None}
-            )
+        numbers = await drawn(scope, table, len(unnumbered))
+        for draft, next_number in zip(unnumbered, numbers, strict=True):
+            draft.fields[table.primary_key[0]], draft.numbered = next_number, True
     elif unnumbered:
         for draft in unnumbered:
             name = table.primary_key[0]
             label = table.fields[name].label
             draft.refuse(table, name, f"'{label}' must be given; this table has no number series.")
     _read_keys(table, drafts)
-    await _refuse_taken(scope, table, drafts)
+    renamed = [draft for draft in fine(drafts) if draft.before and draft.key != draft.before.key]
+    await _refuse_taken(scope, table, renamed)
+
+
+async def drawn(scope: Scope, table: NavTable, number: int) -> list[str]:
+    """The next numbers of the table's series."""
+    return await draw(scope.connection, scope.company.id, table, number)
 
 
 def _has_key(table: NavTable, draft: Draft) -> bool:
@@ -95,8 +99,9 @@ def _has_key(table: NavTable, draft: Draft) -> bool:
 
 def _read_keys(table: NavTable, drafts: Sequence[Draft]) -> None:
     seen: set[str] = set()
+    alive = fine(drafts)
     # Records that are there come first: a new one with the same key is the one too many.
-    for draft in sorted(fine(drafts), key=lambda draft: draft.is_new):
+    for draft in [*(d for d in alive if not d.is_new), *(d for d in alive if d.is_new)]:
         try:
             draft.key = key_of(table, draft.fields)
         except Unfit as error:
@@ -114,11 +119,10 @@ def _read_keys(table: NavTable, drafts: Sequence[Draft]) -> None:
 
 
 async def _refuse_taken(scope: Scope, table: NavTable, drafts: Sequence[Draft]) -> None:
-    """A record cannot be renamed to a key that another has."""
-    renamed = [draft for draft in fine(drafts) if draft.before and draft.key != draft.before.key]
-    asked = {(table.name, draft.key or "") for draft in renamed}
+    """No record gets a key that another has."""
+    asked = {(table.name, draft.key or "") for draft in drafts}
     taken = await statements.existing(scope.connection, scope.company.id, asked)
-    for draft in renamed:
+    for draft in drafts:
         if (table.name, draft.key) in taken:
             draft.error = taken_key(table, draft.key)
 
@@ -144,14 +148,13 @@ async def store(scope: Scope, table: NavTable, drafts: Sequence[Draft]) -> None:
 
 
 async def _insert(scope: Scope, table: NavTable, drafts: Sequence[Draft]) -> None:
-    company_id = scope.company.id
-    returning = [draft.id for draft in drafts if draft.id is not None]
-    changes = [Change(draft.key or "", draft.id_after, draft.fields) for draft in drafts]
-    stamps = await statements.insert(scope.connection, company_id, table, changes, returning)
-    for draft in drafts:
-        draft.stamp = stamps.get(draft.key or "")
-        if draft.stamp is None:
-            draft.error = taken_key(table, draft.key)
+    await _refuse_taken(scope, table, [draft for draft in drafts if not draft.numbered])
+    free = fine(drafts)
+    changes = [Change(draft.key or "", draft.id_after, draft.fields) for draft in free]
+    chosen = any(draft.id is not None for draft in free)
+    stamps = await statements.insert(scope.connection, scope.company.id, table, changes, chosen=chosen)
+    for draft in free:
+        draft.stamp = stamps[draft.key or ""]
 
 
 async def _update(scope: Scope, table: NavTable, drafts: Sequence[Draft]) -> None:
@@ -161,7 +164,8 @@ async def _update(scope: Scope, table: NavTable, drafts: Sequence[Draft]) -> Non
         before = draft.before
         if before is None or not (draft.changed or draft.id_after != before.integration_id):
             continue
-        changes.append(Change(before.key, draft.id_after, draft.fields, draft.key))
+        new_key = draft.key if draft.key != before.key else None
+        changes.append(Change(before.key, draft.id_after, draft.fields, new_key))
         if before.integration_id and not draft.id_after:
             lost[before.integration_id] = before.key
     company_id = scope.company.id

@@ -1,20 +1,21 @@
 """The statements that change records. Each takes a set and is one trip to the database.
 
-Rows travel as arrays of texts, which PostgreSQL takes apart again: one statement, however many rows.
+Rows travel as arrays of their keys and ids and one JSON array of their fields, which PostgreSQL takes apart again: one
+statement, however many rows.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from pydantic_core import to_json
-from sqlalchemy import ARRAY, ColumnElement, Text, Uuid, any_, literal, select, text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.nav.definitions import NavTable
 from app.nav.rows import FIXED, Row
-from app.nav.tables import LOCK_CLASS, nav_record
+from app.nav.tables import LOCK_CLASS
 from app.nav.values import Stored, StoredValues
 
 
@@ -26,7 +27,7 @@ class Stamp(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A record as it is to be written; `key` is where it lies now, `new_key` where it shall lie."""
+    """A record as it is to be written; `key` is where it lies, `new_key` where it shall lie if not there."""
 
     key: str
     integration_id: UUID | None
@@ -43,37 +44,44 @@ SHARE = text(
     """
 )
 
+GIVEN = """
+    FROM ROWS FROM (
+        unnest(CAST(:keys AS text[])), unnest(CAST(:ids AS uuid[])), jsonb_array_elements(CAST(:fields AS jsonb))
+    ) AS r(key, id, fields)
+"""
+# Keys and ids that are taken fail the whole statement, and with it the transaction: it is repeated, and then finds
+# whose they are. So those that can be known to be taken are not given.
+ADD = text(
+    f"""
+    INSERT INTO nav_record (company_id, nav_table, key, integration_id, fields)
+    SELECT CAST(:company AS integer), CAST(:table AS text), r.key, r.id, r.fields
+    {GIVEN}
+    ORDER BY r.key
+    """
+)
 # A record that comes back under its old id takes its tombstone away.
 INSERT = text(
-    """
+    f"""
     WITH back AS (
         DELETE FROM nav_tombstone
-        WHERE company_id = :company AND nav_table = :table AND integration_id = ANY(CAST(:returning AS uuid[]))
+        WHERE company_id = :company AND nav_table = :table
+          AND integration_id = ANY(CASE WHEN CAST(:chosen AS boolean) THEN CAST(:ids AS uuid[]) END)
     )
-    INSERT INTO nav_record (company_id, nav_table, key, integration_id, fields)
-    SELECT CAST(:company AS integer), CAST(:table AS text), r.key, r.id, CAST(r.fields AS jsonb)
-    FROM unnest(CAST(:keys AS text[]), CAST(:ids AS uuid[]), CAST(:fields AS text[])) AS r(key, id, fields)
-    ORDER BY r.key
-    ON CONFLICT DO NOTHING
+    {ADD.text}
     RETURNING key, row_version, modified_at
-    """
+    """  # noqa: S608 (our own text)
 )
-ADD = text(
-    """
-    INSERT INTO nav_record (company_id, nav_table, key, integration_id, fields)
-    SELECT CAST(:company AS integer), r.nav_table, r.key, r.id, CAST(r.fields AS jsonb)
-    FROM unnest(CAST(:tables AS text[]), CAST(:keys AS text[]), CAST(:ids AS uuid[]), CAST(:fields AS text[]))
-         AS r(nav_table, key, id, fields)
-    """
-)
+# Without a new key a record keeps the one it has.
 UPDATE = text(
     """
     UPDATE nav_record n
-    SET key = r.new_key, integration_id = r.id, fields = CAST(r.fields AS jsonb)
-    FROM unnest(CAST(:keys AS text[]), CAST(:new_keys AS text[]), CAST(:ids AS uuid[]), CAST(:fields AS text[]))
-         AS r(key, new_key, id, fields)
+    SET key = coalesce(r.new_key, n.key), integration_id = r.id, fields = r.fields
+    FROM ROWS FROM (
+        unnest(CAST(:keys AS text[])), unnest(CAST(:new_keys AS text[])), unnest(CAST(:ids AS uuid[])),
+        jsonb_array_elements(CAST(:fields AS jsonb))
+    ) AS r(key, new_key, id, fields)
     WHERE n.company_id = :company AND n.nav_table = :table AND n.key = r.key
-    RETURNING r.new_key, n.row_version, n.modified_at
+    RETURNING n.key, n.row_version, n.modified_at
     """
 )
 BURY = text(
@@ -111,15 +119,16 @@ EXISTING = text(
 BETWEEN = text(
     """
     SELECT key FROM nav_record
-    WHERE company_id = :company AND nav_table = :table AND key BETWEEN :first AND :last
+    WHERE company_id = :company AND nav_table = :table
+      AND key BETWEEN :first AND :last AND length(key) BETWEEN :shortest AND :longest
     ORDER BY key LIMIT 1
     """
 )
 FIGURES = text(
     """
     INSERT INTO nav_figures AS f (company_id, nav_table, key, figures)
-    SELECT CAST(:company AS integer), CAST(:table AS text), r.key, CAST(r.figures AS jsonb)
-    FROM unnest(CAST(:keys AS text[]), CAST(:figures AS text[])) AS r(key, figures)
+    SELECT CAST(:company AS integer), CAST(:table AS text), r.key, r.figures
+    FROM ROWS FROM (unnest(CAST(:keys AS text[])), jsonb_array_elements(CAST(:figures AS jsonb))) AS r(key, figures)
     ORDER BY r.key
     ON CONFLICT (company_id, nav_table, key) DO UPDATE
     SET figures = jsonb_strip_nulls(f.figures || excluded.figures)
@@ -131,6 +140,14 @@ TOUCH = text(
     WHERE company_id = :company AND nav_table = :table AND key = ANY(CAST(:keys AS text[]))
     """
 )
+# Everyone locks in the same order.
+LOCKED = f"""
+    SELECT {", ".join(FIXED)} FROM nav_record
+    WHERE company_id = :company AND nav_table = :table AND {{which}}
+    ORDER BY key FOR NO KEY UPDATE
+"""  # noqa: S608 (our own text)
+LOCKED_BY_KEY = text(LOCKED.format(which="key = ANY(CAST(:keys AS text[]))"))
+LOCKED_BY_ID = text(LOCKED.format(which="integration_id = ANY(CAST(:ids AS uuid[]))"))
 TAKE_STOCK = text("ANALYZE (SKIP_LOCKED) nav_record (company_id, nav_table, key, integration_id)")
 
 
@@ -143,92 +160,49 @@ async def locked_by_key(
     connection: AsyncConnection, company_id: int, table: NavTable, keys: Collection[str]
 ) -> dict[str, Row]:
     """The records with these keys, locked until the transaction ends."""
-    return (
-        await _locked(
-            connection, company_id, table, nav_record.c.key == any_(literal(sorted(keys), ARRAY(Text)))
-        )
-        if keys
-        else {}
-    )
+    parameters = {"company": company_id, "table": table.name, "keys": list(keys)}
+    return {row.key: row for row in await _rows(connection, LOCKED_BY_KEY, parameters)} if keys else {}
 
 
 async def locked_by_id(
     connection: AsyncConnection, company_id: int, table: NavTable, ids: Collection[UUID]
 ) -> dict[UUID, Row]:
     """The records with these integration ids, locked until the transaction ends."""
-    found = (
-        await _locked(
-            connection,
-            company_id,
-            table,
-            nav_record.c.integration_id == any_(literal(list(ids), ARRAY(Uuid))),
-        )
-        if ids
-        else {}
-    )
-    return {row.integration_id: row for row in found.values() if row.integration_id is not None}
+    parameters = {"company": company_id, "table": table.name, "ids": list(ids)}
+    found = await _rows(connection, LOCKED_BY_ID, parameters) if ids else ()
+    return {row.integration_id: row for row in found if row.integration_id is not None}
 
 
-async def _locked(
-    connection: AsyncConnection, company_id: int, table: NavTable, which: ColumnElement[bool]
-) -> dict[str, Row]:
-    query = (
-        select(*(nav_record.c[name] for name in FIXED))
-        .where(nav_record.c.company_id == company_id, nav_record.c.nav_table == table.name, which)
-        .order_by(nav_record.c.key)  # everyone locks in the same order
-        .with_for_update(key_share=True)
-    )
-    return {found[0]: Row(*found) for found in (await connection.execute(query)).all()}
+async def _rows(connection: AsyncConnection, query: TextClause, parameters: Mapping[str, Any]) -> list[Row]:
+    return [Row(*found) for found in (await connection.execute(query, parameters)).all()]
 
 
 async def insert(
-    connection: AsyncConnection,
-    company_id: int,
-    table: NavTable,
-    changes: Sequence[Change],
-    returning: Sequence[UUID] = (),
+    connection: AsyncConnection, company_id: int, table: NavTable, changes: Sequence[Change], *, chosen: bool
 ) -> dict[str, Stamp]:
-    """Adds records; those whose key or integration id is taken are missing from the answer.
+    """Adds records whose keys and ids are free.
 
-    `returning` are ids that others chose: their records may have been here before.
+    `chosen`: some of the ids were chosen by others; their records may have been here before.
     """
-    parameters = {
-        "company": company_id,
-        "table": table.name,
-        "returning": list(returning),
-        "keys": [change.key for change in changes],
-        "ids": [change.integration_id for change in changes],
-        "fields": [_json(change.fields) for change in changes],
-    }
+    parameters = {**_given(company_id, table, changes), "chosen": chosen}
     return _stamps((await connection.execute(INSERT, parameters)).all()) if changes else {}
 
 
-async def add(connection: AsyncConnection, company_id: int, changes: Mapping[str, Sequence[Change]]) -> None:
-    """Adds records whose keys are known to be free, by table."""
-    every = [(table, change) for table, of_table in changes.items() for change in of_table]
-    parameters = {
-        "company": company_id,
-        "tables": [table for table, _ in every],
-        "keys": [change.key for _, change in every],
-        "ids": [change.integration_id for _, change in every],
-        "fields": [_json(change.fields) for _, change in every],
-    }
-    if every:
-        await connection.execute(ADD, parameters)
+async def add(
+    connection: AsyncConnection, company_id: int, table: NavTable, changes: Sequence[Change]
+) -> None:
+    """Adds records whose keys are free, with ids of our own, and asks nothing of them."""
+    if changes:
+        await connection.execute(ADD, _given(company_id, table, changes))
 
 
 async def update(
     connection: AsyncConnection, company_id: int, table: NavTable, changes: Sequence[Change]
 ) -> dict[str, Stamp]:
     """Changes records, by their new keys."""
-    parameters = {
-        "company": company_id,
-        "table": table.name,
-        "keys": [change.key for change in changes],
-        "new_keys": [change.new_key or change.key for change in changes],
-        "ids": [change.integration_id for change in changes],
-        "fields": [_json(change.fields) for change in changes],
-    }
+    renamed = any(change.new_key is not None for change in changes)
+    new_keys = [change.new_key for change in changes] if renamed else []
+    parameters = {**_given(company_id, table, changes), "new_keys": new_keys}
     return _stamps((await connection.execute(UPDATE, parameters)).all()) if changes else {}
 
 
@@ -269,10 +243,18 @@ async def existing(
 
 
 async def any_between(
-    connection: AsyncConnection, company_id: int, table: NavTable, first: str, last: str
+    connection: AsyncConnection, company_id: int, table: NavTable, keys: Sequence[str]
 ) -> bool:
-    """Whether a record has one of these keys or one between them."""
-    parameters = {"company": company_id, "table": table.name, "first": first, "last": last}
+    """Whether a record has one of these keys, or one between them that is as long as one of them."""
+    lengths = {len(key) for key in keys}
+    parameters = {
+        "company": company_id,
+        "table": table.name,
+        "first": min(keys),
+        "last": max(keys),
+        "shortest": min(lengths),
+        "longest": max(lengths),
+    }
     return await connection.scalar(BETWEEN, parameters) is not None
 
 
@@ -288,7 +270,7 @@ async def put_figures(
             "company": company_id,
             "table": table,
             "keys": list(figures),
-            "figures": [_json(values) for values in figures.values()],
+            "figures": _json(list(figures.values())),
         }
         await connection.execute(FIGURES, parameters)
 
@@ -299,9 +281,19 @@ async def touch(connection: AsyncConnection, company_id: int, table: str, keys: 
         await connection.execute(TOUCH, {"company": company_id, "table": table, "keys": sorted(keys)})
 
 
-def _json(values: Mapping[str, Stored | None]) -> str:
+def _given(company_id: int, table: NavTable, changes: Sequence[Change]) -> dict[str, Any]:
+    return {
+        "company": company_id,
+        "table": table.name,
+        "keys": [change.key for change in changes],
+        "ids": [change.integration_id for change in changes],
+        "fields": _json([change.fields for change in changes]),
+    }
+
+
+def _json(values: Sequence[Mapping[str, Stored | None]]) -> str:
     return to_json(values).decode()
 
 
-def _stamps(found: Iterable[Sequence[object]]) -> dict[str, Stamp]:
-    return {row[0]: Stamp(row[1], row[2]) for row in found}  # type: ignore[misc, arg-type]  # rows are untyped
+def _stamps(found: Iterable[Sequence[Any]]) -> dict[str, Stamp]:
+    return {key: Stamp(version, at) for key, version, at in found}

@@ -1,12 +1,12 @@
 """Writes of the synchronization: by integration id, guarded by versions, one bad row alone refused."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from uuid import UUID
 
 from sqlalchemy import ARRAY, Uuid, any_, literal
 
-from app.domain.errors import AlreadyExists, FieldProblem, IntegrationError, NavRecordNotFound, StaleRecord
+from app.domain.errors import FieldProblem, IntegrationError, NavRecordNotFound, StaleRecord
 from app.domain.records import Snapshot
 from app.nav import rules, statements
 from app.nav.definitions import NavTable
@@ -33,6 +33,8 @@ async def write(scope: Scope, table: NavTable, writes: Sequence[Write]) -> list[
 
 def _without_repetition(writes: Sequence[Write]) -> list[dict[int, Write]]:
     """The writes in parts in which no record comes twice; nearly always one."""
+    if len({write.id for write in writes}) == len(writes):
+        return [dict(enumerate(writes))]
     parts: list[dict[int, Write]] = []
     times: dict[UUID, int] = {}
     for index, write in enumerate(writes):
@@ -74,7 +76,6 @@ async def _write_once(scope: Scope, table: NavTable, writes: dict[int, Write]) -
                     outcomes[index] = Written(write.id, None)
     if drafts:
         await rules.save(scope, table, list(drafts.values()))
-        await _find_raced(scope, table, list(drafts.values()))
     if doomed:
         await rules.delete(scope, table, doomed)
     for index, draft in drafts.items():
@@ -97,32 +98,22 @@ def _draft(table: NavTable, write: Insert | Update, row: Row | None) -> Draft:
     return draft
 
 
-async def _find_raced(scope: Scope, table: NavTable, drafts: Sequence[Draft]) -> None:
-    """Somebody may have inserted the same id a moment before us: then the present state is the answer."""
-    raced = [
-        draft for draft in drafts if draft.id and draft.is_new and isinstance(draft.error, AlreadyExists)
-    ]
-    ids = [draft.id for draft in raced if draft.id]
-    found = await statements.locked_by_id(scope.connection, scope.company.id, table, ids)
-    for draft in raced:
-        if draft.id in found:
-            draft.before, draft.error = found[draft.id], None
-
-
 def _outcome(table: NavTable, write: Insert | Update, draft: Draft) -> Outcome:
     if draft.error is not None:
         return Refused(write.id, draft.error)
     created = draft.stamp is not None and draft.is_new
-    emptied = draft.before.fields.keys() if draft.before else ()
-    return Written(write.id, _present(table, write, draft.row(), emptied), created=created)
+    return Written(write.id, _present(table, write, draft.row(), draft.before), created=created)
 
 
-def _present(table: NavTable, write: Insert | Update, row: Row, emptied: Iterable[str] = ()) -> Snapshot:
+def _present(table: NavTable, write: Insert | Update, row: Row, before: Row | None = None) -> Snapshot:
     """The record as it is now: every stored field that was written, is not blank or was not."""
     values, blanks = stored_values(table, row.fields), table.blanks
-    for name in (*write.values, *emptied):
-        if name not in values and name in blanks:
-            values[name] = blanks[name]
+    for there in (write.values, before.fields if before else {}):
+        if there.keys() <= values.keys():
+            continue
+        for name in there:
+            if name not in values and name in blanks:
+                values[name] = blanks[name]
     return Snapshot(write.id, row.key, str(row.row_version), values, row.modified_at)
 
 

@@ -218,6 +218,7 @@ async def test_fifty_records_at_once_get_fifty_numbers(nav: EmbeddedNav) -> None
     [
         ("contacts", ["CT000007", "CT900012"], "CT900013"),
         ("customers", ["10000", "C00030"], "C00040"),
+        ("customers", ["C99990"], "C100000"),
         ("items", ["1896-S"], "1000"),
         ("salespeople", ["SP NO. 1", "SP NO. 3", "JO"], "SP NO. 2"),
         ("opportunities", [], "OP000001"),
@@ -235,6 +236,16 @@ async def test_numbers_that_were_taken_by_hand_are_passed_over(nav: EmbeddedNav)
     assert (await nav.create("customers", None, {})).key == "C00010"
     await nav.create("customers", "C00020", {})
     assert (await nav.create("customers", None, {})).key == "C00030"
+
+
+async def test_numbers_are_passed_over_where_they_become_longer(nav: EmbeddedNav) -> None:
+    for key in ("C99980", "C100000"):
+        await nav.create("customers", key, {})
+    drawn = await nav.bulk("customers", [(None, {}), (None, {})])
+    assert [one.key for one in drawn if isinstance(one, NavRecord)] == ["C100010", "C100020"]
+    await nav.create("customers", "C1000300", {})  # neither between the next ones nor one of them
+    drawn = await nav.bulk("customers", [(None, {}), (None, {})])
+    assert [one.key for one in drawn if isinstance(one, NavRecord)] == ["C100030", "C100040"]
 
 
 async def test_in_bulk_one_bad_record_harms_no_other(nav: EmbeddedNav) -> None:
