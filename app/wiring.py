@@ -53,10 +53,12 @@ def time_ordered_id() -> UUID:
 
 
 class Sides:
-    """Opens the two sides of a company."""
+    """Opens the two sides of a company. `numbers` is where long transactions draw the numbers of new NAV records: a
+    connection beside the pool, since each of them has one of the pool already."""
 
-    def __init__(self, engine: AsyncEngine, connector: Connector) -> None:
+    def __init__(self, engine: AsyncEngine, connector: Connector, numbers: AsyncEngine | None = None) -> None:
         self._engine = engine
+        self._numbers = None if numbers is None else numbers.execution_options(isolation_level="AUTOCOMMIT")
         self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._connector = connector
 
@@ -68,7 +70,7 @@ class Sides:
                 f"Company {company.name} asks for the NAV connector {kind}, which this version does not have.",
                 fix=f'PATCH /api/v1/companies/{company.name} with "nav": {{"kind": "embedded"}} keeps them here.',
             )
-        return EmbeddedNav(self._engine, company, self._reading)
+        return EmbeddedNav(self._engine, company, self._reading, self._numbers)
 
     def crm(self, company: Company, connection: ConnectionSetup) -> CrmSide:
         """The CRM side behind the connection; the same client as long as the setup stays."""
@@ -215,7 +217,9 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         )
         clock = DatabaseClock()
         await clock.look(engine)
-        context = Context(SqlUnitOfWork(engine, vault), Sides(engine, connector), clock, time_ordered_id)
+        numbers = create_engine(address, pool_size=1)
+        sides = Sides(engine, connector, numbers)
+        context = Context(SqlUnitOfWork(engine, vault), sides, clock, time_ordered_id)
         upkeep = asyncio.create_task(Upkeep(engine, connector, context, clock).run())
         try:
             yield Parts(settings, address, engine, connector, context)
@@ -223,6 +227,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             upkeep.cancel()
             await asyncio.gather(upkeep, return_exceptions=True)
             await connector.aclose()
+            await numbers.dispose()
             await engine.dispose()
     finally:
         if embedded is not None:

@@ -12,14 +12,17 @@ from app.db.values import Parts, clean
 from app.domain.coupling import Base, Coupling, CouplingStatus, Failure, Intent, SynchAction, SynchResult
 from app.domain.records import Side
 
-_COLUMNS = {
+_PAIR = {
     "id": "uuid",
     "mapping": "text",
     "nav_table": "text",
     "nav_id": "uuid",
-    "nav_key": "text",
     "crm_entity": "text",
     "crm_id": "uuid",
+}
+"""Which records are coupled: that stays as long as there is the coupling."""
+_STATE = {
+    "nav_key": "text",
     "status": "text",
     "base": "json",
     "nav_version": "text",
@@ -33,9 +36,17 @@ _COLUMNS = {
     "intent": "json",
     "replacing": "boolean",
 }
+_COLUMNS = _PAIR | _STATE
+
+
+def _typed(columns: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {kind}" for name, kind in columns.items())
+
+
 COLUMNS = ", ".join(_COLUMNS)
-TYPES = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
-ASSIGNMENTS = ", ".join(f"{name} = given.{name}" for name in _COLUMNS if name != "id")
+TYPES = _typed(_COLUMNS)
+SAVED = f"id uuid, revision integer, {_typed(_STATE)}"
+ASSIGNMENTS = ", ".join(f"{name} = given.{name}" for name in _STATE)
 
 _UNREAD = ("base", "intent")
 SELECTED = [
@@ -61,15 +72,26 @@ def plain_id(one: UUID | None) -> UUID | str | None:
 
 def encode(one: Coupling) -> dict[str, Any]:
     """The coupling as JSON for `json_to_recordset`, without its revision."""
-    base = one.base
     return {
         "id": plain_id(one.id),
         "mapping": one.mapping,
         "nav_table": one.nav_table,
         "nav_id": plain_id(one.nav_id),
-        "nav_key": one.nav_key,
         "crm_entity": one.crm_entity,
         "crm_id": plain_id(one.crm_id),
+        **_state(one),
+    }
+
+
+def encode_saved(one: Coupling) -> dict[str, Any]:
+    """What can change of a coupling as JSON, with the revision that it had when it was read."""
+    return {"id": plain_id(one.id), "revision": one.revision, **_state(one)}
+
+
+def _state(one: Coupling) -> dict[str, Any]:
+    base = one.base
+    return {
+        "nav_key": one.nav_key,
         "status": str(one.status),
         "base": None if base is None else {"nav": values.encode(base.nav), "crm": values.encode(base.crm)},
         "nav_version": None if base is None else base.nav_version,

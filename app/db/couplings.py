@@ -33,7 +33,7 @@ _HOLDERS = text(f"{_HELD} held.nav_id = given.nav_id UNION ALL {_HELD} held.crm_
 )
 _SAVE = text(f"""
     UPDATE coupling AS held SET {coupling_rows.ASSIGNMENTS}, revision = held.revision + 1
-    FROM json_to_recordset(CAST(:rows AS json)) AS given({coupling_rows.TYPES}, revision integer)
+    FROM json_to_recordset(CAST(:rows AS json)) AS given({coupling_rows.SAVED})
     WHERE held.id = given.id AND held.company_id = :company_id AND held.revision = given.revision
     RETURNING held.id
     """)  # noqa: S608 - names of our columns, no input
@@ -52,9 +52,10 @@ _BY_ID = {
     for side, column in ((Side.NAV, coupling.c.nav_id), (Side.CRM, coupling.c.crm_id))
 }
 """What is asked most often is made once."""
-_TAKE_STOCK = text(
-    "ANALYZE (SKIP_LOCKED) coupling (company_id, mapping, nav_table, nav_id, nav_key, crm_entity, crm_id)"
-)
+_TAKE_STOCK = text("""
+    ANALYZE (SKIP_LOCKED) coupling (
+        company_id, mapping, nav_table, nav_id, nav_key, crm_entity, crm_id, last_error, skipped, replacing)
+    """)  # the last three: without them it looks through all couplings for the few that failed
 _TRIES = 3
 
 
@@ -179,12 +180,11 @@ class SqlCouplings:
 
     async def save(self, company_id: int, couplings: Sequence[Coupling]) -> set[UUID]:
         """Writes back couplings read before, in one statement; those whose revision moved meanwhile are left
-        alone. Returns the ids that were saved. Raises AlreadyExists when a partner is taken."""
+        alone, and so is which records they couple. Returns the ids that were saved."""
         if not couplings:
             return set()
-        rows = [coupling_rows.encode(one) | {"revision": one.revision} for one in _in_lock_order(couplings)]
-        with translated("a coupling of one of these records"):
-            saved = await self._connection.execute(_SAVE, {"company_id": company_id, "rows": json_text(rows)})
+        rows = [coupling_rows.encode_saved(one) for one in _in_lock_order(couplings)]
+        saved = await self._connection.execute(_SAVE, {"company_id": company_id, "rows": json_text(rows)})
         return set(saved.scalars().all())
 
     async def intend(self, company_id: int, couplings: Sequence[Coupling]) -> None:

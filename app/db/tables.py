@@ -218,9 +218,9 @@ coupling = Table(
         "mapping",
         postgresql_where=text("last_error is not null and not skipped"),
     ),
-    # A coupling is written back after its reservation, and after every change of its records. Where there is room
-    # beside it and no index is about what changed, that costs a third of writing it elsewhere.
-    postgresql_with={"fillfactor": "40"},
+    # A coupling is written back after every change of its records, and where it was reserved first. Where there is
+    # room beside it and no index is about what changed, that costs a third of writing it elsewhere.
+    postgresql_with={"fillfactor": "70"},
 )
 
 waiting_record = Table(

@@ -53,6 +53,7 @@ class SqlTransaction:
     """The repositories, all on one connection and so in one transaction."""
 
     def __init__(self, connection: AsyncConnection, vault: Vault) -> None:
+        self.handle: object = connection
         self.companies: Companies = SqlCompanies(connection, vault)
         self.connections: Connections = SqlConnections(connection, vault)
         self.breakers: Breakers = SqlBreakers(connection)

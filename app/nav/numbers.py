@@ -73,10 +73,15 @@ def has_series(table: NavTable) -> bool:
     return table.name in SERIES
 
 
+def fills_gaps(table: NavTable) -> bool:
+    """Whether the first free numbers are taken; that is right only in the transaction that uses them."""
+    return table.name in FILLS_GAPS
+
+
 async def draw(connection: AsyncConnection, company_id: int, table: NavTable, number: int) -> list[str]:
     """So many free numbers. Whoever draws from the same series waits until our transaction ends."""
     of_table = {"company": company_id, "table": table.name}
-    if table.name in FILLS_GAPS:
+    if fills_gaps(table):
         series, _ = await _draw(connection, of_table, 0)
         found = await connection.execute(TAKEN, {**of_table, **_pattern(series)})
         taken = {row[0] for row in found}

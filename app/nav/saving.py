@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.domain.company import Company
 from app.domain.errors import AlreadyExists
@@ -13,7 +13,7 @@ from app.nav.definitions import KEYLESS, NavTable
 from app.nav.drafts import Draft
 from app.nav.identities import id_after_change
 from app.nav.keys import key_of
-from app.nav.numbers import draw, has_series
+from app.nav.numbers import draw, fills_gaps, has_series
 from app.nav.renames import carry_key
 from app.nav.statements import Change
 from app.nav.validation import missing_relation, related_records
@@ -24,12 +24,17 @@ PATHS = frozenset({".", ".."})  # clients resolve them in addresses (RFC 3986, 5
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The records of one company inside one transaction, which a preview takes back."""
+    """The records of one company inside one transaction, which a preview takes back.
+
+    `apart` is where numbers are drawn when the transaction is a long one: whoever draws in it keeps others from the
+    series until it ends. Numbers of a transaction that fails are lost then.
+    """
 
     connection: AsyncConnection
     company: Company
     tables: Mapping[str, NavTable]
     preview: bool = False
+    apart: AsyncEngine | None = None
 
 
 def fine(drafts: Sequence[Draft]) -> list[Draft]:
@@ -90,7 +95,10 @@ async def number(scope: Scope, table: NavTable, drafts: Sequence[Draft]) -> None
 
 async def drawn(scope: Scope, table: NavTable, number: int) -> list[str]:
     """The next numbers of the table's series."""
-    return await draw(scope.connection, scope.company.id, table, number)
+    if scope.apart is None or fills_gaps(table):
+        return await draw(scope.connection, scope.company.id, table, number)
+    async with scope.apart.connect() as connection:
+        return await draw(connection, scope.company.id, table, number)
 
 
 def _has_key(table: NavTable, draft: Draft) -> bool:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -10,7 +11,7 @@ import structlog
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction
 
 from app.domain.company import Company
 from app.domain.errors import DatabaseFull, DatabaseUnavailable, IntegrationError, NavRefused, TableNotFound
@@ -25,7 +26,7 @@ from app.nav.rows import Projection
 from app.nav.saving import Scope
 from app.nav.tables import metadata, nav_record
 from app.nav.writes import write
-from app.ports import Listing, NavRecord, Page, Refused, Write, Written
+from app.ports import Listing, NavRecord, Page, Refused, Transaction, Write, Written
 
 log = structlog.get_logger(__name__)
 Answer = TypeVar("Answer")
@@ -44,15 +45,33 @@ class EmbeddedNav:
     """The records of one company. `company.tracking` decides whether new records get integration ids.
 
     `reading` is the engine without transactions, where it was made before: making it takes as long as a question.
+    With `joined`, the connection of a transaction that somebody else ends, every question and every change is part of
+    that. `apart` is where its numbers are drawn, so that nobody waits for its end; without it they are drawn in it.
     """
 
     side = Side.NAV
+    kept_here = True
 
-    def __init__(self, engine: AsyncEngine, company: Company, reading: AsyncEngine | None = None) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        company: Company,
+        reading: AsyncEngine | None = None,
+        apart: AsyncEngine | None = None,
+        joined: AsyncConnection | None = None,
+    ) -> None:
         self._engine = engine
+        self._apart = apart
+        self._joined = joined
         self._reading = reading or engine.execution_options(isolation_level="AUTOCOMMIT")
         self._company = company
         self._tables = nav_tables(company.defaults_generation)
+
+    def within(self, tx: Transaction) -> "EmbeddedNav":
+        """The records as a part of that transaction."""
+        if not isinstance(tx.handle, AsyncConnection):
+            raise TypeError(f"{tx.handle!r} is no connection to the database of the NAV side")
+        return EmbeddedNav(self._engine, self._company, self._reading, self._apart, tx.handle)
 
     # --- what there is ----------------------------------------------------------------------------
 
@@ -326,6 +345,8 @@ class EmbeddedNav:
 
     async def _read(self, ask: Callable[[Scope], Awaitable[Answer]]) -> Answer:
         try:
+            if self._joined is not None:
+                return await ask(Scope(self._joined, self._company, self._tables))
             # Each statement for itself: a transaction would cost two trips more.
             async with self._reading.connect() as connection:
                 return await ask(Scope(connection, self._company, self._tables))
@@ -338,9 +359,10 @@ class EmbeddedNav:
         a deadlock."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                async with self._engine.connect() as connection, connection.begin() as transaction:
+                async with self._begun() as (connection, transaction):
                     await statements.share_lock(connection, self._company.id)
-                    answer = await act(Scope(connection, self._company, self._tables, preview))
+                    apart = None if self._joined is None else self._apart
+                    answer = await act(Scope(connection, self._company, self._tables, preview, apart))
                     if preview:
                         await transaction.rollback()
                     return answer
@@ -350,6 +372,16 @@ class EmbeddedNav:
             except (OSError, PoolTimeout) as error:
                 raise _translated(error) from error
         raise AssertionError("unreachable")
+
+    @asynccontextmanager
+    async def _begun(self) -> AsyncIterator[tuple[AsyncConnection, AsyncTransaction]]:
+        """A transaction of our own, or a part of the joined one that can be taken back by itself."""
+        if self._joined is not None:
+            async with self._joined.begin_nested() as savepoint:
+                yield self._joined, savepoint
+        else:
+            async with self._engine.connect() as connection, connection.begin() as transaction:
+                yield connection, transaction
 
 
 def _sqlstate(error: DBAPIError) -> str:

@@ -166,8 +166,8 @@ class Couplings(Protocol):
         ...
 
     async def save(self, company_id: int, couplings: Sequence[Coupling]) -> set[UUID]:
-        """Writes back couplings read before; those whose revision moved meanwhile are left alone.
-        Returns the ids that were saved."""
+        """Writes back couplings read before; those whose revision moved meanwhile are left alone, and so is
+        which records they couple. Returns the ids that were saved."""
         ...
 
     async def intend(self, company_id: int, couplings: Sequence[Coupling]) -> None:

@@ -3,12 +3,15 @@
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 from app.domain.company import Company, ConnectionSetup
 from app.domain.errors import IntegrationError
 from app.domain.records import Side, Snapshot, TableDefinition, Values
+
+if TYPE_CHECKING:
+    from app.ports.work import Transaction  # which opens the sides
 
 # --- writes ---------------------------------------------------------------------------------------
 
@@ -171,7 +174,14 @@ class NavRecord:
 
 
 class NavSide(RecordStore, Protocol):
-    """What only NAV can do."""
+    """What only NAV can do. `kept_here` says that its records are in our own database."""
+
+    kept_here: bool
+
+    def within(self, tx: "Transaction") -> RecordStore:
+        """The same records as a part of a transaction of ours: what is written is there exactly when what is remembered
+        of it is. Only for what is kept here; the first that happens in the transaction, since it waits for others."""
+        ...
 
     async def definitions(self) -> Sequence[TableDefinition]:
         """Every table that can be mapped."""

@@ -17,8 +17,10 @@ from app.ports.sides import Clock, SideFactory
 
 
 class Transaction(Protocol):
-    """One short transaction; commits when its block ends, rolls back when it raises."""
+    """One short transaction; commits when its block ends, rolls back when it raises. By its `handle` a side that is
+    kept in the same database takes part."""
 
+    handle: object
     companies: Companies
     connections: Connections
     breakers: Breakers

@@ -1,4 +1,7 @@
-"""Writing what was decided, in one set: the intents first, then the writes, then what their answers tell."""
+"""Writing what was decided, in one set: the intents first, then the writes, then what their answers tell.
+
+A write within the transaction that remembers it needs no intent: either both happened or nothing.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,16 +12,24 @@ from app.domain.errors import CrmRecordNotFound, NavRecordNotFound, StaleRecord
 from app.domain.mapping import Direction
 from app.domain.plan import Create, Modify
 from app.domain.records import Values
-from app.ports import Context, Insert, Refused, Update, Write, Written
+from app.ports import Context, Insert, RecordStore, Refused, Update, Write, Written
 from app.use_cases import remembering
 from app.use_cases.items import Item
 from app.use_cases.setting import Setting
 
 
 async def act(
-    ctx: Context, setting: Setting, run: Direction, todo: Sequence[Item], *, background: bool
+    ctx: Context,
+    setting: Setting,
+    run: Direction,
+    todo: Sequence[Item],
+    *,
+    background: bool,
+    within: RecordStore | None = None,
 ) -> list[Item]:
     """Writes the set. Returns the records that have to be looked at again.
+
+    `within` is the destination as a part of the transaction that remembers what becomes of the set.
 
     A creation that is refused in the `background` stays reserved: its record is tried again by the next run, and
     skipped and shown like any other that fails twice. Whoever asked for one record is told, and nothing remains.
@@ -33,9 +44,11 @@ async def act(
         (again if item.plan is None else decided).append(item)
     if not decided:
         return again
-    await _note(ctx, setting, run, decided)
+    if within is None:
+        await _note(ctx, setting, run, decided)
     writes = [_write_of(setting, run, item) for item in decided]
-    answers = await setting.side(run.destination).write(setting.mapping.table_on(run.destination), writes)
+    store = within or setting.side(run.destination)
+    answers = await store.write(setting.mapping.table_on(run.destination), writes)
     for item, write, answer in zip(decided, writes, answers, strict=True):
         if not _answered(setting, run, item, write, answer):
             again.append(item)

@@ -8,8 +8,7 @@ A destination whose kept version still stands needs no reading: the write is gua
 refusal (StaleRecord) sends just those records round again with a fresh look.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import assert_never
@@ -18,7 +17,6 @@ from uuid import UUID
 from app.domain.cell import Lookups
 from app.domain.coupling import Change, Coupling, CouplingStatus, SynchAction
 from app.domain.errors import (
-    Busy,
     Filtered,
     IntegrationError,
     InvalidMapping,
@@ -39,12 +37,13 @@ from app.domain.plan import (
 from app.domain.records import Side, Snapshot, Values
 from app.domain.templates import completed
 from app.domain.transfer import needs, translate
-from app.ports import Context, Transaction
+from app.ports import Context, RecordStore, Transaction
 from app.use_cases import acting, deletions, partners, remembering, reserving
 from app.use_cases.companions import Companions
 from app.use_cases.items import Item, Options, foresee
 from app.use_cases.lookups import Resolver
 from app.use_cases.rehearsal import rehearsal
+from app.use_cases.reserving import Reservations
 from app.use_cases.setting import Setting, passes
 from app.use_cases.waiting import Waiting
 
@@ -68,6 +67,7 @@ class Exchange:
         self._companions = Companions(setting, run)
         self._source = setting.side(run.source)
         self._destination = setting.side(run.destination)
+        self._reservations = Reservations(self.ctx, setting, run, options)
 
     # --- the way of a set ---------------------------------------------------------------------------
 
@@ -80,34 +80,63 @@ class Exchange:
         are not to be created are ignored: they appear nowhere (nav-behaviour 9.1).
         Raises SideUnavailable when a side cannot be reached; everything may then be done again.
         """
+        items = await self.enter(sources, coupled)
+        todo = [item for item in items if not item.settled]
+        for _ in range(ROUNDS):
+            if not todo:
+                break
+            await self.prepare(todo)
+            await partners.keep(self.ctx, self.setting, self.run, todo)
+            if self.options.preview:
+                todo = foresee(todo)
+                continue
+            await self._reservations.save(todo)
+            todo = await acting.act(
+                self.ctx, self.setting, self.run, todo, background=self.options.background
+            )
+        self.give_up(todo)
+        await self._spare(items, self._destination)
+        if not self.options.preview:
+            await self._companions.follow(items)
+        return items
+
+    async def enter(
+        self, sources: Sequence[Snapshot], coupled: Mapping[UUID, Coupling] | None = None
+    ) -> list[Item]:
+        """The records of a set with their couplings; what needs no look at the other side is settled."""
         if coupled is None:
             coupled = await self._couplings({source.id for source in sources})
         # A page may hold a record twice; the last is newest.
         unique = {source.id: source for source in sources}
         entered = [Item(source, coupled.get(key)) for key, source in unique.items()]
-        items = [item for item in entered if self._enters(item)]
+        return [item for item in entered if self._enters(item)]
+
+    async def prepare(self, todo: Sequence[Item]) -> None:
+        """Decides what is to be done; nothing is written."""
+        await self._look(todo)
+        await partners.find(self.ctx, self.setting, self.run, todo)
+        await self._decide(todo)
+
+    async def choose(self, todo: Sequence[Item]) -> None:
+        """Chooses couplings for new records, which are saved with what becomes of them."""
+        await self._reservations.choose(todo)
+
+    async def write_within(self, tx: Transaction, items: Sequence[Item]) -> list[Item]:
+        """Writes what was decided to the NAV side in a transaction that remembers it, too: then the coupling of a new
+        record need not be there before. Returns the items that have to be looked at again."""
+        within = self.setting.nav.within(tx)
         todo = [item for item in items if not item.settled]
-        for _ in range(ROUNDS):
-            if not todo:
-                break
-            await self._look(todo)
-            await partners.find(self.ctx, self.setting, self.run, todo)
-            await self._decide(todo)
-            if self.options.preview:
-                await partners.keep(self.ctx, self.setting, self.run, todo)
-                todo = foresee(todo)
-                continue
-            await self._reserve(todo)
-            todo = await acting.act(
-                self.ctx, self.setting, self.run, todo, background=self.options.background
-            )
-        for item in todo:
+        again = await acting.act(
+            self.ctx, self.setting, self.run, todo, background=self.options.background, within=within
+        )
+        await self._spare(items, within)
+        return again
+
+    def give_up(self, items: Iterable[Item]) -> None:
+        """Fails what others changed again and again."""
+        for item in items:
             said = f"{self._named(item)} was changed by somebody else {ROUNDS} times meanwhile."
             item.fail(StaleRecord(said, fix="Try again."))
-        await self._spare(items)
-        if not self.options.preview:
-            await self._companions.follow(items)
-        return items
 
     async def foresee(self, item: Item) -> Item:
         """What would become of a record whose partner was read."""
@@ -130,10 +159,11 @@ class Exchange:
             if coupling is not None:
                 item.coupling = coupling
                 saves[coupling.id] = item
-        await self._replace(tx, [item for item in saves.values() if item.replaced is not None])
-        saved = await tx.couplings.save(company, [i.held for i in saves.values() if i.replaced is None])
-        saved |= {key for key, item in saves.items() if item.replaced is not None}
-        gone = [item.held.id for item in items if item.release or item.uncouple]
+        saved = await self._replace(tx, [item for item in saves.values() if item.replaced is not None])
+        saved |= await self._add(tx, [item for item in saves.values() if item.unsaved])
+        known = [item.held for key, item in saves.items() if key not in saved and not item.unsaved]
+        saved |= await tx.couplings.save(company, known)
+        gone = [item.held.id for item in items if (item.release and not item.unsaved) or item.uncouple]
         if gone:
             await tx.couplings.delete(company, gone)
         refused = [item.replaced for item in items if item.release and item.replaced is not None]
@@ -336,112 +366,43 @@ class Exchange:
 
     # --- acting --------------------------------------------------------------------------------------
 
-    async def _reserve(self, todo: Sequence[Item]) -> None:
-        """Chooses the ids of new records and saves them before the other side hears of them."""
-        await partners.keep(self.ctx, self.setting, self.run, todo)
-        new = [i for i in todo if not i.settled and isinstance(i.plan, Create) and i.coupling is None]
-        if not new:
-            return
-        taken = await self._taken(new)
-        for _ in range(2):
-            foreign = await self._hold(new, taken)
-            taken, new = {item.source.id for item in foreign}, foreign
-            if not new:
-                return
-        raise RuntimeError(f"{self._named(new[0])}: a new id is another record's")
-
-    async def _hold(self, items: Sequence[Item], taken: Collection[UUID]) -> list[Item]:
-        """Reserves the couplings of new records, whose partners get their ids where these are not taken
-        (docs/decisions/writes.md). Returns the items whose id turns out to be in another record's coupling."""
-        chosen = []
-        for item in items:
-            other = self.ctx.new_id() if item.source.id in taken else item.source.id
-            intent = acting.intent_of(self.setting, self.run, item)
-            chosen.append(
-                reserving.reservation(self.setting, self.run, item.source, self.ctx.new_id(), other, intent)
-            )
-        async with self.ctx.uow() as tx:
-            held = await tx.couplings.reserve(self.setting.company.id, chosen)
-        foreign = []
-        for item, coupling in zip(items, held, strict=True):
-            if coupling.id_on(self.run.source) == item.source.id:
-                item.coupling, item.noted = coupling, coupling.intent
-            else:
-                foreign.append(item)
-        return foreign
-
-    async def _taken(self, items: Sequence[Item]) -> Collection[UUID]:
-        """The ids of these records that a record over there has already. A run couples the two: an older memory, put
-        back after a loss, has forgotten that they belong together. Who asks for a new record gets a new one."""
-        if self.options.background:
-            return ()
-        table = self.setting.mapping.table_on(self.run.destination)
-        return (await self._destination.get(table, [item.source.id for item in items], ())).keys()
-
-    async def _spare(self, items: Sequence[Item]) -> None:
+    async def _spare(self, items: Sequence[Item], store: RecordStore) -> None:
         """Keeps the reservations of failed records whose partner exists after all: an attempt whose answer was
         lost may have got through, and forgetting it would make a second partner."""
-        doubtful = {item.held.id_on(self.run.destination): item for item in items if item.release}
+        released = [item for item in items if item.release and not item.unsaved]
+        doubtful = {item.held.id_on(self.run.destination): item for item in released}
         if doubtful:
             table = self.setting.mapping.table_on(self.run.destination)
-            for key in await self._destination.get(table, doubtful.keys(), ()):
+            for key in await store.get(table, doubtful.keys(), ()):
                 doubtful[key].release = False
 
-    async def again(self, items: Sequence[Item]) -> list[Item]:
-        """Synchronizes the records of a set once more, as their source shows them now."""
+    async def afresh(self, items: Sequence[Item]) -> list[Snapshot]:
+        """The records as their source shows them now."""
         table = self.setting.mapping.table_on(self.run.source)
         fields = self.setting.fields(self.run.source)
         found = await self._source.get(table, [item.source.id for item in items], fields)
-        return await self.synchronize(list(found.values()))
+        return list(found.values())
 
-    async def _replace(self, tx: Transaction, items: Sequence[Item]) -> None:
-        """The new partners exist: their couplings take the place of the old ones."""
+    async def _replace(self, tx: Transaction, items: Sequence[Item]) -> set[UUID]:
+        """The new partners exist: their couplings, whose ids are the answer, take the place of the old ones."""
+        if items:
+            company = self.setting.company.id
+            await tx.couplings.delete(
+                company, [item.replaced.id for item in items if item.replaced is not None]
+            )
+            await tx.couplings.reserve(company, [item.held for item in items])
+        return {item.held.id for item in items}
+
+    async def _add(self, tx: Transaction, items: Sequence[Item]) -> set[UUID]:
+        """Saves couplings of which nothing was saved before. Returns the ids of those for which there was room."""
         if not items:
-            return
-        company = self.setting.company.id
-        await tx.couplings.delete(company, [item.replaced.id for item in items if item.replaced is not None])
-        await tx.couplings.reserve(company, [item.held for item in items])
+            return set()
+        holders = await tx.couplings.reserve(self.setting.company.id, [item.held for item in items])
+        self._reservations.held_by(items, holders)
+        return {holder.id for holder in holders} & {item.held.id for item in items}
 
     def _is_logged(self, item: Item) -> bool:
         return item.action is not SynchAction.UNMODIFIED or self.options.log_unmodified
 
     def _named(self, item: Item) -> str:
         return remembering.named(self.setting, self.run, item)
-
-
-async def carry_out(
-    exchange: Exchange,
-    sources: Sequence[Snapshot],
-    finish: Callable[[Transaction, Sequence[Item]], Awaitable[None]] | None = None,
-    coupled: Mapping[UUID, Coupling] | None = None,
-    turn: AbstractAsyncContextManager[object] | None = None,
-) -> list[Item]:
-    """Synchronizes a set and remembers it; `finish` adds to the remembering transaction (progress, watermark), which
-    waits for its `turn` where several sets are under way.
-
-    Records whose coupling was written by somebody else meanwhile are synchronized again, so that what is
-    remembered is what both sides really agree on. Raises Busy when that happens to a run again and again.
-    """
-    ctx = exchange.ctx
-    items = await exchange.synchronize(sources, coupled)
-    if exchange.options.preview:
-        return items
-    async with turn or nullcontext(), ctx.uow() as tx:
-        lost = await exchange.remember(tx, items, ctx.clock.now())
-        if finish is not None:
-            await finish(tx, items)
-    for _ in range(ROUNDS):
-        if not lost:
-            break
-        repeated = await exchange.again(lost)
-        async with ctx.uow() as tx:
-            lost = await exchange.remember(tx, repeated, ctx.clock.now())
-        failed = {item.source.id: item for item in repeated if item.error is not None}
-        items = [failed.get(item.source.id, item) for item in items]
-    if lost and exchange.options.background:  # or its watermark would be moved past them
-        named = remembering.named(exchange.setting, exchange.run, lost[0])
-        raise Busy(
-            f"The coupling of {named} was written by somebody else {ROUNDS + 1} times meanwhile.",
-            fix="Try again.",
-        )
-    return items

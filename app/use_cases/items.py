@@ -50,6 +50,7 @@ class Item:
     uncouple: bool = False
     replaced: Coupling | None = None  # the coupling that the new one takes the place of
     job_id: UUID | None = None  # the synch job that logs it, for a record synchronized by itself
+    unsaved: bool = False  # its coupling is saved with what becomes of it, in one transaction
     matched: bool = False  # its partner was found by its name; the coupling is not saved yet
     repeated: bool = False  # an earlier attempt had created the record already
     noted: Intent | None = (

@@ -20,7 +20,8 @@ from app.domain.records import Snapshot
 from app.ports import Context, Page, Report, Transaction
 from app.use_cases import deleted
 from app.use_cases.brake import Brake
-from app.use_cases.engine import Exchange, carry_out
+from app.use_cases.carrying import carry_out
+from app.use_cases.engine import Exchange
 from app.use_cases.expected import announce
 from app.use_cases.items import Item, Options
 from app.use_cases.overlap import AT_ONCE, Belt
@@ -159,7 +160,7 @@ class Run:
             await self._report.progress(exchange.run.value, tally.counts, tx=tx)
 
         self._report.go_on()
-        await carry_out(exchange, sources, finish, turn=self._turn_of(tally))
+        await carry_out(exchange, sources, finish, turn=partial(self._turn_of, tally))
 
     @asynccontextmanager
     async def _turn_of(self, tally: Tally) -> AsyncIterator[None]:

@@ -22,7 +22,8 @@ from app.domain.mapping import Direction
 from app.domain.records import Side, Snapshot
 from app.ports import Context, Transaction
 from app.use_cases import remembering
-from app.use_cases.engine import Exchange, carry_out
+from app.use_cases.carrying import carry_out
+from app.use_cases.engine import Exchange
 from app.use_cases.items import Item, Options
 from app.use_cases.reading import chunks
 from app.use_cases.results import COMPLETED, CoupledRecord, PairOutcome, RecordResult

@@ -14,7 +14,17 @@ import httpx
 from starlette.applications import Starlette
 
 from app.domain.company import Company, ConnectionSetup
-from app.ports import ConnectionReport, Context, CrmSide, NavSide, Page, SideFactory, Transaction, UnitOfWork
+from app.ports import (
+    ConnectionReport,
+    Context,
+    CrmSide,
+    NavSide,
+    Page,
+    RecordStore,
+    SideFactory,
+    Transaction,
+    UnitOfWork,
+)
 from tests.crm_sandbox import Wire
 
 
@@ -49,11 +59,11 @@ class Fuse:
             await self._blow()
         return step
 
-    async def after(self, step: int) -> None:
-        """That step was carried out."""
+    async def after(self, step: int, *, locked: bool = False) -> None:
+        """That step was carried out. While what it wrote is `locked`, a person would have to wait for us."""
         if self._dead:
             raise Crash
-        if step == 0 and self._after:
+        if step == 0 and self._after and not (locked and self._instead):
             await self._blow()
 
     async def _blow(self) -> None:
@@ -79,11 +89,12 @@ class FusedWire(Wire):
 
 
 class _Nav:
-    """The NAV side; every call is a step."""
+    """The NAV side; every call is a step, also within a transaction of ours."""
 
-    def __init__(self, nav: NavSide, fuse: Fuse) -> None:
-        self._nav = nav
+    def __init__(self, nav: RecordStore, fuse: Fuse, *, locked: bool = False) -> None:
+        self._nav: Any = nav
         self._fuse = fuse
+        self._locked = locked
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._nav, name)
@@ -93,10 +104,14 @@ class _Nav:
         async def call(*args: Any, **options: Any) -> Any:
             step = await self._fuse.before()
             answer = await found(*args, **options)
-            await self._fuse.after(step)
+            await self._fuse.after(step, locked=self._locked)
             return answer
 
         return call
+
+    def within(self, tx: Transaction) -> RecordStore:
+        """The same within a transaction."""
+        return cast("RecordStore", _Nav(self._nav.within(tx), self._fuse, locked=True))
 
     async def changes(self, table: str, fields: Collection[str], since: str | None) -> AsyncIterator[Page]:
         """The pages, each of them a step."""

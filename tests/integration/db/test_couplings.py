@@ -14,7 +14,7 @@ from sqlalchemy import ARRAY, Uuid, bindparam, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.domain.coupling import Base, Coupling, CouplingStatus, Failure, SynchAction, SynchResult
-from app.domain.errors import AlreadyExists, NoCoupling
+from app.domain.errors import NoCoupling
 from app.domain.records import Reference
 from tests.integration.db.memory import NOON, Statements, a_company, a_coupling, a_memory
 
@@ -135,14 +135,16 @@ async def test_who_read_a_coupling_earlier_leaves_it_alone(engine: AsyncEngine) 
     assert changed.last_error == Failure("crm-refused", "No more.")
 
 
-async def test_a_partner_that_is_taken_is_a_domain_error(engine: AsyncEngine) -> None:
+async def test_which_records_a_coupling_couples_never_changes(engine: AsyncEngine) -> None:
     memory = a_memory(engine)
     company = await a_company(memory)
     async with memory() as tx:
         one, other = await tx.couplings.reserve(company.id, [a_coupling(1), a_coupling(2)])
-    with pytest.raises(AlreadyExists):
-        async with memory() as tx:
-            await tx.couplings.save(company.id, [replace(one, crm_id=other.crm_id)])
+    async with memory() as tx:
+        moved = replace(one, crm_id=other.crm_id, nav_id=other.nav_id, nav_key="NEW")
+        assert await tx.couplings.save(company.id, [moved]) == {one.id}
+        kept = await tx.couplings.get(company.id, one.id)
+    assert (kept.nav_id, kept.crm_id, kept.nav_key) == (one.nav_id, one.crm_id, "NEW")
 
 
 @pytest.mark.parametrize("size", [1, 1000])
