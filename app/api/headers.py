@@ -76,7 +76,11 @@ class EveryAnswer:
 
 def header(scope: Scope, name: bytes) -> bytes:
     """The first header of that name, given in lower case; empty if there is none."""
-    return next((value for each, value in scope["headers"] if each == name), b"")
+    for each, value in scope["headers"]:
+        if each == name:
+            found: bytes = value
+            return found
+    return b""
 
 
 def _completed(
@@ -104,13 +108,14 @@ class _Seen:
         method, route = scope["method"], getattr(scope.get("route"), "path_format", None)
         request_answered(method, route, self.status, seconds)
         company = (scope.get("path_params") or {}).get("company")
-        caller = scope.get("state", {}).get("caller")
-        known = {"company": company, "caller": caller.id if caller else None, "route": route}
-        told = {name: value for name, value in known.items() if value is not None}
         # Whoever looks again and again whether all is well shall not fill the log with it.
         level = logging.DEBUG if route in PROBED and self.status < 400 else logging.INFO
-        line = {"method": method, "path": scope["path"], "status": self.status}
-        log.log(level, "request", **line, ms=round(seconds * 1000, 1), **told)
+        if log.is_enabled_for(level):
+            caller = scope.get("state", {}).get("caller")
+            known = {"company": company, "caller": caller.id if caller else None, "route": route}
+            told = {name: value for name, value in known.items() if value is not None}
+            line = {"method": method, "path": scope["path"], "status": self.status}
+            log.log(level, "request", **line, ms=round(seconds * 1000, 1), **told)
         if current.is_recording():
             self._describe(current, route, company)
 

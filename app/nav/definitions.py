@@ -124,6 +124,11 @@ class NavTable:
         }
 
     @cached_property
+    def no_figures(self) -> Mapping[str, Value]:
+        """The figures of a record without any."""
+        return {name: blank(self.fields[name]) for name in self.fields if name in self.figures}
+
+    @cached_property
     def readers(self) -> Mapping[str, Reader]:
         """Of the fields in the record: those whose stored form is not the value yet."""
         return {name: read for name in self.blanks if (read := reader(self.fields[name])) is not None}

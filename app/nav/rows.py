@@ -44,6 +44,7 @@ class Projection:
         self.computed = tuple(
             name for name in wanted if name not in table.blanks and name not in table.figures
         )
+        self._no_figures = {name: table.no_figures[name] for name in self.figures}
         self._blanks = [(name, table.blanks[name]) for name in wanted if name in table.blanks]
         self._readers = [(name, table.readers[name]) for name in wanted if name in table.readers]
 
@@ -63,8 +64,10 @@ class Projection:
         """A selected row."""
         computed: dict[str, Value] = dict(zip(self.computed, found[len(FIXED) :], strict=False))
         if self.figures:
-            sums = found[-1] or {}
-            computed |= {name: from_stored(self.table.fields[name], sums.get(name)) for name in self.figures}
+            computed |= self._no_figures
+            if sums := found[-1]:
+                fields = self.table.fields
+                computed |= {name: from_stored(fields[name], sums.get(name)) for name in self.figures}
         return Row(found[0], found[1], found[2], found[3], found[4], computed)
 
     def values(self, row: Row) -> dict[str, Value]:

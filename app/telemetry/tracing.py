@@ -5,7 +5,7 @@ string, a body, a parameter of a statement or a header.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.metadata import version
 from typing import Any
 
@@ -21,6 +21,7 @@ _W3C = TraceContextTextMapPropagator()
 _tracer = trace.get_tracer("navcrm")
 _SPAN = "navcrm_span"
 _CALLERS = b"traceparent"
+_UNTRACED = nullcontext(INVALID_SPAN)
 
 
 class TracingUnavailable(RuntimeError):
@@ -74,16 +75,19 @@ def span(name: str, kind: SpanKind = INTERNAL, attributes: Mapping[str, Any] | N
             raise
 
 
-@contextmanager
-def serving(scope: Mapping[str, Any], attributes: Mapping[str, Any]) -> Iterator[Span]:
+def serving(scope: Mapping[str, Any], attributes: Mapping[str, Any]) -> AbstractContextManager[Span]:
     """A span of an HTTP request around the block (`scope` is that of ASGI), as a part of the caller's trace, where it
     names one. Costs next to nothing where nobody traces, neither we nor the caller."""
-    if is_tracing() or any(name == _CALLERS for name, _ in scope["headers"]):
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        with called_with(headers), span(scope["method"], SERVER, attributes) as current:
-            yield current
-    else:
-        yield INVALID_SPAN
+    if is_tracing() or _CALLERS in dict(scope["headers"]):
+        return _serving(scope, attributes)
+    return _UNTRACED
+
+
+@contextmanager
+def _serving(scope: Mapping[str, Any], attributes: Mapping[str, Any]) -> Iterator[Span]:
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    with called_with(headers), span(scope["method"], SERVER, attributes) as current:
+        yield current
 
 
 def is_tracing() -> bool:

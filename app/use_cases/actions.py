@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from app.domain.cell import Shape
 from app.domain.company import Company, ConnectionSetup
@@ -131,6 +132,7 @@ def actions(
     return found
 
 
+@lru_cache(maxsize=1000)  # the same few for nearly every record
 def _action(name: str, reason: str | None) -> ActionState:
     return ActionState(name, reason is None, reason)
 
