@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import ARRAY, Uuid, any_, literal
 
-from app.domain.errors import FieldProblem, IntegrationError, NavRecordNotFound, StaleRecord
+from app.domain.errors import AlreadyExists, FieldProblem, IntegrationError, NavRecordNotFound, StaleRecord
 from app.domain.records import Snapshot
 from app.nav import rules, statements
 from app.nav.definitions import NavTable
@@ -76,6 +76,7 @@ async def _write_once(scope: Scope, table: NavTable, writes: dict[int, Write]) -
                     outcomes[index] = Written(write.id, None)
     if drafts:
         await rules.save(scope, table, list(drafts.values()))
+        await _find_raced(scope, table, list(drafts.values()))
     if doomed:
         await rules.delete(scope, table, doomed)
     for index, draft in drafts.items():
@@ -96,6 +97,16 @@ def _draft(table: NavTable, write: Insert | Update, row: Row | None) -> Draft:
     if outcome.problems:
         draft.error = invalid(table, draft.key, outcome.problems)
     return draft
+
+
+async def _find_raced(scope: Scope, table: NavTable, drafts: Sequence[Draft]) -> None:
+    """Somebody may have inserted the same id a moment before us: then the present state is the answer."""
+    raced = [draft for draft in drafts if isinstance(draft.error, AlreadyExists) and draft.is_new]
+    ids = [draft.id for draft in raced if draft.id]
+    found = await statements.locked_by_id(scope.connection, scope.company.id, table, ids)
+    for draft in raced:
+        if draft.id in found:
+            draft.before, draft.error = found[draft.id], None
 
 
 def _outcome(table: NavTable, write: Insert | Update, draft: Draft) -> Outcome:
