@@ -12,8 +12,8 @@ from app.db.arrays import json_text
 from app.db.coupling_rows import decode_failure, encode_failure, plain, plain_id
 from app.db.job_rows import REFERRED_TO
 from app.db.tables import synch_job, synch_outcome
-from app.db.values import clean, decode_value, encode_value
-from app.domain.coupling import Change, Outcome, SynchAction
+from app.db.values import clean, decode, encode
+from app.domain.coupling import NO_CHANGES, Changes, Outcome, SynchAction
 from app.domain.records import Side
 from app.ports import FailureSummary, LoggedOutcome
 
@@ -138,7 +138,6 @@ _ADD = text(f"""
     FROM json_to_recordset(CAST(:rows AS json))
       AS given({", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())})
     """)  # noqa: S608 - names of our columns, no input
-_SIDES = {side: str(side) for side in Side}
 _FORGET = {
     history: text(f"""
         DELETE FROM synch_outcome WHERE id IN (
@@ -159,9 +158,6 @@ def _of(company_id: int) -> Select[Any]:
 
 
 def _row(one: Outcome, mapping: str | None) -> dict[str, Any]:
-    changes = [
-        [_SIDES[side], field, encode_value(old), encode_value(new)] for side, field, old, new in one.changes
-    ]
     return {
         "direction": plain(one.direction),
         "nav_table": one.nav_table,
@@ -177,8 +173,17 @@ def _row(one: Outcome, mapping: str | None) -> dict[str, Any]:
         "error_code": None if one.error is None else one.error.code,
         "error": None if one.error is None else encode_failure(one.error),
         "extra": dict(one.extra) or None,
-        "changes": changes or None,
+        "changes": _encoded(one.changes) if one.changes.new else None,
     }
+
+
+def _encoded(changes: Changes) -> dict[str, Any]:
+    old = {name: value for name in changes.new if (value := changes.old.get(name)) is not None}
+    return {"side": str(changes.side), "old": encode(old), "new": encode(changes.new)}
+
+
+def _decoded(stored: Mapping[str, Any]) -> Changes:
+    return Changes(Side(stored["side"]), decode(stored["new"]), decode(stored["old"]))
 
 
 def _logged(row: Row[Any]) -> LoggedOutcome:
@@ -186,10 +191,7 @@ def _logged(row: Row[Any]) -> LoggedOutcome:
         action=SynchAction(row.action),
         message=row.message,
         error=decode_failure(row.error),
-        changes=tuple(
-            Change(Side(side), field, decode_value(old), decode_value(new))
-            for side, field, old, new in row.changes or ()
-        ),
+        changes=NO_CHANGES if row.changes is None else _decoded(row.changes),
         extra=row.extra or {},
         **{name: getattr(row, name) for name in _AS_IS},
     )

@@ -305,7 +305,7 @@ synch_outcome = Table(
     Column("error_code", Text),
     Column("error", TEXT_OF_JSON),
     Column("extra", TEXT_OF_JSON),
-    Column("changes", TEXT_OF_JSON),  # [[side, field, old, new], ...]: the history of a coupling
+    Column("changes", TEXT_OF_JSON),  # {side, old: {field: value}, new}: the history of a coupling
     Index("synch_outcome_job_idx", "job_id", "id"),
     Index("synch_outcome_error_idx", "company_id", "id", postgresql_where=text("error_code is not null")),
     Index("synch_outcome_history_idx", "coupling_id", "id", postgresql_where=text("changes is not null")),

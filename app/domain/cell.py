@@ -129,6 +129,28 @@ class Shape:
             found = self._two_way[run] = tuple((ours, theirs) for ours, theirs in named if ours and theirs)
         return found
 
+    def one_way(self, run: Direction) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The fields that go in this direction only, the source's and the destination's; and those of the source that
+        go nowhere."""
+        found = self._one_way.get(run)
+        if found is None:
+            routes = [r for r in self.routes(run) if r.target is None or r.row.direction is run]
+            sent = tuple(route.from_name for route in routes if route.from_name)
+            arrived = tuple(route.target.name for route in routes if route.target is not None)
+            found = self._one_way[run] = (sent, arrived)
+        return found
+
+    def either_way(self, run: Direction) -> tuple[tuple[Route, str, str], ...]:
+        """The other rows of a one-way run, with the names of their fields; the source's is empty for a constant."""
+        found = self._either_way.get(run)
+        if found is None:
+            found = self._either_way[run] = tuple(
+                (route, route.from_name, route.target.name)
+                for route in self.routes(run)
+                if route.target is not None and route.row.direction is not run
+            )
+        return found
+
     def _route(self, row: FieldMapping, run: Direction) -> Route:
         nav, crm = self.field(row, Side.NAV), self.field(row, Side.CRM)
         origin, target = (nav, crm) if run is Direction.TO_CRM else (crm, nav)
@@ -176,6 +198,14 @@ class Shape:
 
     @cached_property
     def _mapped(self) -> dict[Side, Callable[[Values], object]]:
+        return {}
+
+    @cached_property
+    def _one_way(self) -> dict[Direction, tuple[tuple[str, ...], tuple[str, ...]]]:
+        return {}
+
+    @cached_property
+    def _either_way(self) -> dict[Direction, tuple[tuple[Route, str, str], ...]]:
         return {}
 
     @cached_property

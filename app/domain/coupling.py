@@ -1,10 +1,10 @@
 """Coupling: the pair of ids that says "these two records are the same thing"."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from app.domain.errors import IntegrationError
@@ -191,6 +191,32 @@ class Change(NamedTuple):
 
 
 @dataclass(slots=True)
+class Changes:
+    """The fields of one side that a synchronization wrote, or would write. The old values are what the record held: a
+    field that is not among them held nothing, and others are of no account. Nobody changes it (see Snapshot)."""
+
+    side: Side
+    new: Values
+    old: Values = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Change]:
+        """Field by field."""
+        for name, value in self.new.items():
+            yield Change(self.side, name, self.old.get(name), value)
+
+    def __len__(self) -> int:
+        """How many fields."""
+        return len(self.new)
+
+    def __add__(self, more: "Changes") -> "Changes":
+        """What was written in two steps."""
+        return Changes(more.side, {**self.new, **more.new}, {**self.old, **more.old})
+
+
+NO_CHANGES: Final = Changes(Side.NAV, {})
+
+
+@dataclass(slots=True)
 class Outcome:
     """What became of one record, as it is logged. Nobody changes it (see Snapshot)."""
 
@@ -205,5 +231,5 @@ class Outcome:
     reason: str | None = None  # a stable word, such as `filtered` or `contact-without-account`
     message: str | None = None
     error: Failure | None = None
-    changes: tuple[Change, ...] = ()
+    changes: Changes = field(default_factory=lambda: NO_CHANGES)
     extra: Mapping[str, str] = field(default_factory=dict)

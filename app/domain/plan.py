@@ -236,39 +236,34 @@ def rebase(
     old = base or Base()
     ours: dict[str, Value] = dict(old.on(here))
     theirs: dict[str, Value] = dict(old.on(there))
+    wanted, shown, read = translation.wanted, after.values, source.values
     for known, left in shape.left_alone(run):
         if known is not None:
-            ours[known] = source.values.get(known)
+            ours[known] = read.get(known)
         if left is not None and created:
-            theirs[left] = after.values.get(left)
-    wanted, shown, read = translation.wanted, after.values, source.values
-    for route in shape.routes(run):
-        target, one_way = route.target, route.row.direction is run
-        if target is None:
-            ours[route.from_name] = read.get(route.from_name)
-            continue
-        name, kept = target.name, target.name in translation.kept
-        agreed = one_way or (name in wanted and _shows(route, target, wanted[name], shown.get(name)))
-        if route.origin is not None and (agreed or kept):
-            ours[route.from_name] = read.get(route.from_name)
-        if (agreed and (one_way or not kept)) or (kept and created):
-            theirs[name] = shown.get(name)
-    versions = {
-        here: source.version if covers(shape, here, ours, source.values) else None,
-        there: after.version if covers(shape, there, theirs, after.values) else None,
-    }
-    by_side = {here: ours, there: theirs}
-    return Base(
-        nav=by_side[Side.NAV],
-        crm=by_side[Side.CRM],
-        nav_version=versions[Side.NAV] or None,
-        crm_version=versions[Side.CRM] or None,
-    )
+            theirs[left] = shown.get(left)
+    sent, arrived = shape.one_way(run)
+    ours.update((name, read.get(name)) for name in sent)
+    theirs.update((name, shown.get(name)) for name in arrived)
+    for route, origin, name in shape.either_way(run):
+        found, kept = shown.get(name), name in translation.kept
+        agreed = name in wanted and _shows(route, wanted[name], found)
+        if origin and (agreed or kept):
+            ours[origin] = read.get(origin)
+        if (agreed and not kept) or (kept and created):
+            theirs[name] = found
+    our_version = (source.version if covers(shape, here, ours, read) else None) or None
+    their_version = (after.version if covers(shape, there, theirs, shown) else None) or None
+    if here is Side.NAV:
+        return Base(ours, theirs, our_version, their_version)
+    return Base(theirs, ours, their_version, our_version)
 
 
-def _shows(route: Route, target: FieldDefinition, wanted: Value, shown: Value) -> bool:
+def _shows(route: Route, wanted: Value, shown: Value) -> bool:
     """Whether the destination shows what the source wants."""
-    return wanted is shown or conversion.equal(wanted, shown, target, route.origin)
+    return wanted is shown or (
+        route.target is not None and conversion.equal(wanted, shown, route.target, route.origin)
+    )
 
 
 def covers(shape: Shape, side: Side, base: Mapping[str, Value], values: Values) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from app.domain import intents
-from app.domain.coupling import Coupling, CouplingStatus, Intent, SynchAction
+from app.domain.coupling import NO_CHANGES, Coupling, CouplingStatus, Intent, SynchAction
 from app.domain.errors import CrmRecordNotFound, NavRecordNotFound, StaleRecord
 from app.domain.mapping import Direction
 from app.domain.plan import Create, Modify
@@ -136,10 +136,10 @@ def _answered(setting: Setting, run: Direction, item: Item, write: Write, answer
         named = remembering.named(setting, run, item)
         raise RuntimeError(f"{named}: no record came back from the write")
     if isinstance(answer.error, StaleRecord | CrmRecordNotFound | NavRecordNotFound):
-        item.looked, item.plan, item.changes = True, None, ()
+        item.looked, item.plan, item.changes = True, None, NO_CHANGES
         return False
     item.fail(answer.error)
-    item.changes = ()
+    item.changes = NO_CHANGES
     item.release = item.reserved and not answer.error.retryable
     if not answer.error.retryable:
         item.coupling = replace(item.held, intent=None)  # it is known that nothing was written

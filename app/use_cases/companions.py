@@ -11,7 +11,7 @@ from uuid import UUID, uuid5
 
 from app.domain.coded import ACTIVE
 from app.domain.company import Generation
-from app.domain.coupling import Change, CouplingStatus, SynchAction
+from app.domain.coupling import NO_CHANGES, Changes, CouplingStatus, SynchAction
 from app.domain.errors import AlreadyExists, IntegrationError, SideRefused, UnitGroupInvalid
 from app.domain.links import address_of
 from app.domain.mapping import Direction
@@ -76,7 +76,7 @@ class Companions:
         for item, answer in zip(items, await _answers(self._setting.crm, PRODUCT, deletes), strict=True):
             if isinstance(answer, Refused):
                 continue  # it is there, and stays coupled with its failure
-            item.after, item.changes, item.release = None, (), True
+            item.after, item.changes, item.release = None, NO_CHANGES, True
 
     # --- prices ---------------------------------------------------------------------------------------
 
@@ -134,11 +134,12 @@ class Companions:
                 _fail(item, answer.error)
                 continue
             before = shown.get(item.held.crm_id)
-            old = before.values.get("amount") if before else None
+            new: dict[str, Value] = {}
             if before is None:
-                new = Change(Side.CRM, f"{PRICE}.{PRICE}id", None, Reference(answer.id, PRICE))
-                item.changes = (*item.changes, new)
-            item.changes = (*item.changes, Change(Side.CRM, f"{PRICE}.amount", old, _price_of(item)))
+                new[f"{PRICE}.{PRICE}id"] = Reference(answer.id, PRICE)
+            new[f"{PRICE}.amount"] = _price_of(item)
+            old = {f"{PRICE}.amount": before.values.get("amount")} if before else {}
+            item.changes += Changes(Side.CRM, new, old)
 
     async def _activate(self, items: Sequence[Item]) -> None:
         """New products become active and learn their price list, which CRM does not take with a create."""
@@ -149,7 +150,7 @@ class Companions:
             if isinstance(answer, Refused):
                 _fail(item, answer.error)
                 continue
-            item.changes = (*item.changes, *(Change(Side.CRM, n, None, v) for n, v in values.items()))
+            item.changes += Changes(Side.CRM, values)
             if answer.snapshot is not None and item.after is not None:
                 known = {**item.after.values, STATE: ACTIVE}
                 item.after = replace(item.after, version=answer.snapshot.version, values=known)

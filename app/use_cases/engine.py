@@ -15,7 +15,7 @@ from typing import assert_never
 from uuid import UUID
 
 from app.domain.cell import Lookups
-from app.domain.coupling import Change, Coupling, CouplingStatus, SynchAction
+from app.domain.coupling import Changes, Coupling, CouplingStatus, SynchAction
 from app.domain.errors import (
     Filtered,
     IntegrationError,
@@ -325,7 +325,7 @@ class Exchange:
             case Create(values):
                 self._plan_create(item, values)
             case Modify(changes):
-                item.changes = self._changes(changes, found or {})
+                item.changes = Changes(self.run.destination, changes, found or {})
             case Unchanged() | AlreadyEqual() if self.options.force and not item.looked:
                 item.looked, item.plan = True, None  # the chosen side wins: make sure of what is over there
             case Unchanged() | AlreadyEqual():
@@ -358,11 +358,7 @@ class Exchange:
         # A new record is sent without its blanks: a column left out is blank already.
         filled = {k: v for k, v in complete.items() if v or (v is not None and v != "")}
         item.plan = Create(filled)
-        item.changes = self._changes(filled, {})
-
-    def _changes(self, written: Values, shown: Values) -> tuple[Change, ...]:
-        side = self.run.destination
-        return tuple(Change(side, name, shown.get(name), value) for name, value in written.items())
+        item.changes = Changes(self.run.destination, filled)
 
     # --- acting --------------------------------------------------------------------------------------
 

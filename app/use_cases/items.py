@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from app.domain.coupling import Change, Coupling, CouplingStatus, Intent, SynchAction
+from app.domain.coupling import NO_CHANGES, Changes, Coupling, CouplingStatus, Intent, SynchAction
 from app.domain.errors import IntegrationError
 from app.domain.plan import Create, Modify, Plan
 from app.domain.records import Snapshot
@@ -45,7 +45,7 @@ class Item:
     after: Snapshot | None = None
     action: SynchAction | None = None
     error: IntegrationError | None = None
-    changes: tuple[Change, ...] = ()
+    changes: Changes = field(default_factory=lambda: NO_CHANGES)
     release: bool = False  # the reservation is to go: nothing was created under it
     uncouple: bool = False
     replaced: Coupling | None = None  # the coupling that the new one takes the place of
@@ -101,6 +101,6 @@ def foresee(items: Iterable[Item]) -> list[Item]:
         elif isinstance(item.plan, Modify) and item.looked:
             item.action = SynchAction.MODIFIED
         else:
-            item.looked, item.plan, item.changes = True, None, ()
+            item.looked, item.plan, item.changes = True, None, NO_CHANGES
             unsure.append(item)
     return unsure

@@ -8,7 +8,7 @@ from uuid import UUID
 from app.domain import solution
 from app.domain.company import Company, ConnectionSetup
 from app.domain.connection import require_enabled
-from app.domain.coupling import Change, Coupling, CouplingStatus, Failure, Outcome, SynchAction
+from app.domain.coupling import NO_CHANGES, Changes, Coupling, CouplingStatus, Failure, Outcome, SynchAction
 from app.domain.errors import (
     CrmRecordNotFound,
     IntegrationError,
@@ -45,13 +45,13 @@ class _Entry:
     account: Snapshot | None = None
     row_id: UUID | None = None
     write: Write | None = None
-    changes: tuple[Change, ...] = ()
+    changes: Changes = field(default_factory=lambda: NO_CHANGES)
     action: SynchAction = SynchAction.UNMODIFIED
     error: IntegrationError | None = None
     account_version: str | None = None  # after its lookup was set
 
     def fail(self, error: IntegrationError) -> None:
-        self.action, self.error, self.changes = SynchAction.FAILED, error, ()
+        self.action, self.error, self.changes = SynchAction.FAILED, error, NO_CHANGES
 
     def points_elsewhere(self) -> bool:
         """Whether the account does not know its statistics row yet."""
@@ -101,7 +101,7 @@ async def update_account_statistics(
     return RecordResult(
         message="Preview: nothing was written" if preview else message,
         action=entry.action,
-        changes=entry.changes,
+        changes=tuple(entry.changes),
         synch_job_id=job_id,
     )
 
@@ -230,7 +230,7 @@ def _decide(desk: _Desk, entry: _Entry, wanted: dict[str, Value], rows: Mapping[
             entry.write, entry.action = Update(row.id, written), SynchAction.MODIFIED
         elif entry.points_elsewhere():
             entry.action = SynchAction.MODIFIED
-    entry.changes = tuple(Change(Side.CRM, name, shown.get(name), value) for name, value in written.items())
+    entry.changes = Changes(Side.CRM, written, shown)
 
 
 async def _write(desk: _Desk, entries: Sequence[_Entry]) -> None:

@@ -1,7 +1,8 @@
 """What the bare script and the one on Microsoft's client share: the columns, the mapping, NAV's table, a token.
 
 Both are what one writes for one mapping on one afternoon: no couplings, no base, no history, no log, nothing to
-continue from when they are interrupted.
+continue from when they are interrupted. They leave NAV with the records that NAV itself would leave, or they would not
+do the same: a customer has its company contact, which changes with it, and their business relation.
 """
 
 import json
@@ -34,15 +35,17 @@ READ_TOO = (
     "_ownerid_value", "statecode", "address1_freighttermscode", "paymenttermscode", "modifiedon",
 )  # fmt: skip
 SELECT = ",".join((*PAIRS.values(), *READ_TOO))
+CONTACT = frozenset(PAIRS) - {"Contact", "Credit_Limit_LCY"} | {"Search_Name"}
+"""What a customer and its company contact have in common."""
 INSERT = """
     INSERT INTO nav_record (company_id, nav_table, key, integration_id, fields)
-    SELECT $1, 'customers', r.key, r.id, r.fields::jsonb
-    FROM unnest($2::text[], $3::uuid[], $4::text[]) AS r(key, id, fields)
+    SELECT $1, r.nav_table, r.key, r.id, r.fields::jsonb
+    FROM unnest($2::text[], $3::text[], $4::uuid[], $5::text[]) AS r(nav_table, key, id, fields)
     """
 UPDATE = """
     UPDATE nav_record n SET fields = n.fields || r.fields::jsonb
-    FROM unnest($2::uuid[], $3::text[]) AS r(id, fields)
-    WHERE n.company_id = $1 AND n.nav_table = 'customers' AND n.integration_id = r.id
+    FROM unnest($2::text[], $3::text[], $4::text[]) AS r(nav_table, key, fields)
+    WHERE n.company_id = $1 AND n.nav_table = r.nav_table AND n.key = r.key
     """
 READ = """
     SELECT key, integration_id, row_version, fields FROM nav_record
@@ -87,11 +90,15 @@ class Task:
         return f"{self.crm_url}/{self.tenant}/oauth2/v2.0/token", form
 
 
-def to_nav(row: Mapping[str, Any]) -> str:
+def to_nav(row: Mapping[str, Any]) -> dict[str, str]:
     """The fields of a customer out of an account."""
-    return json.dumps(
-        {nav: str(value) for nav, crm in PAIRS.items() if (value := row.get(crm)) not in (None, "")}
-    )
+    fields = {nav: str(value) for nav, crm in PAIRS.items() if (value := row.get(crm)) not in (None, "")}
+    return {**fields, "Search_Name": fields.get("Name", "").upper()}
+
+
+def numbers(row: Mapping[str, Any]) -> tuple[str, str]:
+    """The numbers of the customer and of the contact that are made of an account."""
+    return f"B{str(row['accountid'])[:18]}", f"T{str(row['accountid'])[:18]}"
 
 
 def to_crm(fields: str) -> dict[str, Any]:
@@ -106,18 +113,39 @@ def to_crm(fields: str) -> dict[str, Any]:
 async def insert(
     connection: "asyncpg.Connection[asyncpg.Record]", company_id: int, rows: Sequence[Mapping[str, Any]]
 ) -> None:
-    """New customers, a statement for all of them."""
-    keys = [f"B{str(row['accountid'])[:18]}" for row in rows]
-    ids = [UUID(row["accountid"]) for row in rows]
-    await connection.execute(INSERT, company_id, keys, ids, [to_nav(row) for row in rows])
+    """New customers with their contacts and relations, a statement for all of them."""
+    records = [record for row in rows for record in _new_records(row)]
+    await connection.execute(INSERT, company_id, *map(list, zip(*records, strict=True)))
+
+
+def _new_records(row: Mapping[str, Any]) -> Iterable[tuple[str, str, UUID | None, str]]:
+    """By table, key, integration id and fields: what NAV has more when an account became a customer."""
+    fields, (customer, contact) = to_nav(row), numbers(row)
+    shared = {name: value for name, value in fields.items() if name in CONTACT}
+    yield "customers", customer, UUID(row["accountid"]), json.dumps({**fields, "No": customer})
+    company = {"No": contact, "Company_No": contact, "Company_Name": shared.get("Name", "")}
+    yield "contacts", contact, uuid4(), json.dumps({**shared, **company})
+    relation = {
+        "Contact_No": contact,
+        "Business_Relation_Code": "CUST",
+        "Link_to_Table": "Customer",
+        "No": customer,
+    }
+    yield "contact-business-relations", f"{contact},CUST", None, json.dumps(relation)
 
 
 async def update(
     connection: "asyncpg.Connection[asyncpg.Record]", company_id: int, rows: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Changes customers, a statement for all of them."""
-    ids = [UUID(row["accountid"]) for row in rows]
-    await connection.execute(UPDATE, company_id, ids, [to_nav(row) for row in rows])
+    """Changes customers and their contacts, a statement for all of them."""
+    records = [record for row in rows for record in _changed_records(row)]
+    await connection.execute(UPDATE, company_id, *map(list, zip(*records, strict=True)))
+
+
+def _changed_records(row: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
+    fields, (customer, contact) = to_nav(row), numbers(row)
+    yield "customers", customer, json.dumps(fields)
+    yield "contacts", contact, json.dumps({name: value for name, value in fields.items() if name in CONTACT})
 
 
 def sets(rows: Sequence[Any], size: int = SET) -> Iterable[Sequence[Any]]:

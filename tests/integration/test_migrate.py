@@ -2,7 +2,11 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pytest
 from alembic import command
@@ -11,8 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db import migrate
 from app.db.engine import create_engine
+from app.domain.coupling import Changes, Outcome, SynchAction
+from app.domain.records import Side, Values
 from tests.database import TestServer
 from tests.integration.crashes.processes import running
+from tests.integration.db.memory import a_company, a_memory
 
 pytestmark = pytest.mark.anyio
 
@@ -56,6 +63,46 @@ async def test_the_migrations_make_the_tables_that_the_code_expects(engine: Asyn
 
     async with engine.connect() as connection:
         await connection.run_sync(check)
+
+
+async def test_what_was_written_to_records_is_told_the_same_after_the_log_took_its_new_form(
+    engine: AsyncEngine,
+) -> None:
+    memory, coupling = a_memory(engine), UUID(int=9)
+    company = await a_company(memory)
+    new: Values = {"name": "Adatum", "creditlimit": Decimal("10.50"), "fax": None}
+    written = Outcome(
+        SynchAction.MODIFIED, coupling_id=coupling, changes=Changes(Side.CRM, new, {"name": "Ad", "fax": "1"})
+    )
+    async with memory() as tx:
+        await tx.synch_log.add(company.id, None, [written, Outcome(SynchAction.SKIPPED)], datetime.now(UTC))
+        before = await tx.synch_log.history(company.id, coupling, None, 10)
+
+    def there_and_back(connection: Connection) -> Any:
+        config = migrate.config()
+        config.attributes["connection"] = connection
+        command.downgrade(config, "kept_json_0001")
+        field_by_field = (
+            connection.execute(text("SELECT changes FROM synch_outcome ORDER BY id")).scalars().all()
+        )
+        command.upgrade(config, "head")
+        return field_by_field
+
+    async with engine.connect() as connection:
+        assert await connection.run_sync(there_and_back) == [
+            [
+                ["crm", "name", "Ad", "Adatum"],
+                ["crm", "creditlimit", None, ["n", "10.50"]],
+                ["crm", "fax", "1", None],
+            ],
+            None,
+        ]
+        await connection.commit()
+    async with memory() as tx:
+        assert await tx.synch_log.history(company.id, coupling, None, 10) == before
+    assert [(write["field"], write["old"], write["new"]) for write in before] == [
+        ("name", "Ad", "Adatum"), ("creditlimit", None, Decimal("10.50")), ("fax", "1", None),
+    ]  # fmt: skip
 
 
 async def test_each_test_gets_a_migrated_database_of_its_own(engine: AsyncEngine, database: str) -> None:

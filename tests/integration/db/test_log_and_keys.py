@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.db.secrets import Rotation, Vault, rotate
 from app.db.unit_of_work import SqlUnitOfWork
 from app.domain.access import ApiKey, Scope
-from app.domain.coupling import Change, Failure, Outcome, SynchAction
+from app.domain.coupling import Changes, Failure, Outcome, SynchAction
 from app.domain.errors import Busy, IdempotencyKeyReused, NotFound, SecretsUnreadable
 from app.domain.records import Side
 from app.ports import Arrival, StoredAnswer
@@ -44,9 +44,10 @@ def a_write(old: str, new: str) -> Outcome:
         crm_entity="account",
         crm_id=UUID(int=2),
         coupling_id=COUPLING,
-        changes=(
-            Change(Side.CRM, "name", old, new),
-            Change(Side.CRM, "creditlimit", Decimal("10.50"), None),
+        changes=Changes(
+            Side.CRM,
+            {"name": new, "creditlimit": None},
+            {"name": old, "creditlimit": Decimal("10.50")},
         ),
         extra={"mapping": "CUSTOMER"},
     )

@@ -11,7 +11,7 @@ from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.domain.access import ApiKey, Scope
-from app.domain.coupling import Change, Outcome, SynchAction
+from app.domain.coupling import Changes, Outcome, SynchAction
 from app.domain.errors import WatermarkExpired
 from app.domain.job import EntryStatus, JobQueueEntry, JobStatus, SynchJob, SynchMode
 from app.domain.records import Side
@@ -24,7 +24,7 @@ from tests.integration.use_cases.house import House, a_house
 pytestmark = pytest.mark.anyio
 KEPT = Retention()
 WORKER = UUID(int=1)
-WRITTEN = (Change(Side.CRM, "name", "Adatum", "Adatum Ltd."),)
+WRITTEN = Changes(Side.CRM, {"name": "Adatum Ltd."}, {"name": "Adatum"})
 
 
 @pytest.fixture
