@@ -10,7 +10,7 @@ from uuid import UUID
 
 from app.domain.coupling import Coupling
 from app.domain.errors import Busy
-from app.domain.records import Side, Snapshot
+from app.domain.records import Snapshot
 from app.ports import Transaction
 from app.use_cases import remembering
 from app.use_cases.engine import ROUNDS, Exchange
@@ -39,7 +39,7 @@ async def carry_out(
     """
     if exchange.options.preview:
         return await exchange.synchronize(sources, coupled)
-    if exchange.run.destination is Side.NAV and exchange.setting.nav.kept_here:
+    if exchange.in_one:
         return await _in_one(exchange, sources, finish, coupled, turn)
     return await _one_after_the_other(exchange, sources, finish, coupled, turn)
 

@@ -69,6 +69,11 @@ class Exchange:
         self._destination = setting.side(run.destination)
         self._reservations = Reservations(self.ctx, setting, run, options)
 
+    @property
+    def in_one(self) -> bool:
+        """Whether what is written can be remembered in the same transaction."""
+        return self.run.destination is Side.NAV and self.setting.nav.kept_here
+
     # --- the way of a set ---------------------------------------------------------------------------
 
     async def synchronize(

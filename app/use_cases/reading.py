@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
+from math import ceil
 from typing import TypeVar
 from uuid import UUID
 
@@ -17,6 +18,8 @@ from app.use_cases.setting import Setting
 
 SET = 1000
 """Records that go through the engine together: bounds memory and the length of a transaction."""
+SMALL_SET = 250
+"""So few that more sets would cost more statements than they save time."""
 IDS = 10_000
 """Ids that are compared together."""
 
@@ -193,13 +196,14 @@ class Reading:
 Things = TypeVar("Things")
 
 
-def chunks(things: Sequence[Things]) -> Iterator[Sequence[Things]]:
+def chunks(things: Sequence[Things], size: int = SET) -> Iterator[Sequence[Things]]:
     """Sets of them, none larger than the engine takes at once."""
-    for start in range(0, len(things), SET):
-        yield things[start : start + SET]
+    for start in range(0, len(things), size):
+        yield things[start : start + size]
 
 
-def sets_of(page: Page) -> Iterator[Sequence[Snapshot]]:
+def sets_of(page: Page, together: int = 1) -> Iterator[Sequence[Snapshot]]:
     """The records of a page in sets, each record once and as it was shown last: of sets that are under way at the
-    same time it is not known which is written last."""
-    return chunks(list({record.id: record for record in page.records}.values()))
+    same time it is not known which is written last. A small page makes so many sets as can be under way `together`."""
+    records = list({record.id: record for record in page.records}.values())
+    return chunks(records, min(SET, max(SMALL_SET, ceil(len(records) / together))))

@@ -122,7 +122,9 @@ class Run:
             gone = await deleted.gone(self._ctx, self._setting, exchange.run, page.deleted)
             await brake.check(page, len(gone))
             await self._follow(exchange, tally, gone)
-        for some in sets_of(page):
+        for some in sets_of(
+            page, AT_ONCE if exchange.in_one else 1
+        ):  # requests to CRM are counted by the set
             await belt.put(partial(self._take, exchange, tally, some), [record.id for record in some])
 
     async def _record(

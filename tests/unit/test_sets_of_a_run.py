@@ -31,6 +31,15 @@ def test_a_record_that_a_page_shows_twice_is_in_one_set_as_it_was_last() -> None
     assert second[0] == shown(SET)
 
 
+@pytest.mark.parametrize(
+    ("records", "sizes"),
+    [(0, []), (200, [200]), (600, [250, 250, 100]), (1000, [334, 334, 332]), (5000, [SET] * 5)],
+)
+def test_a_small_page_makes_sets_that_can_be_under_way_together(records: int, sizes: list[int]) -> None:
+    page = Page([shown(number) for number in range(records)])
+    assert [len(some) for some in sets_of(page, 3)] == sizes
+
+
 def test_what_was_not_committed_is_not_counted_with_what_comes_after_it() -> None:
     tally = Tally(Counts(inserted=1))
     with pytest.raises(OSError, match="commit"):
