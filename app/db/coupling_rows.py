@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+from pydantic_core import from_json
 from sqlalchemy import Row, Text, cast
 
 from app.db import values
 from app.db.tables import coupling
-from app.db.values import Parts, clean
+from app.db.values import clean
 from app.domain.coupling import Base, Coupling, CouplingStatus, Failure, Intent, SynchAction, SynchResult
 from app.domain.records import Side
 
@@ -161,12 +162,28 @@ def decode_failure(stored: Mapping[str, Any] | None) -> Failure | None:
 def _intent(stored: str | None) -> Intent | None:
     if stored is None:
         return None
-    parts = Parts(stored)
-    return Intent(Side(parts.read()["side"]), parts.values("nav"), parts.values("crm"))
+    parts = from_json(stored)
+    return Intent(Side(parts["side"]), values.decode(parts["nav"]), values.decode(parts["crm"]))
+
+
+class _Stored(Base):
+    """A base whose values nobody has looked at yet: mostly nobody does."""
+
+    __slots__ = ("_text",)
+    _text: str
+
+    def __getattr__(self, name: str) -> Any:
+        """Parses the values when the first of them is asked for."""
+        if name not in ("nav", "crm"):
+            raise AttributeError(name)
+        parts = from_json(self._text)
+        self.nav, self.crm = values.decode(parts["nav"]), values.decode(parts["crm"])
+        return self.nav if name == "nav" else self.crm
 
 
 def _base(row: Row[Any]) -> Base | None:
     if row.base is None:
         return None
-    parts = Parts(row.base)
-    return Base(parts.values("nav"), parts.values("crm"), row.nav_version, row.crm_version)
+    base = _Stored.__new__(_Stored)
+    base._text, base.nav_version, base.crm_version = row.base, row.nav_version, row.crm_version
+    return base

@@ -4,13 +4,11 @@ What goes in comes out equal and of the same type. JSON numbers are whole here: 
 one could come back changed.
 """
 
-from collections.abc import Callable, Iterator, KeysView, Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
-
-from pydantic_core import from_json
 
 from app.domain.records import Reference, Value, Values
 
@@ -31,62 +29,6 @@ def encode(values: Values) -> dict[str, Any]:
 def decode(stored: Mapping[str, Any]) -> dict[str, Value]:
     """The values of a record out of JSON."""
     return {name: decode_value(value) if type(value) is list else value for name, value in stored.items()}
-
-
-class Unread(Mapping[str, Value]):
-    """The values of a record out of JSON that nobody has read yet: mostly nobody does."""
-
-    __slots__ = ("_part", "_parts", "_values")
-
-    def __init__(self, parts: "Parts", part: str) -> None:
-        self._parts = parts
-        self._part = part
-        self._values: dict[str, Value] | None = None
-
-    def __getitem__(self, name: str) -> Value:
-        return self._read()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._read())
-
-    def __len__(self) -> int:
-        return len(self._read())
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """The value of that name."""
-        return self._read().get(name, default)
-
-    def keys(self) -> KeysView[str]:
-        """The names."""
-        return self._read().keys()
-
-    def __repr__(self) -> str:
-        return repr(self._read())
-
-    def _read(self) -> dict[str, Value]:
-        if self._values is None:
-            self._values = decode(self._parts.read()[self._part])
-        return self._values
-
-
-class Parts:
-    """A JSON object whose members are values of records."""
-
-    __slots__ = ("_read", "_text")
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._read: dict[str, Any] | None = None
-
-    def read(self) -> dict[str, Any]:
-        """The object."""
-        if self._read is None:
-            self._read = from_json(self._text)
-        return self._read
-
-    def values(self, part: str) -> Unread:
-        """The values under that name."""
-        return Unread(self, part)
 
 
 def encode_value(value: object) -> Any:

@@ -91,9 +91,10 @@ async def _note(ctx: Context, setting: Setting, run: Direction, items: Sequence[
             # The new coupling is not saved yet: the old one says what is to take its place.
             item.replaced = replace(item.replaced, intent=intent or Intent(run.destination), replacing=True)
             noted.append(item.replaced)
-        elif intent != (item.noted or item.held.intent):
-            noted.append(replace(item.held, intent=intent))
+        is_new = item.replaced is None and intent != (item.noted or item.held.intent)
         item.coupling, item.noted = replace(item.held, intent=intent), intent
+        if is_new:
+            noted.append(item.coupling)
     if noted:
         async with ctx.uow() as tx:
             await tx.couplings.intend(setting.company.id, noted)
