@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 # --- writes ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+# Nobody changes a write or its answer; made for each record of a run, they are not frozen, like Snapshot.
+@dataclass(slots=True)
 class Insert:
     """Create the record under this id; if it exists already, its present state is the answer.
 
@@ -30,7 +31,7 @@ class Insert:
     fields: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Update:
     """Change these fields, if the record still has this version. Without a version: if it exists.
 
@@ -43,7 +44,7 @@ class Update:
     fields: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Delete:
     """Delete the record, if it still has this version. One that is gone already counts as deleted."""
 
@@ -54,7 +55,7 @@ class Delete:
 Write = Insert | Update | Delete
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Written:
     """What the side has now. `created` tells an insert that created from one that found.
 
@@ -67,7 +68,7 @@ class Written:
     created: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Refused:
     """This write failed, alone. StaleRecord and CrmRecordNotFound/NavRecordNotFound ask for a new look."""
 
