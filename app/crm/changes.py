@@ -31,16 +31,15 @@ BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 TRACK = "odata.track-changes"
 
 
-async def changes(
+def changes(
     client: DataverseClient, columns: Columns, since: str | None, page_size: int
 ) -> AsyncIterator[Page]:
     """Page by page what changed since the watermark, or everything. Raises WatermarkExpired."""
-    if columns.table.definition.tracks_changes:
-        found = _tracked(client, columns, since, page_size)
-    else:
-        found = _by_time(client, columns, since, page_size)
-    async for page in found:
-        yield page
+    if not columns.table.definition.tracks_changes:
+        return _by_time(client, columns, since, page_size)
+    if since is None:
+        return _first_read(client, columns, page_size)
+    return _delta(client, columns, _delta_link(columns, since), page_size)
 
 
 async def changed(client: DataverseClient, places: Collection[tuple[CrmTable, str]]) -> set[tuple[str, str]]:
@@ -86,17 +85,6 @@ def _holds_a_change(answer: Answer) -> bool:
 # --- change tracking ------------------------------------------------------------------------------
 
 
-async def _tracked(
-    client: DataverseClient, columns: Columns, since: str | None, page_size: int
-) -> AsyncIterator[Page]:
-    if since is None:
-        async for page in _first_read(client, columns, page_size):
-            yield page
-        return
-    async for page in _delta(client, columns, _delta_link(columns, since), page_size):
-        yield page
-
-
 def _delta_link(columns: Columns, watermark: str) -> str:
     kind, _, rest = watermark.partition(":")
     stamp, _, link = rest.partition(":")
@@ -117,10 +105,9 @@ def _stamp(columns: Columns) -> str:
 async def _delta(client: DataverseClient, columns: Columns, link: str, page_size: int) -> AsyncIterator[Page]:
     headers = {"Prefer": f"odata.maxpagesize={page_size}"}
     async for page in pages(client, link, headers, f"the changes of {columns.table.entity_set}"):
-        entries = page["value"]
-        records = [columns.snapshot(entry) for entry in entries if "reason" not in entry]
-        deleted = [UUID(entry["id"]) for entry in entries if "reason" in entry]
-        yield Page(records, deleted, _watermark(columns, page), more=NEXT in page)
+        deleted = [UUID(entry["id"]) for entry in page["value"] if "reason" in entry]
+        page["value"] = [entry for entry in page["value"] if "reason" not in entry]
+        yield Page(_shown(columns, page), deleted, _watermark(columns, page), more=NEXT in page)
 
 
 def _watermark(columns: Columns, page: dict[str, Any]) -> str | None:
@@ -164,9 +151,12 @@ async def _first_read(client: DataverseClient, columns: Columns, page_size: int)
 
 
 def _shown(columns: Columns, page: dict[str, Any]) -> list[Snapshot]:
-    """The records of a page. Its rows are taken out of it: while the records are at work nobody needs them, and they
-    are a good part of what a run holds."""
-    return [columns.snapshot(row) for row in page.pop("value")]
+    """The records of a page. Each takes the place of its row: of what a run holds, both together would be a good
+    part."""
+    shown: list[Any] = page.pop("value")
+    for place, row in enumerate(shown):
+        shown[place] = columns.snapshot(row)
+    return shown
 
 
 async def _modified_since(
@@ -176,8 +166,7 @@ async def _modified_since(
     path = _modified_path(columns, moment)
     headers = {"Prefer": f"odata.maxpagesize={page_size}"}
     async for page in pages(client, path, headers, columns.table.entity_set):
-        records = _shown(columns, page)
-        yield Page(records, (), None if NEXT in page else watermark)
+        yield Page(_shown(columns, page), (), None if NEXT in page else watermark)
 
 
 # --- by time --------------------------------------------------------------------------------------

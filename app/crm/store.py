@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from uuid import UUID
 
 from app.crm import reading, writing
@@ -75,11 +74,9 @@ class Dataverse(CrmSide):
         columns = columns_of(described, wanted)
         async with self._as_described(described, wanted):
             async for page in changes(self.client, columns, since, self._page_size):
-                yield (
-                    replace(page, records=[r for r in page.records if not self._is_ignored(r)])
-                    if judged
-                    else page
-                )
+                if judged:
+                    page.records[:] = [each for each in page.records if not self._is_ignored(each)]
+                yield page
 
     def _is_ignored(self, record: Snapshot) -> bool:
         author = record.values.get(AUTHOR)

@@ -79,6 +79,7 @@ async def changed_pages(
         deleted = [row[2] for row in found if row[0]]
         is_last = len(found) < page_size
         after = bound if is_last else found[-1][3]
+        del found  # while its records are at work nobody needs the rows of a page
         yield Page(records, deleted, str(after), more=not is_last)
         if is_last:
             return

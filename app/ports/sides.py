@@ -88,7 +88,7 @@ class Page:
     page may follow.
     """
 
-    records: Sequence[Snapshot]
+    records: list[Snapshot]
     deleted: Sequence[UUID] = ()
     watermark: str | None = None
     more: bool = False

@@ -105,7 +105,7 @@ class Reading:
             seen.add(record.id for record in page.records)
             reached = page.watermark or reached
             yield replace(page, watermark=None)
-        yield Page((), await self._unseen(run.source, seen), reached)
+        yield Page([], await self._unseen(run.source, seen), reached)
 
     async def _unseen(self, side: Side, seen: Seen) -> list[UUID]:
         """The coupled records of the mapping that a read from the beginning did not show."""
@@ -204,6 +204,11 @@ def chunks(things: Sequence[Things], size: int = SET) -> Iterator[Sequence[Thing
 
 def sets_of(page: Page, together: int = 1) -> Iterator[Sequence[Snapshot]]:
     """The records of a page in sets, each record once and as it was shown last: of sets that are under way at the
-    same time it is not known which is written last. A small page makes so many sets as can be under way `together`."""
+    same time it is not known which is written last. A small page makes so many sets as can be under way `together`.
+
+    They are taken out of the page: whoever handed it on has it until the next one is read, which would then be held
+    beside it.
+    """
     records = list({record.id: record for record in page.records}.values())
+    page.records.clear()
     return chunks(records, min(SET, max(SMALL_SET, ceil(len(records) / together))))

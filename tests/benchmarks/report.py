@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.chart import Line, draw
+from tests.benchmarks.growth import MOST_RUNS, READ
 
 Found = Mapping[str, Any]
 Row = tuple[str, str, str, bool | None]  # what, measured, must be, whether it holds
@@ -334,11 +335,12 @@ def _growth_table(measured: Found) -> str:
         )
     lines.append(
         "\nThe tables are filled, not loaded. Changes are those of CRM, the median of three runs; full runs read the "
-        "whole table and find nothing to do. Memory is that of the service at its highest and of all processes of "
-        "PostgreSQL, at theirs, but for the cache that they share (`shared_buffers`, of fixed size). Statements are "
-        "those in the log of PostgreSQL while the run was on: with the call that starts it, and what an idle service "
-        "asks meanwhile. The tests count those of the run alone. First loads are measured up to 100,000 records: a "
-        "million would take too long here."
+        f"whole table and find nothing to do. They are repeated until {READ:,} records were read, up to {MOST_RUNS} "
+        "times: the median of their seconds, and the most memory. That is of the service at its highest and of all "
+        "processes of PostgreSQL, at theirs, but for the cache that they share (`shared_buffers`, of fixed size). "
+        "Statements are those in the log of PostgreSQL while the run was on: with the call that starts it, and what an "
+        "idle service asks meanwhile. The tests count those of the run alone. First loads are measured up to 100,000 "
+        "records: a million would take too long here."
     )
     return "\n".join(lines)
 

@@ -3,6 +3,7 @@
 A subclass names a table and its fields and gives a fixture `store`; its class must carry `pytest.mark.anyio`.
 """
 
+import gc
 from collections.abc import Sequence
 from typing import ClassVar
 from uuid import UUID, uuid4
@@ -220,6 +221,19 @@ class RecordStoreContract:
         records, deleted, again = await self.changed(store, watermark)
         assert (records, deleted) == ({}, set())
         assert again is not None
+
+    async def test_who_takes_the_records_out_of_a_page_is_the_only_one_to_hold_them(
+        self, store: RecordStore
+    ) -> None:
+        """Or a run would hold two pages, the last beside the next."""
+        created = {each.id for each in await self.existing(store, "Adatum", "Litware")}
+        taken: set[UUID] = set()
+        async for page in store.changes(self.table, [self.name], None):
+            taken |= {record.id for record in page.records}
+            shown = {id(record) for record in page.records}
+            page.records.clear()
+            assert not [each for each in gc.get_objects() if type(each) is Snapshot and id(each) in shown]
+        assert created <= taken
 
     async def test_changes_continue_from_the_watermark_with_deletions(self, store: RecordStore) -> None:
         changed, deleted, still = await self.existing(store, "Changed", "Deleted", "Still")

@@ -40,6 +40,13 @@ def test_a_small_page_makes_sets_that_can_be_under_way_together(records: int, si
     assert [len(some) for some in sets_of(page, 3)] == sizes
 
 
+def test_the_sets_take_the_records_out_of_their_page() -> None:
+    page = Page([shown(number) for number in range(SET + 1)])
+    first, second = sets_of(page)
+    assert [*first, *second] == [shown(number) for number in range(SET + 1)]
+    assert not page.records  # who handed the page on holds it until the next one is read
+
+
 def test_what_was_not_committed_is_not_counted_with_what_comes_after_it() -> None:
     tally = Tally(Counts(inserted=1))
     with pytest.raises(OSError, match="commit"):
