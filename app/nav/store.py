@@ -348,8 +348,11 @@ class EmbeddedNav:
             if self._joined is not None:
                 return await ask(Scope(self._joined, self._company, self._tables))
             # Each statement for itself: a transaction would cost two trips more.
-            async with self._reading.connect() as connection:
+            connection = await self._reading.connect()
+            try:
                 return await ask(Scope(connection, self._company, self._tables))
+            finally:  # not at the end of an `async with`, which does it in a task of its own: nothing is left to do
+                await connection.close()
         except UNREACHABLE as error:
             raise _translated(error) from error
 
