@@ -15,10 +15,10 @@ from tests.benchmarks.world import Running, World
 CHANGES = 100
 ROUNDS = 3
 QUIET = 1.5  # seconds in which a small run ends, without our asking how far it is
-READ = 300_000
+READ = 200_000
 """So many records are read, at whatever size, before it is known what full runs hold: the first runs of a service open
 one connection after another, and in each PostgreSQL keeps its plans, which has nothing to do with the rows."""
-MOST_RUNS = 30
+MOST_RUNS = 20
 
 
 def table(world: World, count: int) -> dict[str, Any]:
