@@ -16,13 +16,19 @@ NAME_PARTS = ("First_Name", "Middle_Name", "Surname")
 # What the contact of a company has only of the company that it is itself.
 OF_PERSONS = (*NAME_PARTS, "Company_Name")
 
-# The first relation of each, in the order of the keys.
+# The first relation of each, in the order of the keys. With one condition for all customers the planner reads all
+# relations of a large company for every set. A limit in the place of the aggregate would let it hope to meet the
+# relation among the first.
 COMPANIES_OF_CUSTOMERS = text(
     """
-    SELECT DISTINCT ON (fields ->> 'No') fields ->> 'No' AS no, fields ->> 'Contact_No' AS contact FROM nav_record
-    WHERE company_id = :company AND nav_table = 'contact-business-relations'
-      AND fields ->> 'No' = ANY(CAST(:customers AS text[])) AND fields ->> 'Link_to_Table' = 'Customer'
-    ORDER BY fields ->> 'No', key
+    SELECT customer.no, related.contact
+    FROM unnest(CAST(:customers AS text[])) AS customer(no)
+    CROSS JOIN LATERAL (
+        SELECT (array_agg(fields ->> 'Contact_No' ORDER BY key))[1] AS contact FROM nav_record
+        WHERE company_id = :company AND nav_table = 'contact-business-relations'
+          AND fields ->> 'No' = customer.no AND fields ->> 'Link_to_Table' = 'Customer'
+    ) AS related
+    WHERE related.contact IS NOT NULL
     """
 )
 # The companies stand there twice: as one condition they are looked up by their index, as rows they never were.

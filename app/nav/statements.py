@@ -36,11 +36,12 @@ class Change(NamedTuple):
 
 
 # While a company is loaded its tables grow a thousandfold within a transaction, so plans that the server
-# kept from when they were small are not used again.
+# kept from when they were small are not used again. Nor are statements compiled, as servers do with those they take for
+# dear: a thousand looks into an index look so, and are done sooner.
 SHARE = text(
     f"""
     SELECT pg_advisory_xact_lock_shared({LOCK_CLASS}, :company),
-           set_config('plan_cache_mode', 'force_custom_plan', true)
+           set_config('plan_cache_mode', 'force_custom_plan', true), set_config('jit', 'off', true)
     """
 )
 
