@@ -9,7 +9,7 @@ as ever.
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
@@ -17,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 
 Call = Callable[..., Awaitable[Any]]
 
+SEVERAL = (list, set, frozenset, tuple)
 ABSENT: Any = object()
 """The body of a request without one; null would be something."""
 
@@ -113,6 +114,10 @@ def _steps(dependant: Dependant) -> Iterator[_Step]:
     call = dependant.call
     if not iscoroutinefunction(call) or any(getattr(dependant, name) for name in _UNKNOWN):
         raise TypeError(f"{call} is no coroutine, or takes what endpoints.py does not know.")
+    if len(dependant.body_params) > 1 or any(map(_takes_several, dependant.query_params)):
+        raise TypeError(
+            f"{call} takes parts of a body, or a parameter several times: endpoints.py knows neither."
+        )
     known = [(each.name, each.call) for each in dependant.dependencies]
     known += [(dependant.request_param_name, Request), (dependant.response_param_name, Response)]
     yield _Step(
@@ -125,6 +130,12 @@ def _steps(dependant: Dependant) -> Iterator[_Step]:
         ),
         tuple(_parameter(each, "body") for each in dependant.body_params),
     )
+
+
+def _takes_several(field: Any) -> bool:
+    """Whether a parameter collects all values that are given for it."""
+    wanted = field.field_info.annotation
+    return any(get_origin(each) in SEVERAL or each in SEVERAL for each in (wanted, *get_args(wanted)))
 
 
 def _parameter(field: Any, source: str) -> _Parameter:

@@ -145,3 +145,11 @@ def test_what_no_operation_has_needed_is_refused_at_once() -> None:
     for call in (in_a_thread, streaming):
         with pytest.raises(TypeError, match="no coroutine"):
             Endpoint(APIRoute("/", call).dependant)
+
+
+def test_a_parameter_that_may_come_several_times_is_refused_at_once() -> None:
+    async def by_names(names: Annotated[list[str] | None, Query()] = None) -> None:
+        """Fields by name."""
+
+    with pytest.raises(TypeError, match="several times"):
+        Endpoint(APIRoute("/", by_names).dependant)
