@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from uuid import UUID
 
 from app.domain.coupling import Coupling
-from app.domain.errors import Busy
+from app.domain.errors import Busy, StaleRecord
 from app.domain.records import Snapshot
 from app.ports import Transaction
 from app.use_cases import remembering
@@ -107,6 +107,7 @@ async def _in_one(
             if overtaken > ROUNDS:
                 raise _contended(exchange, behind.items) from None
             open_ = await exchange.enter(await _sources(exchange, open_, behind.items))
+            done += _vanished(exchange, behind.items, open_)
             continue
         done += settled
         if not again:
@@ -119,6 +120,19 @@ async def _sources(exchange: Exchange, items: Sequence[Item], behind: Sequence[I
     """The records of a set, those that are behind what is remembered of them as they are now."""
     ids = {item.source.id for item in behind}
     return [item.source for item in items if item.source.id not in ids] + await exchange.afresh(behind)
+
+
+def _vanished(exchange: Exchange, behind: Sequence[Item], entered: Sequence[Item]) -> list[Item]:
+    """Those that were deleted or uncoupled meanwhile. Whoever asked for them is told; a run has nothing to do."""
+    ids = {item.source.id for item in entered}
+    gone = [item for item in behind if item.source.id not in ids]
+    if exchange.options.background:
+        return []
+    for item in gone:
+        named = remembering.named(exchange.setting, exchange.run, item)
+        said = f"{named} was deleted or uncoupled by somebody else meanwhile."
+        item.fail(StaleRecord(said, fix="Look at the record again."))
+    return gone
 
 
 async def _round(

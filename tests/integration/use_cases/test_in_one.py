@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from app.domain.coupling import Coupling, CouplingStatus
-from app.domain.errors import Busy
+from app.domain.errors import Busy, NotCoupled, StaleRecord
 from app.domain.job import Counts, SynchMode
 from app.domain.mapping import Direction
 from app.use_cases.synchronize import create_in_nav, synchronize_record
@@ -177,6 +177,34 @@ REFUSES_BAD = (
     $$ BEGIN IF NEW.fields ->> 'Name' = 'Bad' THEN RAISE 'bad' USING ERRCODE = '22023'; END IF; RETURN NEW; END $$""",
     "CREATE TRIGGER bad BEFORE INSERT ON nav_record FOR EACH ROW EXECUTE FUNCTION refuses_bad()",
 )
+
+
+async def test_who_synchronizes_what_somebody_uncouples_meanwhile_is_told(office: Office) -> None:
+    account = await office.account(name="Old")
+    await office.run(direction=FROM, create_uncoupled=True)
+    (pair,) = await office.couplings()
+    told = 0
+    for step in range(1, STEPS):
+        await office.change_crm("account", account, name=f"Name {step}")
+        fuse = Fuse()
+
+        async def uncoupled(pair: Coupling = pair) -> None:
+            async with office.ctx.uow() as tx:
+                await tx.couplings.delete(office.company.id, [pair.id])
+
+        fuse.light(step, after=False, instead=uncoupled)
+        now = fused(office.ctx, fuse)
+        before = await office.in_nav("customers", pair.nav_key)
+        try:
+            await synchronize_record(now, office.company, "customers", pair.nav_key, direction="from_crm")
+        except (NotCoupled, StaleRecord):
+            told += 1
+            assert await office.in_nav("customers", pair.nav_key) == before, f"step {step}"
+        if await office.couplings():
+            break  # it was over before anybody came
+        pair = await coupled_by_hand(office, pair.nav_key, account)
+    assert step > 3
+    assert told > 2
 
 
 async def test_a_record_that_the_database_refuses_takes_nothing_of_its_set_back(office: Office) -> None:
