@@ -58,7 +58,7 @@ class Sides:
 
     def __init__(self, engine: AsyncEngine, connector: Connector, numbers: AsyncEngine | None = None) -> None:
         self._engine = engine
-        self._numbers = None if numbers is None else numbers.execution_options(isolation_level="AUTOCOMMIT")
+        self._numbers = numbers
         self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._connector = connector
 

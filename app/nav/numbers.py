@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from itertools import count, islice
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.nav.definitions import NavTable
 from app.nav.statements import any_between, existing
@@ -52,6 +53,8 @@ DRAW = text(
     RETURNING prefix, digits, increment, last
     """
 )
+SOON = text("SELECT set_config('lock_timeout', '200ms', true)")
+LOCK_NOT_AVAILABLE = "55P03"
 TAKEN = text(
     """
     SELECT CAST(substr(key, length(CAST(:prefix AS text)) + 1) AS bigint) AS number
@@ -96,6 +99,22 @@ async def draw(connection: AsyncConnection, company_id: int, table: NavTable, nu
         # Someone numbered records by hand in our range: go on above them.
         highest = await connection.scalar(HIGHEST, {**of_table, **_pattern(series)})
         await connection.execute(SKIP, {**of_table, "highest": highest})
+
+
+async def draw_apart(engine: AsyncEngine, company_id: int, table: NavTable, number: int) -> list[str] | None:
+    """The same in a transaction of its own, so that nobody waits for ours; None where somebody else keeps the series.
+
+    Whoever keeps it may be waiting for us, and the server, which does not know that the two transactions belong
+    together, would let them wait: so we do not wait for long.
+    """
+    try:
+        async with engine.begin() as connection:
+            await connection.execute(SOON)
+            return await draw(connection, company_id, table, number)
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+            raise
+        return None
 
 
 async def _any_taken(connection: AsyncConnection, company_id: int, table: NavTable, drawn: list[str]) -> bool:

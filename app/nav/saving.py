@@ -13,7 +13,7 @@ from app.nav.definitions import KEYLESS, NavTable
 from app.nav.drafts import Draft
 from app.nav.identities import id_after_change
 from app.nav.keys import key_of
-from app.nav.numbers import draw, fills_gaps, has_series
+from app.nav.numbers import draw, draw_apart, fills_gaps, has_series
 from app.nav.renames import carry_key
 from app.nav.statements import Change
 from app.nav.validation import missing_relation, related_records
@@ -95,10 +95,11 @@ async def number(scope: Scope, table: NavTable, drafts: Sequence[Draft]) -> None
 
 async def drawn(scope: Scope, table: NavTable, number: int) -> list[str]:
     """The next numbers of the table's series."""
-    if scope.apart is None or fills_gaps(table):
-        return await draw(scope.connection, scope.company.id, table, number)
-    async with scope.apart.connect() as connection:
-        return await draw(connection, scope.company.id, table, number)
+    if scope.apart is not None and not fills_gaps(table):
+        numbers = await draw_apart(scope.apart, scope.company.id, table, number)
+        if numbers is not None:
+            return numbers
+    return await draw(scope.connection, scope.company.id, table, number)
 
 
 def _has_key(table: NavTable, draft: Draft) -> bool:

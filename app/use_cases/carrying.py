@@ -32,7 +32,7 @@ async def carry_out(
     turn: Turn = nullcontext,
 ) -> list[Item]:
     """Synchronizes a set and remembers it; `finish` adds to the remembering transaction (progress, watermark), which
-    waits for its `turn` where several sets are under way.
+    waits for its `turn` where several sets are under way, after it was begun.
 
     Records whose coupling was written by somebody else meanwhile are synchronized again, so that what is
     remembered is what both sides really agree on. Raises Busy when that happens to a run again and again.
@@ -54,7 +54,8 @@ async def _one_after_the_other(
     """Noted, written, remembered."""
     ctx = exchange.ctx
     items = await exchange.synchronize(sources, coupled)
-    async with turn(), ctx.uow() as tx:
+    async with AsyncExitStack() as until_committed, ctx.uow() as tx:
+        await until_committed.enter_async_context(turn())
         lost = await exchange.remember(tx, items, ctx.clock.now())
         await finish(tx, items)
     for _ in range(ROUNDS):
@@ -108,6 +109,7 @@ async def _in_one(
                 raise _contended(exchange, behind.items) from None
             open_ = await exchange.enter(await _sources(exchange, open_, behind.items))
             done += _vanished(exchange, behind.items, open_)
+            rounds = 0
             continue
         done += settled
         if not again:

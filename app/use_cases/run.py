@@ -6,7 +6,7 @@ once they are remembered, with the counts and the watermark: what is before a wa
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from functools import partial
 from uuid import UUID
@@ -68,6 +68,7 @@ class Run:
         self._reading = Reading(ctx, setting, job.id)
         self._tallies: dict[Direction, Tally] = {}
         self._stock = STOCK
+        # Whoever waits for it has a connection: those who have the turn would wait for one where connections are few.
         self._turn = asyncio.Lock()
 
     async def finish_replacements(self) -> None:
@@ -122,9 +123,8 @@ class Run:
             gone = await deleted.gone(self._ctx, self._setting, exchange.run, page.deleted)
             await brake.check(page, len(gone))
             await self._follow(exchange, tally, gone)
-        for some in sets_of(
-            page, AT_ONCE if exchange.in_one else 1
-        ):  # requests to CRM are counted by the set
+        together = AT_ONCE if exchange.in_one else 1  # requests to CRM are counted by the set
+        for some in sets_of(page, together):
             await belt.put(partial(self._take, exchange, tally, some), [record.id for record in some])
 
     async def _record(
@@ -136,7 +136,8 @@ class Run:
         started: datetime,
     ) -> None:
         """Writes down that a page is done, with everything before it."""
-        async with self._turn, self._ctx.uow() as tx:
+        async with AsyncExitStack() as until_committed, self._ctx.uow() as tx:
+            await until_committed.enter_async_context(self._turn)
             await exchange.waiting.settle(tx, deleted)
             if watermark is not None:
                 name, side = self._setting.mapping.name, exchange.run.source

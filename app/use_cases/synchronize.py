@@ -15,6 +15,7 @@ from app.domain.errors import (
     DirectionNotAllowed,
     FieldProblem,
     IntegrationError,
+    StaleRecord,
 )
 from app.domain.job import Counts, SynchJob, SynchMode, ended_as, failures_told
 from app.domain.links import address_of
@@ -107,7 +108,11 @@ async def _one(
     """One record through the engine, logged as a synch job of its own; `known` is its coupling, if it was just read.
     Raises what kept it from succeeding."""
     coupled = {source.id: known} if known is not None else None
-    (item,) = await synchronize_set(ctx, setting, run, [source], options, coupled)
+    items = await synchronize_set(ctx, setting, run, [source], options, coupled)
+    if not items:
+        said = f"{setting.shape.definition(run.source).label} {source.key} was uncoupled by somebody else meanwhile."
+        raise StaleRecord(said, fix="Look at the record again.")
+    (item,) = items
     if item.error is not None:
         raise item.error
     return item

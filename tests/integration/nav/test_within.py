@@ -9,8 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db.engine import create_engine
 from app.domain.company import Company
+from app.nav.definitions import nav_tables
+from app.nav.numbers import draw
 from app.nav.store import EmbeddedNav
-from app.ports import Insert, Refused, Update
+from app.ports import Insert, NavRecord, Refused, Update, Written
 from tests.integration.db.memory import a_memory
 
 pytestmark = pytest.mark.anyio
@@ -64,7 +66,7 @@ async def test_a_write_that_is_refused_leaves_the_transaction_usable(engine: Asy
 async def numbering(engine: AsyncEngine, database: str) -> AsyncIterator[EmbeddedNav]:
     """The NAV side as the service opens it: with a connection on which numbers are drawn."""
     apart = create_engine(database, pool_size=1)
-    yield EmbeddedNav(engine, CRONUS, None, apart.execution_options(isolation_level="AUTOCOMMIT"))
+    yield EmbeddedNav(engine, CRONUS, None, apart)
     await apart.dispose()
 
 
@@ -91,3 +93,24 @@ async def test_a_series_that_fills_its_gaps_gives_no_number_twice(
             await within.write("salespeople", [Insert(uuid4(), {"Name": "Ann"})])
     records, _ = await numbering.records("salespeople")
     assert [record.key for record in records] == ["SP NO. 1", "SP NO. 2"]
+
+
+async def test_a_set_that_holds_a_contact_and_a_load_that_holds_the_series_do_not_wait_for_each_other(
+    engine: AsyncEngine, numbering: EmbeddedNav
+) -> None:
+    """The load takes numbers of contacts and wants a contact that the set has changed; the set wants numbers."""
+    (made,) = await numbering.bulk("customers", [("X1", {"Name": "X"})])
+    assert isinstance(made, NavRecord)
+    ((company,), _) = await numbering.records("contacts")
+    async with asyncio.timeout(20), engine.connect() as load, load.begin() as loading:
+        drawn = await draw(load, CRONUS.id, nav_tables(CRONUS.defaults_generation)["contacts"], 5)
+        async with a_memory(engine)() as tx:
+            person = Insert(uuid4(), {"Type": "Person", "Name": "Ann", "Company_No": company.key})
+            waiting = asyncio.create_task(numbering.within(tx).write("contacts", [person]))
+            await asyncio.wait([waiting], timeout=1)
+            assert not waiting.done()  # in its own transaction, where the server sees who waits for whom
+            await loading.rollback()
+            (answer,) = await waiting
+    assert isinstance(answer, Written)
+    contacts, _ = await numbering.records("contacts")
+    assert {record.key for record in contacts} == {company.key, drawn[0]}
