@@ -101,8 +101,10 @@ async def test_what_was_written_to_records_is_told_the_same_after_the_log_took_i
     async with memory() as tx:
         assert await tx.synch_log.history(company.id, coupling, None, 10) == before
     assert [(write["field"], write["old"], write["new"]) for write in before] == [
-        ("name", "Ad", "Adatum"), ("creditlimit", None, Decimal("10.50")), ("fax", "1", None),
-    ]  # fmt: skip
+        ("name", "Ad", "Adatum"),
+        ("creditlimit", None, Decimal("10.50")),
+        ("fax", "1", None),
+    ]
 
 
 async def test_each_test_gets_a_migrated_database_of_its_own(engine: AsyncEngine, database: str) -> None:

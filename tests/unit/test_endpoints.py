@@ -71,8 +71,17 @@ async def endpoint(
     """Says what it was called with."""
     response.headers["ETag"] = "1"
     response.status_code = 202
-    return {"page": page, "thing": thing, "part": part, "kind": kind, "body": body.names, "wanted": wanted,
-            "needed": needed, "if_match": if_match, "calls": sorted(calls)}  # fmt: skip
+    return {
+        "page": page,
+        "thing": thing,
+        "part": part,
+        "kind": kind,
+        "body": body.names,
+        "wanted": wanted,
+        "needed": needed,
+        "if_match": if_match,
+        "calls": sorted(calls),
+    }
 
 
 def app(route: type[APIRoute]) -> FastAPI:
