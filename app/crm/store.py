@@ -34,11 +34,19 @@ class Dataverse(CrmSide):
         page_size: int = PAGE_SIZE,
         *,
         ignored_user: UUID | None = None,
+        sharers: int = 1,
     ) -> None:
         self._ignored_user = ignored_user
         self.client = client
         self.metadata = metadata or Metadata(client)
         self._page_size = page_size
+        self._sharers = sharers
+
+    def shared(self, sharers: int) -> "Dataverse":
+        """This side for one of so many who write sets at the same time."""
+        return Dataverse(
+            self.client, self.metadata, self._page_size, ignored_user=self._ignored_user, sharers=sharers
+        )
 
     async def require_entry(self, entities: Collection[str]) -> None:
         """Asks for one row of each of these entities, in one request: whether our user is let in at all.
@@ -135,7 +143,7 @@ class Dataverse(CrmSide):
             return []
         fields = {name for each in writes if not isinstance(each, Delete) for name in each.values}
         described = await self.metadata.with_fields(table, fields)
-        answers = await writing.write(self.client, described, writes)
+        answers = await writing.write(self.client, described, writes, self._sharers)
         if any(isinstance(each, Refused) and misunderstood(each.error) for each in answers):
             await self._require_unchanged(described, fields)
         return answers

@@ -86,13 +86,15 @@ class _Job:
         return frozenset() if isinstance(self.write, Delete) else self.write.fields.union(self.write.values)
 
 
-async def write(client: DataverseClient, table: CrmTable, writes: Sequence[Write]) -> list[Outcome]:
-    """Applies every write it can; answers in their order.
+async def write(
+    client: DataverseClient, table: CrmTable, writes: Sequence[Write], sharers: int = 1
+) -> list[Outcome]:
+    """Applies every write it can; answers in their order. So many `sharers` use the lanes at the same time.
 
     Raises CrmUnavailable if none could be delivered, LoginRefused if our user is not let in, PermissionMissing if it
     lacks the privilege for all.
     """
-    writer = _Writer(client, table)
+    writer = _Writer(client, table, sharers)
     outcomes: dict[int, Outcome] = {}
     for round_ in _rounds(writes):
         outcomes |= await writer.carry_out(round_)
@@ -126,9 +128,10 @@ def _rounds(writes: Sequence[Write]) -> list[list[tuple[int, Write]]]:
 
 
 class _Writer:
-    def __init__(self, client: DataverseClient, table: CrmTable) -> None:
+    def __init__(self, client: DataverseClient, table: CrmTable, sharers: int) -> None:
         self._client = client
         self._table = table
+        self._sharers = sharers
         self._bodies = Bodies(table)
         self._forms: dict[frozenset[str], _Form] = {}
 
@@ -228,7 +231,7 @@ class _Writer:
             [job] = jobs
             answer = await self._client.ask(job.request, self._subject(job.write))
             return [(job, self._outcome(job, answer) or answer)]
-        lanes = self._client.lanes.open
+        lanes = max(1, self._client.lanes.open // self._sharers)
         size = min(max(-(-len(jobs) // lanes), SMALLEST_BATCH), LARGEST_BATCH)
         batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
         answered = await asyncio.gather(*(self._batch(batch) for batch in batches))

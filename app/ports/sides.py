@@ -322,6 +322,11 @@ class ConnectionReport:
 class CrmSide(RecordStore, Protocol):
     """What only CRM can do."""
 
+    def shared(self, sharers: int) -> "CrmSide":
+        """This side for one of so many who write sets at the same time: each takes no more than its share of the
+        requests that may be under way, so that two halves of a set are no more requests than the whole."""
+        ...
+
     async def require_entry(self, entities: Collection[str]) -> None:
         """Asks for one row of each of these entities, in one request: whether our user is let in at all.
 

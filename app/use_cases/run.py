@@ -29,6 +29,9 @@ from app.use_cases.reading import Reading, chunks, sets_of
 from app.use_cases.setting import Setting, open_setting
 from app.use_cases.tally import Tally
 
+WRITERS = 2
+"""Of the sets under way so many write to CRM at the same time, while another is decided or remembered: they share the
+requests that may be under way."""
 STOCK = 1000
 """After so many new records of a run the database counts anew what there is,"""
 STOCK_GROWTH = 4
@@ -92,13 +95,16 @@ class Run:
         full = self._job.mode is SynchMode.FULL
         started = self._ctx.clock.now()
         options = self._options()
-        exchange = Exchange(self._ctx, self._setting, run, options, self._job.id)
+        in_order = self._setting.refers_to_itself(run)
+        writers = 1 if in_order else WRITERS
+        exchange = Exchange(self._ctx, self._setting.shared(writers), run, options, self._job.id)
+        together = AT_ONCE if exchange.in_one else writers
         tally = self._tally(run)
         allowed = bool(self._job.request.get("allow_deletions"))
         brake = Brake(self._ctx, self._setting, run, self._reading, released=allowed)
-        async with Belt(1 if self._setting.refers_to_itself(run) else AT_ONCE) as belt:
+        async with Belt(1 if in_order else AT_ONCE) as belt:
             async for page in self._reading.pages(run, full=full, create=options.create):
-                await self._page(belt, exchange, tally, brake, page)
+                await self._page(belt, exchange, tally, brake, page, together)
                 belt.then(partial(self._record, exchange, tally, page.deleted, page.watermark, started))
                 if page.deleted or page.released:
                     await belt.empty()
@@ -112,7 +118,9 @@ class Run:
         )
         return Options(create=creates(self._setting, request.get("create_uncoupled")), alone=alone)
 
-    async def _page(self, belt: Belt, exchange: Exchange, tally: Tally, brake: Brake, page: Page) -> None:
+    async def _page(
+        self, belt: Belt, exchange: Exchange, tally: Tally, brake: Brake, page: Page, together: int
+    ) -> None:
         self._report.go_on()
         if page.deleted or page.released:
             await belt.empty()  # what the page says of its records goes by what is known of all before it
@@ -123,7 +131,6 @@ class Run:
             gone = await deleted.gone(self._ctx, self._setting, exchange.run, page.deleted)
             await brake.check(page, len(gone))
             await self._follow(exchange, tally, gone)
-        together = AT_ONCE if exchange.in_one else 1  # requests to CRM are counted by the set
         for some in sets_of(page, together):
             await belt.put(partial(self._take, exchange, tally, some), [record.id for record in some])
 

@@ -2,7 +2,7 @@
 and what they say about the table and the entity."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -50,6 +50,10 @@ class Setting:
             or (route.crm is not None and entity in route.crm.relation)
             for route in self.shape.routes(run)
         )
+
+    def shared(self, sharers: int) -> "Setting":
+        """This setting for one of so many who write sets to CRM at the same time."""
+        return replace(self, crm=self.crm.shared(sharers))
 
     def side(self, side: Side) -> RecordStore:
         """The store of that side."""
