@@ -44,6 +44,7 @@ from app.precautions import doubts
 from app.probes import vitals
 from app.serving import Stopping
 from app.settings import Settings
+from app.use_cases.api_keys import hashed
 from app.wiring import open_parts, working
 
 ROUTERS = (
@@ -147,7 +148,7 @@ def door(
     bootstrap = settings.bootstrap_api_key
     gate = Gate(
         ctx=ctx,
-        bootstrap_key=bootstrap.get_secret_value() if bootstrap is not None else None,
+        bootstrap_hash=hashed(bootstrap.get_secret_value()) if bootstrap else None,
         tokens=tokens,
         requests=RateLimit(settings.rate_limit_per_minute),
         failures=RateLimit(settings.failed_logins_per_minute),

@@ -37,7 +37,7 @@ class Gate:
     """
 
     ctx: Context
-    bootstrap_key: str | None
+    bootstrap_hash: bytes | None
     tokens: Tokens | None
     requests: RateLimit
     failures: RateLimit
@@ -80,12 +80,13 @@ class Gate:
     async def _arrival(self, authorization: str, company: str | None) -> tuple[Caller, Company | None]:
         """Who comes with this header, and the company. Raises Unauthenticated."""
         token = _token(authorization)
-        if self.bootstrap_key and hmac.compare_digest(hashed(token), hashed(self.bootstrap_key)):
+        hash = hashed(token)
+        if self.bootstrap_hash is not None and hmac.compare_digest(hash, self.bootstrap_hash):
             caller = Caller("bootstrap", frozenset({Scope.ADMIN}))
         elif not token.startswith(MARK) and self.tokens is not None:
             caller = await self.tokens.caller(token)
         else:
-            arrival = await self._look(hashed(token), company)
+            arrival = await self._look(hash, company)
             return await self._of_api_key(arrival.key), arrival.company
         return caller, None if company is None else (await self._look(None, company)).company
 

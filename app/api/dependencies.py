@@ -50,13 +50,13 @@ CompanyName = Annotated[
 
 
 async def _company(request: Request, company: CompanyName) -> Company:
-    ctx, caller = door_of(request).context, cast(Caller, request.state.caller)
     found = cast(Company | None, request.state.company)
     if found is None:
-        async with ctx.uow(reading=True) as tx:
+        async with door_of(request).context.uow(reading=True) as tx:
             found = await tx.companies.get(company)
     if request.scope["route"].responses.keys() >= WORKS_IN_CRM:
-        await require_mapped(ctx, found, caller.email, caller.id)
+        caller = cast(Caller, request.state.caller)
+        await require_mapped(door_of(request).context, found, caller.email, caller.id)
     return found
 
 

@@ -4,7 +4,7 @@ import logging
 import re
 import time
 from collections.abc import Iterable
-from uuid import uuid4
+from secrets import token_hex
 
 import structlog
 from opentelemetry.trace import Span, StatusCode
@@ -50,7 +50,7 @@ class EveryAnswer:
             await self.app(scope, receive, send)
             return
         given = header(scope, RAW_REQUEST_ID).decode("latin-1")
-        request_id = given if _ACCEPTABLE.fullmatch(given) else uuid4().hex
+        request_id = given if _ACCEPTABLE.fullmatch(given) else token_hex(16)
         over_tls = self.over_tls or scope["scheme"] == "https"
         seen = _Seen(scope)
 

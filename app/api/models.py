@@ -9,7 +9,7 @@ from fastapi import Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, Strict
 from pydantic_core import to_json
 
-from app.api.values import JsonValue, shown
+from app.api.values import JsonValue, id_text, shown
 from app.domain.company import Company, ConnectionSetup
 from app.domain.coupling import Change, Coupling, Failure, SynchAction, SynchResult
 from app.domain.links import crm_url, nav_url
@@ -133,13 +133,13 @@ def coupling_out(coupling: Coupling, company: Company, connection: ConnectionSet
 def linked_coupling_out(coupling: Coupling, to_nav: str | None, to_crm: str | None) -> dict[str, Any]:
     """A coupling for `CouplingOut`."""
     return {
-        "id": coupling.id,
+        "id": id_text(coupling.id),
         "mapping": coupling.mapping,
         "nav_table": coupling.nav_table,
         "nav_no": coupling.nav_key,
-        "integration_id": coupling.nav_id,
+        "integration_id": id_text(coupling.nav_id),
         "crm_entity": coupling.crm_entity,
-        "crm_id": coupling.crm_id,
+        "crm_id": id_text(coupling.crm_id),
         "last_synch_at": coupling.last_synch_at,
         "last_synch_action": coupling.last_synch_action,
         "last_synch_result": coupling.last_synch_result,

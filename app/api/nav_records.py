@@ -27,7 +27,7 @@ from app.api.pages import Page, PagingDep
 from app.api.previews import Previewable, PreviewQuery, previewed
 from app.api.results import coupled_record_out, error_failure_out
 from app.api.statistics import CrmStatisticsOut
-from app.api.values import JsonValue, shown_fields
+from app.api.values import JsonValue, id_text, shown_fields
 from app.domain.access import Scope
 from app.domain.errors import IntegrationError
 from app.ports import NavRecord
@@ -117,7 +117,7 @@ def nav_item_out(item: NavItem) -> dict[str, Any]:
     return {
         "table": item.table,
         "no": item.no,
-        "integration_id": item.integration_id,
+        "integration_id": id_text(item.integration_id),
         "fields": shown_fields(item.fields),
         "modified_at": item.modified_at,
         "coupling": coupled_record_out(item.coupling),

@@ -20,8 +20,8 @@ def shown(value: Any) -> JsonValue:
 
     A decimal is a number; one with more digits than a number can carry is a string.
     """
-    if type(value) is Decimal:  # by far the most common of what has to be looked at
-        return _number(value)
+    if type(value) is Decimal:  # by far the most common of what has to be looked at, and nearly always 0
+        return _number(value) if value else 0
     match value:
         case None | bool() | int() | float():
             return value
@@ -47,10 +47,15 @@ def _number(value: Decimal) -> JsonValue:
         return 0
     if not value.is_finite():
         return str(value)
-    digits = len(value.as_tuple().digits)
     if value == value.to_integral_value() and value.adjusted() < EXACT_DIGITS:
         return int(value)
-    return float(value) if digits <= EXACT_DIGITS else str(value)
+    return float(value) if len(value.as_tuple().digits) <= EXACT_DIGITS else str(value)
+
+
+def id_text(one: UUID | None) -> str | None:
+    """An id as the text that it is in JSON. The database's driver has ids of a kind of its own, which JSON is made of
+    only after everything else was tried."""
+    return None if one is None else str(one)
 
 
 def shown_fields(values: Mapping[str, Any]) -> dict[str, JsonValue]:
