@@ -18,6 +18,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "small": {
         "loads": (1000, 5000),
         "tables": (1000, 20_000),
+        "beside_api": 50_000,
         "listed": 20_000,
         "changes": 2,
         "starts": 10,
@@ -26,6 +27,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "large": {
         "loads": (1000, 10_000, 100_000),
         "tables": (1000, 10_000, 100_000, 1_000_000),
+        "beside_api": 100_000,
         "listed": 1_000_000,
         "changes": 6,
         "starts": 40,
@@ -67,7 +69,7 @@ def limited_crm(world: World, size: dict[str, Any]) -> Any:
 def the_api(world: World, size: dict[str, Any]) -> Any:
     """Rate and slowest hundredth, a worker beside it; the pages of a long list; how soon a job starts."""
     with world.service(workers=1) as running:
-        return api.beside_a_bare_endpoint(running, max(size["loads"]))
+        return api.beside_a_bare_endpoint(running, size["beside_api"])
 
 
 def lists_and_starts(world: World, size: dict[str, Any]) -> Any:

@@ -1,8 +1,9 @@
-"""What the bare script and the one on Microsoft's client share: the columns, the mapping, NAV's table, a token.
+"""What the scripts beside the service share: their task, the columns, the mapping, a token; and NAV's table for those
+that keep nothing.
 
-Both are what one writes for one mapping on one afternoon: no couplings, no base, no history, no log, nothing to
-continue from when they are interrupted. They leave NAV with the records that NAV itself would leave, or they would not
-do the same: a customer has its company contact, which changes with it, and their business relation.
+These are the bound and `microsoft_bare`: no couplings, no base, no history, no log, nothing to continue from when they
+are interrupted. They leave NAV with the records that NAV itself would leave, or they would not do the same: a customer
+has its company contact, which changes with it, and their business relation. What `microsoft` keeps it says itself.
 """
 
 import json
@@ -55,7 +56,8 @@ READ = """
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a script is told on its command line, as JSON."""
+    """What a script is told on its command line, as JSON; `since` and `version` tell those that keep nothing where
+    changes begin."""
 
     crm_url: str
     certificate: str
