@@ -61,7 +61,7 @@ async def _one_after_the_other(
     for _ in range(ROUNDS):
         if not lost:
             break
-        repeated = await exchange.synchronize(await exchange.afresh(lost))
+        repeated = await exchange.anew(lost)
         async with ctx.uow() as tx:
             lost = await exchange.remember(tx, repeated, ctx.clock.now())
         failed = {item.source.id: item for item in repeated if item.error is not None}

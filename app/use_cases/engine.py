@@ -384,6 +384,17 @@ class Exchange:
         found = await self._source.get(table, [item.source.id for item in items], fields)
         return list(found.values())
 
+    async def anew(self, lost: Sequence[Item]) -> list[Item]:
+        """Synchronizes what could not be remembered, somebody else having written the couplings meanwhile. What we
+        wrote of it is held against what both sides show, as after a crash, or it would be taken for their change."""
+        sources = await self.afresh(lost)
+        coupled = await self._couplings({source.id for source in sources})
+        for item in lost:
+            held = coupled.get(item.source.id)
+            if held is not None and item.noted is not None:
+                coupled[item.source.id] = replace(held, intent=item.noted.then(held.intent))
+        return await self.synchronize(sources, coupled)
+
     async def _replace(self, tx: Transaction, items: Sequence[Item]) -> set[UUID]:
         """The new partners exist: their couplings, whose ids are the answer, take the place of the old ones."""
         if items:

@@ -246,3 +246,27 @@ async def test_synchronize_now_that_dies_at_any_step_can_be_repeated(office: Off
         assert (await office.coupled("10000")).last_error is None
 
     assert await dies_at_every_step(office, attempt, check) > 4
+
+
+async def test_what_we_wrote_is_ours_although_others_remember_the_pair_first(office: Office) -> None:
+    """At any step of a run to CRM a run the other way comes between, and the written field is edited again."""
+    pair = await a_pair(office)
+    step, happened = 0, [True]
+
+    async def meanwhile() -> None:
+        happened.append(True)
+        await office.run(direction=Direction.FROM_CRM)
+        await write(office, NAV, pair, f"C{step}")
+
+    while happened:
+        step, happened = step + 1, []
+        await write(office, NAV, pair, f"B{step}")
+        await office.change_crm("account", pair.crm_id, fax=str(step))
+        fuse = Fuse()
+        fuse.light(step, after=True, instead=meanwhile)
+        await office.run(direction=Direction.TO_CRM, ctx=fused(office.ctx, fuse))
+        for _ in range(2):
+            await office.run()
+        assert (await office.coupled("10000")).last_error is None, step
+        assert await shown(office, pair) == ((f"C{step}",) * 2 if happened else (f"B{step}",) * 2)
+    assert step > 8
