@@ -5,7 +5,7 @@ import logging
 import socket
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import httptools
 import uvicorn
@@ -80,6 +80,41 @@ class _HostUnclear(Exception):
     """The request names no host, or several."""
 
 
+class _InOne:
+    """A transport that sends the head of an answer together with what follows it.
+
+    By itself each would be a trip of its own, and the caller woken for a head alone. What is written waits for more of
+    it until the event loop turns, and no longer: a stream whose next event is hours away has its head at once.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._held = b""
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the transport's own."""
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Sends what waits with this; this waits if nothing does."""
+        held, self._held = self._held, b""
+        if held:
+            self._transport.write(held + data)
+        elif data:
+            self._held = data
+            asyncio.get_running_loop().call_soon(self._send)
+
+    def close(self) -> None:
+        """Sends what waits and closes."""
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        held, self._held = self._held, b""
+        if held and not self._transport.is_closing():
+            self._transport.write(held)
+
+
 class _Http(HttpToolsProtocol):
     """HTTP whose requests have heads of at most LONGEST_HEAD bytes; others are answered 400, and cut off.
 
@@ -94,6 +129,10 @@ class _Http(HttpToolsProtocol):
     _fed = 0  # bytes since the head, or a part of the body, beyond those that it came with
     _request_line = b""  # of one that offers another protocol
     _came = False  # whether one came with what is being fed
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Somebody connected."""
+        super().connection_made(cast(asyncio.Transport, _InOne(transport)))
 
     def on_message_begin(self) -> None:
         """A head begins."""

@@ -59,6 +59,7 @@ async def test_a_key_from_the_command_line_opens_the_api_until_it_is_revoked(dat
             assert ready["checks"]["database"] == "ok"
             long = {"X-Long": "x" * LONGEST_HEAD}
             assert (await client.get(f"{url}/healthz", headers=long)).status_code == 400
+        assert all([await comes_in_one(url) for _ in range(10)])
         assert await endless(url, b"GET /healthz HTTP/1.1\r\nHost: here\r\nX-Endless: ")
         assert (await answers(url, b"GET /healthz HTTP/1.1\r\n\r\n"))[0].startswith("400")  # of no host
         offer = b"POST /healthz HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
@@ -79,6 +80,14 @@ async def key_behind_the_body(url: str, token: str) -> bytes:
             b"0\r\nAuthorization: Bearer " + token.encode() + b"\r\n\r\n"
         )
         return await caller.receive()
+
+
+async def comes_in_one(url: str) -> bool:
+    """Whether a caller who hears of an answer has its body together with its head."""
+    async with await _connected(url) as caller:
+        await caller.send(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
+        head, _, body = (await caller.receive()).partition(b"\r\n\r\n")
+        return b"content-length: %d" % len(body) in head.split(b"\r\n") and len(body) > 0
 
 
 async def endless(url: str, beginning: bytes) -> bool:
