@@ -34,7 +34,7 @@ PASSING: dict[str, Callable[[], list[Fault]]] = {
         Fault(kind="500", every=5, times=2),
         Fault(kind="503", every=6, times=1, retry_after=0.05),
     ],
-    "tokens that expire": lambda: [Fault(kind="token_expired", every=12)],
+    "tokens that expire": lambda: [Fault(kind="token_expired", every=5)],
     "connections that break before the commit": lambda: [
         Fault(BATCHES, "reset_before_commit", every=3, times=3),
         Fault(ACCOUNTS, "reset_before_commit", times=2),
