@@ -28,7 +28,9 @@ def coupling_after(
     if item.action is SynchAction.FAILED and item.error is not None:
         if item.replaced is not None:
             return None  # the old coupling stands as it was
-        return coupling.failed(Failure.of(item.error), at, job_id)
+        nav = item.source if run.source is Side.NAV else item.found
+        named = coupling if nav is None else replace(coupling, nav_key=nav.key)
+        return named.failed(Failure.of(item.error), at, job_id)
     if item.action is SynchAction.SKIPPED or item.after is None or item.action is None:
         return None
     created = item.action is SynchAction.INSERTED and not item.repeated

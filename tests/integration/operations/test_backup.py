@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.domain.job import JobStatus, SynchJob, SynchMode
-from app.domain.mapping import DeletionConflictResolution
+from app.domain.mapping import DeletionConflictResolution, Direction
 from app.jobs.schedule import take_back_lost
 from tests.integration.operations.backups import back_up, put_back
 from tests.integration.use_cases.office import Office, an_office
@@ -167,3 +167,19 @@ async def test_a_job_that_ran_at_the_time_of_the_backup_is_taken_up_again(
     assert await take_back_lost(office.ctx, timedelta(seconds=30)) == 1
     async with office.ctx.uow() as tx:
         assert (await tx.jobs.get(office.company.id, job.id)).status is JobStatus.QUEUED
+
+
+async def test_a_forgotten_pair_that_conflicts_is_found_by_the_number_of_its_customer(
+    office: Office, backup: Backup
+) -> None:
+    await office.customer("30000")
+    async with backup.put_back_after():
+        await office.run(mode=FULL)
+    await office.change_nav("customers", "30000", City="Bergen")
+    (made,) = [row for row in office.accounts() if row["name"] == "Customer 30000"]
+    await office.change_crm("account", UUID(str(made["accountid"])), address1_city="Oslo")
+    await office.run(mode=FULL, direction=Direction.FROM_CRM)
+    (forgotten,) = [pair for pair in await office.couplings() if pair.crm_id == UUID(str(made["accountid"]))]
+    assert forgotten.nav_key == "30000"
+    assert forgotten.last_error is not None
+    assert forgotten.last_error.code == "update-conflict"
