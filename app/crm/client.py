@@ -40,6 +40,9 @@ T = TypeVar("T")
 TOO_MANY_REQUESTS = 429
 BOUNDARY_BYTES = 8  # comes before every part of a batch; so long that no row holds it by chance
 POSTPONED = frozenset({TOO_MANY_REQUESTS, 500, 502, 503, 504})
+IDLE_SECONDS = 60.0
+"""So long a connection is kept that nobody uses: runs come every few seconds, and handshakes cost both ends more than the
+rows of many a run. Servers hang up later: IIS after 120 s (connectionTimeout)."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 HEADERS = {
     "Accept": "application/json",
@@ -127,7 +130,9 @@ class DataverseClient:
             event_hooks={**called, "request": [watched, *called["request"]]},
             transport=transport,
             verify=tls or _system_authorities(),
-            limits=httpx.Limits(max_connections=width + 2, max_keepalive_connections=width + 2),
+            limits=httpx.Limits(
+                max_connections=width + 2, max_keepalive_connections=width + 2, keepalive_expiry=IDLE_SECONDS
+            ),
             # Proxies of the environment are for the way out, not for this machine.
             trust_env=root.host not in LOOPBACK,
         )

@@ -18,6 +18,7 @@ from app.sandbox import create_sandbox
 from app.sandbox.protocol import DroppingProtocol, droppable
 
 GRACE_SECONDS = 0.5
+IDLE_SECONDS = 120  # as IIS, behind which Dataverse is
 
 
 def serve(
@@ -56,6 +57,7 @@ def server(
         http=DroppingProtocol,
         ws="none",
         log_level="warning",
+        timeout_keep_alive=IDLE_SECONDS,
         date_header=False,  # the sandbox has a clock of its own
     )
     return SandboxServer(config)
