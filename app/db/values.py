@@ -18,12 +18,12 @@ _NUL = "\x00"
 
 def encode(values: Values) -> dict[str, Any]:
     """The values of a record as JSON."""
-    return {
-        name: value
-        if type(value) in _PLAIN or (type(value) is str and value.isascii() and _NUL not in value)
-        else encode_value(value)
-        for name, value in values.items()
-    }
+    encoded: dict[str, Any] = dict(values)
+    for name, value in encoded.items():  # every value of every record: most stay as they are
+        kind = type(value)
+        if not (value.isascii() and _NUL not in value if kind is str else kind in _PLAIN):
+            encoded[name] = encode_value(value)
+    return encoded
 
 
 def decode(stored: Mapping[str, Any]) -> dict[str, Value]:

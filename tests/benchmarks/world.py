@@ -215,7 +215,7 @@ class Running:
                 if job["status"] != "succeeded":
                     raise RuntimeError(f"The job ended as {job['status']}: {job['message']} {job['error']}")
                 return job
-            time.sleep(0.02 if passed < 1 else 0.5)  # who asks all the time is part of what is measured
+            time.sleep(0.2 if passed < 2 else 0.5)  # who asks all the time is part of what is measured
         raise RuntimeError(f"The job did not end within {JOB_PATIENCE} s.")
 
     def pids(self) -> list[int]:
