@@ -1,8 +1,8 @@
 """What an engineer would put to work instead of the service: a script on Microsoft's client that may be killed at any
 time and run again.
 
-Three engineers wrote one each without knowing the service's code or its figures; this is the one that was fastest with
-100,000 records, with the same statements, in the same sets, and the same requests.
+Three were written independently of each other, without knowing the service's code or its figures; this is the one that
+was fastest with 100,000 records, with the same statements, in the same sets, and the same requests.
 
 `script_link` has which account is which customer and the values both had when they were last in step (`synced`): what
 differs from them was changed since, and only that is carried; what the script wrote itself does not differ, so it never

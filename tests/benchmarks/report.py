@@ -28,8 +28,8 @@ Beside it, in the same run and against the same PostgreSQL, run three scripts, e
 - **Microsoft's client** is what one would put to work instead of the service for this one mapping: a script on
   `powerplatform-dataverse-client` and psycopg that may be killed and run again. It keeps which account is which
   customer, the values both had when they were last in step, and how far it has read; it has no history, log, filters
-  or conflicts. Three engineers who knew neither the service's code nor its figures wrote one each. With
-  10,000 records they were alike; this is the one that was fastest with 100,000, in the house's style, with its
+  or conflicts. Three were written independently of each other, without knowing the service's code or its figures. With
+  10,000 records they took the same time; this is the one that was fastest with 100,000, in the house's style, with its
   statements, sets and requests as they were.
 - **a script that keeps nothing, on Microsoft's client**, does the same loads by CreateMultiple and UpdateMultiple. It
   can neither go on where it was killed nor be run twice, and is told where to begin.
