@@ -41,8 +41,8 @@ TOO_MANY_REQUESTS = 429
 BOUNDARY_BYTES = 8  # comes before every part of a batch; so long that no row holds it by chance
 POSTPONED = frozenset({TOO_MANY_REQUESTS, 500, 502, 503, 504})
 IDLE_SECONDS = 60.0
-"""So long a connection is kept that nobody uses: runs come every few seconds, and need not begin with handshakes. Servers
-hang up later: IIS after 120 s (connectionTimeout)."""
+"""So long a connection is kept that nobody uses: runs come every few seconds, and need not begin with handshakes.
+Servers hang up later: IIS after 120 s (connectionTimeout)."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 HEADERS = {
     "Accept": "application/json",
