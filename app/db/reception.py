@@ -16,13 +16,13 @@ from sqlalchemy import (
     Row,
     Select,
     Text,
-    and_,
     bindparam,
     cast,
     column,
     func,
     literal_column,
     select,
+    true,
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -42,6 +42,15 @@ _asked = (
     .table_valued(column("hash", LargeBinary), column("name", Text), name="asked")
     .render_derived(with_types=True)
 )
+# One by one, by the index: PostgreSQL takes the set for a hundred, and would read small tables whole.
+_key = (
+    select(api_key)
+    .where(api_key.c.hash == _asked.c.hash, api_key.c.revoked_at.is_(None))
+    .correlate(_asked)
+    .limit(1)
+    .lateral("key")
+)
+_company = select(company).where(company.c.name == _asked.c.name).correlate(_asked).limit(1).lateral("about")
 # A change of any setting gives its revision another value, and a new one begins with a random value.
 _mappings = (
     select(
@@ -50,8 +59,8 @@ _mappings = (
             aggregate_order_by(literal_column("','"), mapping.c.name),
         )
     )
-    .where(mapping.c.company_id == company.c.id)
-    .correlate(company)
+    .where(mapping.c.company_id == _company.c.id)
+    .correlate(_company)
     .scalar_subquery()
 )
 _settings = func.concat(crm_connection.c.revision, ";", _mappings).label("settings")
@@ -71,9 +80,9 @@ class _Part:
 
 
 _asked_columns = (_asked.c.hash.label("asked_hash"), _asked.c.name.label("asked_name"))
-_key_columns = tuple(api_key.c)
+_key_columns = tuple(_key.c)
 _company_columns = (
-    *company.c,
+    *_company.c,
     crm_connection.c.is_enabled,
     crm_connection.c.user_mapping_required,
     _settings,
@@ -81,9 +90,9 @@ _company_columns = (
 _KEY = _Part(len(_asked_columns), _key_columns)
 _COMPANY = _Part(len(_asked_columns) + len(_key_columns), _company_columns)
 _SELECT: Select[Any] = select(*_asked_columns, *_key_columns, *_company_columns).select_from(
-    _asked.outerjoin(api_key, and_(api_key.c.hash == _asked.c.hash, api_key.c.revoked_at.is_(None)))
-    .outerjoin(company, company.c.name == _asked.c.name)
-    .outerjoin(crm_connection, crm_connection.c.company_id == company.c.id)
+    _asked.outerjoin(_key, true())
+    .outerjoin(_company, true())
+    .outerjoin(crm_connection, crm_connection.c.company_id == _company.c.id)
 )
 
 

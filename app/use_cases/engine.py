@@ -9,6 +9,7 @@ refusal (StaleRecord) sends just those records round again with a fresh look.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from datetime import datetime
 from typing import assert_never
@@ -47,6 +48,7 @@ from app.use_cases.reserving import Reservations
 from app.use_cases.setting import Setting, passes
 from app.use_cases.waiting import Waiting
 
+WRITTEN = (SynchAction.INSERTED, SynchAction.MODIFIED)
 ROUNDS = 4
 """How often a record is looked at again when somebody else changes it at the same time."""
 
@@ -73,6 +75,14 @@ class Exchange:
     def in_one(self) -> bool:
         """Whether what is written can be remembered in the same transaction."""
         return self.run.destination is Side.NAV and self.setting.nav.kept_here
+
+    def shared(self, sharers: int) -> "Exchange":
+        """This exchange for sets of which so many write to CRM at the same time. What is kept is kept for all."""
+        if self.in_one or sharers < 2:
+            return self
+        one = copy(self)
+        one.setting = self.setting.shared(sharers)
+        return one
 
     # --- the way of a set ---------------------------------------------------------------------------
 
@@ -386,13 +396,19 @@ class Exchange:
 
     async def anew(self, lost: Sequence[Item]) -> list[Item]:
         """Synchronizes what could not be remembered, somebody else having written the couplings meanwhile. What we
-        wrote of it is held against what both sides show, as after a crash, or it would be taken for their change."""
+        wrote is held against what both sides show, as after a crash, or it would be taken for their change; but only
+        where nobody wrote the record after us: what it shows is theirs then, even if it looks like ours."""
         sources = await self.afresh(lost)
         coupled = await self._couplings({source.id for source in sources})
-        for item in lost:
-            held = coupled.get(item.source.id)
-            if held is not None and item.noted is not None:
-                coupled[item.source.id] = replace(held, intent=item.noted.then(held.intent))
+        written = {item.held.id: item for item in lost if item.action in WRITTEN and not item.repeated}
+        ours = {key: held for key, held in coupled.items() if held.id in written}
+        if ours:
+            there, table = self.run.destination, self.setting.mapping.table_on(self.run.destination)
+            shown = await self._destination.get(table, [held.id_on(there) for held in ours.values()], ())
+            for key, held in ours.items():
+                item, now = written[held.id], shown.get(held.id_on(there))
+                if item.noted and item.after and now is not None and now.version == item.after.version:
+                    coupled[key] = replace(held, intent=item.noted.then(held.intent))
         return await self.synchronize(sources, coupled)
 
     async def _replace(self, tx: Transaction, items: Sequence[Item]) -> set[UUID]:

@@ -202,13 +202,15 @@ def chunks(things: Sequence[Things], size: int = SET) -> Iterator[Sequence[Thing
         yield things[start : start + size]
 
 
-def sets_of(page: Page, together: int = 1) -> Iterator[Sequence[Snapshot]]:
+def sets_of(page: Page, together: int = 1) -> Sequence[Sequence[Snapshot]]:
     """The records of a page in sets, each record once and as it was shown last: of sets that are under way at the
-    same time it is not known which is written last. A small page makes so many sets as can be under way `together`.
+    same time it is not known which is written last. A small page makes as many as can be under way `together`, unless
+    they would be too small to be worth their statements.
 
     They are taken out of the page: whoever handed it on has it until the next one is read, which would then be held
     beside it.
     """
     records = list({record.id: record for record in page.records}.values())
     page.records.clear()
-    return chunks(records, min(SET, max(SMALL_SET, ceil(len(records) / together))))
+    parts = min(together, max(1, len(records) // SMALL_SET))
+    return list(chunks(records, min(SET, max(1, ceil(len(records) / parts)))))

@@ -30,8 +30,8 @@ from app.use_cases.setting import Setting, open_setting
 from app.use_cases.tally import Tally
 
 WRITERS = 2
-"""Of the sets under way so many write to CRM at the same time, while another is decided or remembered: they share the
-requests that may be under way."""
+"""Of the sets under way about so many write to CRM at the same time, while another is decided or remembered: they share
+the requests that may be under way."""
 STOCK = 1000
 """After so many new records of a run the database counts anew what there is,"""
 STOCK_GROWTH = 4
@@ -96,9 +96,8 @@ class Run:
         started = self._ctx.clock.now()
         options = self._options()
         in_order = self._setting.refers_to_itself(run)
-        writers = 1 if in_order else WRITERS
-        exchange = Exchange(self._ctx, self._setting.shared(writers), run, options, self._job.id)
-        together = AT_ONCE if exchange.in_one else writers
+        exchange = Exchange(self._ctx, self._setting, run, options, self._job.id)
+        together = 1 if in_order else AT_ONCE if exchange.in_one else WRITERS
         tally = self._tally(run)
         allowed = bool(self._job.request.get("allow_deletions"))
         brake = Brake(self._ctx, self._setting, run, self._reading, released=allowed)
@@ -131,8 +130,10 @@ class Run:
             gone = await deleted.gone(self._ctx, self._setting, exchange.run, page.deleted)
             await brake.check(page, len(gone))
             await self._follow(exchange, tally, gone)
-        for some in sets_of(page, together):
-            await belt.put(partial(self._take, exchange, tally, some), [record.id for record in some])
+        sets = sets_of(page, together)
+        sharing = exchange.shared(min(len(sets), together))
+        for some in sets:
+            await belt.put(partial(self._take, sharing, tally, some), [record.id for record in some])
 
     async def _record(
         self,

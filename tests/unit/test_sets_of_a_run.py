@@ -33,7 +33,7 @@ def test_a_record_that_a_page_shows_twice_is_in_one_set_as_it_was_last() -> None
 
 @pytest.mark.parametrize(
     ("records", "sizes"),
-    [(0, []), (200, [200]), (600, [250, 250, 100]), (1000, [334, 334, 332]), (5000, [SET] * 5)],
+    [(0, []), (499, [499]), (600, [300, 300]), (1000, [334, 334, 332]), (5000, [SET] * 5)],
 )
 def test_a_small_page_makes_sets_that_can_be_under_way_together(records: int, sizes: list[int]) -> None:
     page = Page([shown(number) for number in range(records)])
