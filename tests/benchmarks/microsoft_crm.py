@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 import requests
 from azure.core.credentials import AccessToken
@@ -46,6 +47,11 @@ def patiently(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
                 raise
             time.sleep(error.details.get("retry_after") or 2**attempt)
     return call(*args, **kwargs)
+
+
+def knock(crm: DataverseClient) -> None:
+    """Connects and learns what CRM calls the table: the service, which runs all the time, has that behind it."""
+    crm.records.list("account", select=["accountid"], filter=f"accountid eq {UUID(int=0)}")
 
 
 def existing_accounts(crm: DataverseClient, ids: Sequence[str]) -> set[str]:

@@ -36,9 +36,9 @@ Beside it, in the same run and against the same PostgreSQL, run three scripts, e
 
 `fast` is 20 ms a request, `real` 100 ms a request and 10 ms a row, `limits` is `real` with 100 requests and 20 s of
 execution in 5 s, 52 at once. Loads run in `fast`. Records have eleven fields with values. Seconds are those of the
-synch job, from its start to its end, and of a script once it is connected. Changes are the median of {rounds} rounds in
-which the service and the scripts take turns; what others changed meanwhile is read before and not measured. The API and
-the bare endpoint take turns too, in {slices} slices of {slice} s each.
+synch job, from its start to its end, and of a script once it is connected and knows what CRM calls the table. Changes
+are the median of {rounds} rounds in which the service and the scripts take turns; what others changed meanwhile is read
+before and not measured. The API and the bare endpoint take turns too, in {slices} slices of {slice} s each.
 
 The counts are also tests: `tests/integration/counts`.
 """
