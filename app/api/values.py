@@ -20,8 +20,8 @@ def shown(value: Any) -> JsonValue:
 
     A decimal is a number; one with more digits than a number can carry is a string.
     """
-    if type(value) is Decimal:  # by far the most common of what has to be looked at, and nearly always 0
-        return _number(value) if value else 0
+    if type(value) is Decimal:  # by far the most common of what has to be looked at
+        return _number(value)
     match value:
         case None | bool() | int() | float():
             return value

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from uuid import UUID
 
 from app.domain.coupling import Coupling
-from app.domain.errors import Busy, StaleRecord
+from app.domain.errors import Busy
 from app.domain.records import Snapshot
 from app.ports import Transaction
 from app.use_cases import remembering
@@ -131,9 +131,7 @@ def _vanished(exchange: Exchange, behind: Sequence[Item], entered: Sequence[Item
     if exchange.options.background:
         return []
     for item in gone:
-        named = remembering.named(exchange.setting, exchange.run, item)
-        said = f"{named} was deleted or uncoupled by somebody else meanwhile."
-        item.fail(StaleRecord(said, fix="Look at the record again."))
+        item.fail(remembering.vanished(remembering.named(exchange.setting, exchange.run, item)))
     return gone
 
 

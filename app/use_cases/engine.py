@@ -48,9 +48,10 @@ from app.use_cases.reserving import Reservations
 from app.use_cases.setting import Setting, passes
 from app.use_cases.waiting import Waiting
 
-WRITTEN = (SynchAction.INSERTED, SynchAction.MODIFIED)
 ROUNDS = 4
 """How often a record is looked at again when somebody else changes it at the same time."""
+WRITTEN = (SynchAction.INSERTED, SynchAction.MODIFIED)
+"""What is said of a record that was written to the other side."""
 
 
 class Exchange:

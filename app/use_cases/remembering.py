@@ -6,7 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from app.domain.coupling import Coupling, Failure, Outcome, SynchAction
-from app.domain.errors import CouplingSkipped, UpdateConflict
+from app.domain.errors import CouplingSkipped, StaleRecord, UpdateConflict
 from app.domain.mapping import Direction
 from app.domain.plan import Clash, rebase
 from app.domain.records import Reference, Side, Value
@@ -88,6 +88,14 @@ def skipped(named: str, coupling: Coupling) -> CouplingSkipped:
     return CouplingSkipped(
         f"{named} is skipped: it failed twice in the same way.",
         fix=f"POST …/couplings/{coupling.id}/restore takes it back.",
+    )
+
+
+def vanished(named: str) -> StaleRecord:
+    """The error of a record that was there, and coupled, when its synchronization began."""
+    return StaleRecord(
+        f"{named} was deleted or uncoupled by somebody else meanwhile.",
+        fix="GET the record: if it is there without a coupling, PUT …/coupling couples it again.",
     )
 
 

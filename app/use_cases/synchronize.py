@@ -15,7 +15,6 @@ from app.domain.errors import (
     DirectionNotAllowed,
     FieldProblem,
     IntegrationError,
-    StaleRecord,
 )
 from app.domain.job import Counts, SynchJob, SynchMode, ended_as, failures_told
 from app.domain.links import address_of
@@ -110,8 +109,7 @@ async def _one(
     coupled = {source.id: known} if known is not None else None
     items = await synchronize_set(ctx, setting, run, [source], options, coupled)
     if not items:
-        said = f"{setting.shape.definition(run.source).label} {source.key} was uncoupled by somebody else meanwhile."
-        raise StaleRecord(said, fix="Look at the record again.")
+        raise remembering.vanished(f"{setting.shape.definition(run.source).label} {source.key}")
     (item,) = items
     if item.error is not None:
         raise item.error

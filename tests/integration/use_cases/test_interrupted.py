@@ -3,7 +3,9 @@ never taken for somebody's change, and no second record is made."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -270,3 +272,41 @@ async def test_what_we_wrote_is_ours_although_others_remember_the_pair_first(off
         assert (await office.coupled("10000")).last_error is None, step
         assert await shown(office, pair) == ((f"C{step}",) * 2 if happened else (f"B{step}",) * 2)
     assert step > 8
+
+
+async def test_what_we_wrote_to_one_account_is_not_held_against_another(office: Office) -> None:
+    """Whoever uncouples the customer and couples it with an account that has the written name by itself changes
+    nothing that both agreed on: they never did."""
+    judged = 0
+    for step in range(1, 60):
+        no = f"R{step}"
+        happened: list[UUID] = []
+        await office.customer(no, Name="A")
+        await office.run(create_uncoupled=True)
+        await office.run()
+        pair = await office.coupled(no)
+        await write(office, NAV, pair, "B")
+
+        async def recoupled(pair: Coupling = pair, happened: list[UUID] = happened) -> None:
+            other = await office.account(name="B", customertypecode=1)
+            happened.append(other)
+            await write(office, NAV, pair, "C")
+            async with office.ctx.uow() as tx:
+                await tx.couplings.delete(office.company.id, [pair.id])
+                again = replace(pair, id=uuid4(), crm_id=other, base=None, revision=0)
+                await tx.couplings.reserve(office.company.id, [again])
+
+        fuse = Fuse()
+        fuse.light(step, after=True, instead=recoupled)
+        await office.run(direction=Direction.TO_CRM, ctx=fused(office.ctx, fuse))
+        if not happened:
+            break
+        (other,) = happened
+        if (await office.in_crm("account", pair.crm_id))["name"] == "B":  # we wrote, before that or after it
+            judged += 1
+            await office.run(direction=Direction.TO_CRM)
+            error = (await office.coupled(no)).last_error
+            assert error is not None, step
+            assert error.code == "update-conflict", step
+            assert (await office.in_crm("account", other))["name"] == "B", step
+    assert judged > 1
