@@ -4,25 +4,39 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from app.domain.errors import DatabaseUnavailable
 
 Asked = TypeVar("Asked", bound=Hashable)
 Answer = TypeVar("Answer")
+_Party = list[tuple[Any, asyncio.Future[Any]]]  # who asked what
 
+TRIPS = 2
+"""Trips of one kind that may be under way. With one, those who come in two groups wait for each other for ever: each
+finds the other's trip under way. With two they meet after a while and share one."""
 MOST_REMEMBERED = 1000
 """Places of which the latest version is kept; the one unused for longest goes first."""
+
+
+class _Kind:
+    """Questions of one kind."""
+
+    def __init__(self) -> None:
+        self.free = asyncio.Semaphore(TRIPS)
+        self.coming: _Party | None = None
+        """Those whose trip has not begun: whoever asks now comes along."""
 
 
 class Together:
     """Answers those who ask the same kind of question at the same time in one trip.
 
-    Who asks while a trip is under way waits for the next one, so an answer is never older than its question. Who asks
-    alone waits for nobody.
+    A trip takes everyone who asked before it began, so an answer is never older than its question. Who asks while as
+    many are under way as there may be waits for the next one. Who asks alone waits for nobody.
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[Hashable, list[tuple[Any, asyncio.Future[Any]]]] = {}
+        self._kinds: WeakValueDictionary[Hashable, _Kind] = WeakValueDictionary()  # their trips hold them
         self._trips: set[asyncio.Task[None]] = set()
 
     async def ask(
@@ -37,41 +51,44 @@ class Together:
         fails harms no other that was asked in the same trip.
         """
         future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
-        waiting = self._waiting.get(kind)
-        if waiting is not None:
-            waiting.append((asked, future))
+        line = self._kinds.get(kind)
+        if line is None:
+            line = self._kinds[kind] = _Kind()
+        if line.coming is not None:
+            line.coming.append((asked, future))
         else:
-            self._waiting[kind] = [(asked, future)]
-            trip = asyncio.create_task(self._serve(kind, answer))
+            line.coming = [(asked, future)]
+            trip = asyncio.create_task(_trip(line, line.coming, answer))
             self._trips.add(trip)
             trip.add_done_callback(self._trips.discard)
         return await future
 
-    async def _serve(self, kind: Hashable, answer: Callable[[Collection[Any]], Awaitable[Any]]) -> None:
-        """Trip after trip, until nobody waits."""
-        try:
-            while self._waiting[kind]:
-                await self._gather(kind)
-                asking, self._waiting[kind] = self._waiting[kind], []
-                try:
-                    await _answered(asking, answer)
-                finally:
-                    for _, future in asking:
-                        future.cancel()  # nothing, unless the trip was broken off
-        finally:
-            for _, future in self._waiting.pop(kind):
-                future.cancel()
 
-    async def _gather(self, kind: Hashable) -> None:
-        """Lets those come along who are on their way, as long as every look finds more of them."""
-        seen = 0
-        while len(self._waiting[kind]) > seen:
-            seen = len(self._waiting[kind])
-            await asyncio.sleep(0)
+async def _trip(
+    line: _Kind, party: _Party, answer: Callable[[Collection[Any]], Awaitable[Mapping[Any, Any]]]
+) -> None:
+    try:
+        async with line.free:
+            await _gathered(party)
+            line.coming = None
+            await _answered(party, answer)
+    finally:
+        if line.coming is party:
+            line.coming = None
+        for _, future in party:
+            future.cancel()  # nothing, unless the trip was broken off
+
+
+async def _gathered(party: _Party) -> None:
+    """Lets those come along who are on their way, as long as every look finds more of them."""
+    seen = 0
+    while len(party) > seen:
+        seen = len(party)
+        await asyncio.sleep(0)
 
 
 async def _answered(
-    asking: list[tuple[Any, asyncio.Future[Any]]], answer: Callable[[Collection[Any]], Awaitable[Any]]
+    asking: _Party, answer: Callable[[Collection[Any]], Awaitable[Mapping[Any, Any]]]
 ) -> None:
     items = dict.fromkeys(item for item, _ in asking)
     try:

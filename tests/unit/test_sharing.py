@@ -39,6 +39,12 @@ async def asked(trips: Trips, together: Together, *questions: str) -> list[objec
     return list(await asyncio.gather(*asking, return_exceptions=True))
 
 
+async def settled() -> None:
+    """Lets everyone go on until they wait."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
 async def test_who_asks_at_the_same_time_shares_a_trip() -> None:
     trips = Trips()
     answers = await asked(trips, Together(), "a", "b", "a", "unknown")
@@ -46,9 +52,7 @@ async def test_who_asks_at_the_same_time_shares_a_trip() -> None:
     assert trips.sets == [["a", "b", "unknown"]]
 
 
-async def test_who_comes_while_a_trip_is_under_way_gets_an_answer_that_is_no_older_than_the_question() -> (
-    None
-):
+async def test_an_answer_is_no_older_than_its_question() -> None:
     trips, together = Trips(), Together()
     trips.gate.clear()
     first = asyncio.create_task(asked(trips, together, "a"))
@@ -60,6 +64,34 @@ async def test_who_comes_while_a_trip_is_under_way_gets_an_answer_that_is_no_old
     assert await first == ["a early"]
     assert await second == ["a late", "b late"]
     assert trips.sets == [["a"], ["a", "b"]]
+
+
+async def test_two_trips_may_be_under_way_and_who_comes_then_shares_the_next() -> None:
+    trips, together = Trips(), Together()
+    trips.gate.clear()
+    asking = []
+    for question in "abcde":
+        asking.append(asyncio.create_task(together.ask("kind", question, trips)))
+        await settled()
+    assert trips.sets == [["a"], ["b"]]
+    trips.gate.set()
+    assert await asyncio.gather(*asking) == [f"{each} early" for each in "abcde"]
+    assert trips.sets == [["a"], ["b"], ["c", "d", "e"]]
+
+
+async def test_a_trip_that_is_broken_off_leaves_nobody_waiting() -> None:
+    trips, together, others = Trips(), Together(), asyncio.all_tasks()
+    trips.gate.clear()
+    asking = []
+    for question in "abc":
+        asking.append(asyncio.create_task(together.ask("kind", question, trips)))
+        await settled()
+    for trip in asyncio.all_tasks() - {*others, *asking}:
+        trip.cancel()
+    ended = await asyncio.gather(*asking, return_exceptions=True)
+    assert [type(each) for each in ended] == [asyncio.CancelledError] * 3
+    trips.gate.set()
+    assert await asked(trips, together, "d") == ["d early"]
 
 
 async def test_a_question_that_cannot_be_answered_harms_no_other() -> None:
