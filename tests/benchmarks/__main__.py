@@ -55,9 +55,10 @@ def tables(world: World, size: dict[str, Any]) -> Any:
 
 
 def slow_crm(world: World, size: dict[str, Any]) -> Any:
-    """2,000 creates in `real`."""
+    """2,000 creates in `real`, and 1,000 changes."""
     with world.service(crm_concurrency=str(LANES)) as running:
-        return loads.load_to_crm(running, 2000, "real", LANES)
+        changes = loads.changed_in_nav(running, 2000, 1000, "real")
+        return loads.load_to_crm(running, 2000, "real", LANES) | {"changes": changes}
 
 
 def limited_crm(world: World, size: dict[str, Any]) -> Any:

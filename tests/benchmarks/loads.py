@@ -214,6 +214,24 @@ def carried(
     return {"seconds": spent, "requests": meter["requests"], "sent": meter["sent"]}
 
 
+def changed_in_nav(running: Running, coupled: int, count: int, pace: str) -> dict[str, Any]:
+    """The seconds that so many changes take into a CRM of this pace, of so many customers that are coupled: by the
+    service and by the script that remembers what was carried."""
+    found: dict[str, Any] = {"rows": count}
+    for name in REMEMBERING:
+        running.world.empty_crm()
+        company = running.without_schedule(running.company())
+        fill_nav(running.world, company, 1, coupled)
+        if name == "service":
+            running.run(company, mode="full", direction="to_crm", create_uncoupled=True)
+        catch_up(running, name, company)
+        touch_nav(running.world, company, "Changed", count)
+        running.world.pace(pace)
+        found[name] = carried(running, name, "to_crm", company, count)["seconds"]
+        running.world.pace("none")
+    return found
+
+
 def written_again(running: Running, company: Company) -> int:
     """How many records a full run after a run writes, when nobody else wrote in between."""
     catch_up(running, "service", company)

@@ -181,6 +181,9 @@ def _ratios(found: Found) -> list[Row]:
         one = found["real"]
         rows.append(_times("`real`, 2,000 creates, to the bound", one["service"] / one["bound"], 1.3))
         rows += _beside("`real`, 2,000 creates", one, ("service", "microsoft", "microsoft_bare"), 0.1)
+        changed = one["changes"]
+        what = f"`real`, {changed['rows']:,} of 2,000 changed in NAV, to {COMPLETE}"
+        rows.append(_times(what, changed["service"] / changed["microsoft"], None))
     if "limits" in found:
         one = found["limits"]
         rows.append(_times("`limits`, 5,000 creates, to the bound", one["service"] / one["bound"], 1.2))
