@@ -35,7 +35,7 @@ from app.domain.plan import (
     Unchanged,
     decide,
 )
-from app.domain.records import Side, Snapshot, Values
+from app.domain.records import Side, Snapshot, Values, is_older
 from app.domain.templates import completed
 from app.domain.transfer import needs, translate
 from app.ports import Context, RecordStore, Transaction
@@ -125,7 +125,7 @@ class Exchange:
         # A page may hold a record twice; the last is newest.
         unique = {source.id: source for source in sources}
         entered = [Item(source, coupled.get(key)) for key, source in unique.items()]
-        return [item for item in entered if self._enters(item)]
+        return [item for item in await self._up_to_date(entered) if item.settled or self._enters(item)]
 
     async def prepare(self, todo: Sequence[Item]) -> None:
         """Decides what is to be done; nothing is written."""
@@ -200,6 +200,28 @@ class Exchange:
         async with self.ctx.uow(reading=True) as tx:
             by_source = tx.couplings.of_nav if self.run.source is Side.NAV else tx.couplings.of_crm
             return await by_source(company, table, ids)
+
+    async def _up_to_date(self, items: Sequence[Item]) -> Sequence[Item]:
+        """The records, those read again that are older than what both sides agreed on last: somebody else synchronized
+        them since they were read, and they would undo that. Of those that are gone only whoever asked for them hears.
+        """
+        here = self.run.source
+        old = [
+            item
+            for item in items
+            if item.coupling is not None
+            and item.coupling.base is not None
+            and is_older(item.source.version, item.coupling.base.version(here))
+        ]
+        if not old:
+            return items
+        now = {source.id: source for source in await self.afresh(old)}
+        for item in old:
+            if item.source.id in now:
+                item.source = now[item.source.id]
+            else:
+                item.fail(remembering.vanished(self._named(item)))
+        return [item for item in items if item.error is None or not self.options.background]
 
     def _enters(self, item: Item) -> bool:
         """Settles what needs no look at the other side; False when the record is to be ignored."""

@@ -49,13 +49,14 @@ class Fuse:
         self._left, self._after, self._dead = 0, False, False
         self._instead = None
 
-    async def before(self) -> int:
-        """A step is about to be taken; its number, the last one's being 0. Several may be under way."""
+    async def before(self, *, locked: bool = False) -> int:
+        """A step is about to be taken; its number, the last one's being 0. Several may be under way. While what was
+        written before is `locked`, a person would have to wait for us."""
         if self._dead:
             raise Crash
         self._left -= 1
         step = self._left
-        if step == 0 and not self._after:
+        if step == 0 and not self._after and not (locked and self._instead):
             await self._blow()
         return step
 
@@ -102,7 +103,7 @@ class _Nav:
             return found
 
         async def call(*args: Any, **options: Any) -> Any:
-            step = await self._fuse.before()
+            step = await self._fuse.before(locked=self._locked)
             answer = await found(*args, **options)
             await self._fuse.after(step, locked=self._locked)
             return answer

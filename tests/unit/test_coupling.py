@@ -3,8 +3,11 @@
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
+import pytest
+
 from app.domain.coupling import Base, Coupling, CouplingStatus, Failure, SynchAction, SynchResult
 from app.domain.errors import CrmRefused, StaleRecord, UpdateConflict
+from app.domain.records import is_older
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 REFUSED = Failure.of(CrmRefused("The name is too long."))
@@ -86,3 +89,19 @@ def test_what_agrees_is_no_longer_only_reserved() -> None:
     )
     assert reserved.agreed(Base(), SynchAction.INSERTED, NOW).status is CouplingStatus.COUPLED
     assert reserved.failed(STALE, NOW).status is CouplingStatus.RESERVED
+
+
+@pytest.mark.parametrize(
+    ("version", "other", "older"),
+    [
+        ("9", "10", True),
+        ("10", "9", False),
+        ('W/"999"', 'W/"1000"', True),
+        ('W/"1000"', 'W/"1000"', False),
+        ('W/"1000"', None, False),
+        ("", "10", False),
+        ('W/"abc"', 'W/"abd"', False),
+    ],
+)
+def test_which_version_looks_older(version: str, other: str | None, older: bool) -> None:
+    assert is_older(version, other) is older

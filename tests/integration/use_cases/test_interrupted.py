@@ -310,3 +310,61 @@ async def test_what_we_wrote_to_one_account_is_not_held_against_another(office: 
             assert error.code == "update-conflict", step
             assert (await office.in_crm("account", other))["name"] == "B", step
     assert judged > 1
+
+
+@WAYS
+@pytest.mark.parametrize("after", [False, True])
+async def test_whoever_writes_the_record_after_us_is_believed(office: Office, to: str, after: bool) -> None:
+    """What a run is about to write is replaced by something newer, which is carried over, and then put back by somebody
+    on the other side: it looks like ours, and is theirs."""
+    pair = await a_pair(office)
+    here, run = (NAV, Direction.TO_CRM) if to == CRM else (CRM, Direction.FROM_CRM)
+    step, happened = 0, [True]
+
+    async def meanwhile() -> None:
+        happened.append(True)
+        await office.run()
+        await write(office, here, pair, f"C{step}")
+        await office.run(direction=run)
+        await write(office, to, pair, f"B{step}")
+
+    while happened:
+        step, happened = step + 1, []
+        await write(office, here, pair, f"B{step}")
+        fuse = Fuse()
+        fuse.light(step, after=after, instead=meanwhile)
+        await office.run(direction=run, ctx=fused(office.ctx, fuse))
+        for _ in range(2):
+            await office.run()
+        assert (await office.coupled("10000")).last_error is None, step
+        assert await shown(office, pair) == (f"B{step}",) * 2, step
+    assert step > 8
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_what_was_deleted_since_it_was_read_is_not_carried_as_it_was_read(
+    office: Office, after: bool
+) -> None:
+    """A customer that a run has read is changed, carried by another run and deleted."""
+    for step in range(1, 60):
+        no = f"R{step}"
+        happened: list[bool] = []
+        await office.customer(no, Name="A")
+        await office.run(create_uncoupled=True)
+        pair = await office.coupled(no)
+        await write(office, NAV, pair, "B")
+
+        async def meanwhile(pair: Coupling = pair, happened: list[bool] = happened) -> None:
+            happened.append(True)
+            await write(office, NAV, pair, "C")
+            await office.run(direction=Direction.TO_CRM)
+            await office.nav.remove("customers", pair.nav_key)
+
+        fuse = Fuse()
+        fuse.light(step, after=after, instead=meanwhile)
+        ran = await office.run(direction=Direction.TO_CRM, ctx=fused(office.ctx, fuse))
+        if not happened:
+            break
+        assert {told for *_, told in ran.told} <= {None, "deletion-conflict"}, step
+        assert (await office.in_crm("account", pair.crm_id))["name"] == "C", step
+    assert step > 8
