@@ -38,7 +38,13 @@ FOUND: dict[str, Any] = {
         "from": {"100000": FROM},
         "to": {"100000": {**LOAD, "service": 1.5, "service_requests": 800, "lanes": 8}},
     },
-    "real": {"service": 2.0, "bound": 1.8, "microsoft": 20.0, "microsoft_bare": 20.0},
+    "real": {
+        "service": 2.0,
+        "bound": 1.8,
+        "microsoft": 20.0,
+        "microsoft_bare": 20.0,
+        "changes": {"rows": 1000, "service": 1.0, "microsoft": 10.0},
+    },
 }
 
 
@@ -60,6 +66,7 @@ def test_what_must_be_is_said_beside_the_script_that_may_be_run_again(
     lines = page.read_text().splitlines()
     assert f"| {what}, to Microsoft's client | {beside_the_complete} |" in lines
     assert f"| {what}, to a script that keeps nothing, on Microsoft's client | {beside_the_bare} |" in lines
+    assert "| `real`, 1,000 of 2,000 changed in NAV, to Microsoft's client | 0.10 times |  |  |" in lines
 
 
 def test_first_loads_show_the_seconds_of_every_script(tmp_path: Path) -> None:
