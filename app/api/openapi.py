@@ -51,6 +51,8 @@ TAGS = [
 ]
 
 METHODS = ("get", "put", "post", "patch", "delete")
+CHANGES = "Patch"
+"""How the models end that carry changes: what they leave out stays as it is."""
 
 
 def document(app: FastAPI) -> dict[str, Any]:
@@ -73,6 +75,9 @@ def document(app: FastAPI) -> dict[str, Any]:
     problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas |= problem.pop("$defs")
     schemas["Problem"] = problem
+    for name, schema in schemas.items():
+        if name.endswith(CHANGES):
+            _without_defaults(schema)
     components["schemas"] = dict(sorted(schemas.items()))
     components["responses"] = {_component(status): described(status) for status in PROBLEMS}
     components["securitySchemes"] = {
@@ -83,6 +88,12 @@ def document(app: FastAPI) -> dict[str, Any]:
             if method in path:
                 _finish(method, path[method])
     return found
+
+
+def _without_defaults(schema: dict[str, Any]) -> None:
+    """A generated client sends the defaults of a model along, and so would set back what nobody named."""
+    for field in schema["properties"].values():
+        field.pop("default", None)
 
 
 def _finish(method: str, operation: dict[str, Any]) -> None:

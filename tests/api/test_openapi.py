@@ -151,6 +151,19 @@ def test_every_operation_with_a_body_shows_one_and_says_what_is_wrong_with_other
         assert {"400", "413", "415"} <= set(each["responses"]), each["operationId"]
 
 
+def test_what_a_change_leaves_out_has_no_default_that_a_client_would_send(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    bodies = [
+        operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        for path, method, operation in operations(document)
+        if method == "patch"
+    ]
+    assert len(bodies) == 6  # of records, companies, the connection, mappings, their fields, the job queue
+    for name in {*bodies, "AuthenticationPatch"} - {"NavFieldsIn"}:
+        with_default = [field for field, told in schemas[name]["properties"].items() if "default" in told]
+        assert not with_default, name
+
+
 def test_any_post_can_find_its_key_still_at_work(document: dict[str, Any]) -> None:
     for path, method, operation in operations(document):
         if method == "post" and path.startswith("/api/"):

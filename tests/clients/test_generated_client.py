@@ -165,6 +165,17 @@ def test_the_manual_can_be_followed_with_a_generated_client(caller: Caller, crm_
     assert told == ["Adatum Corporation", "Atlanta", USER]
 
 
+def test_a_change_sends_nothing_but_what_was_named(generated: Generated) -> None:
+    for name, given in (
+        ("MappingPatch", {"crm_filter": "statecode eq 0"}),
+        ("FieldMappingPatch", {"transformation": "UPPERCASE"}),
+        ("CompanyPatch", {"display_name": "CRONUS"}),
+        ("ConnectionPatch", {"is_enabled": True}),
+        ("EntryPatch", {"maximum_attempts": 5}),
+    ):
+        assert getattr(generated.models, name)(**given).to_dict() == given
+
+
 def test_a_problem_comes_back_with_its_code(caller: Caller, crm_url: str) -> None:
     caller.call("create_company", expect="CompanyOut", body=("CompanyIn", {"name": "cronus"}))
     _connect(caller, crm_url)
