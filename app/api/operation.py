@@ -24,8 +24,11 @@ from app.api.endpoints import ABSENT, Endpoint
 from app.api.headers import header
 from app.api.problems import MalformedJson, UnsupportedMediaType
 from app.domain.access import Scope
+from app.domain.errors import FieldProblem, Invalid
 
 SCHEME = "bearer"
+PREVIEW = "preview"
+_NO_PREVIEW = "This operation has no preview."
 ALWAYS = (401, 403, 422, 429, 503)
 """Problems that every operation can answer with."""
 CRM = (409, 502, 503)
@@ -74,6 +77,7 @@ class Operation(APIRoute):
     def get_route_handler(self) -> Handler:
         """The handler of the endpoint with everything that comes before and after it."""
         needed = Scope((self.openapi_extra or {})["security"][0][SCHEME][0])
+        heard = self._where_preview_is_heard()
         handle = super().get_route_handler() if self.is_sse_stream else self._handler()
 
         async def carry_out(request: Request) -> Response:
@@ -99,6 +103,7 @@ class Operation(APIRoute):
                 caller, request.state.company = await door.gate.admit(request, needed)
                 request.state.caller = caller
                 await _check_body(request)
+                await _check_preview(request, heard)
                 if request.method != "POST":
                     return await carry_out(request)
                 return await idempotency.once(door.context, caller, request, carry_out)
@@ -106,6 +111,13 @@ class Operation(APIRoute):
                 return problems.of_exception(request, error)
 
         return guarded
+
+    def _where_preview_is_heard(self) -> str | None:
+        """Where the operation takes `preview`: in the query, in the body, nowhere."""
+        if any(each.alias == PREVIEW for each in self.dependant.query_params):
+            return "query"
+        body = None if self.body_field is None else self.body_field.field_info.annotation
+        return "body" if PREVIEW in getattr(body, "model_fields", ()) else None
 
     def _handler(self) -> Handler:
         """The handler of the endpoint alone."""
@@ -151,6 +163,22 @@ async def _check_body(request: Request) -> None:
         raise UnsupportedMediaType(f"The body is {media_type or 'of no named type'}, not application/json.")
     if not _is_text(body):
         raise MalformedJson("The body is no text in UTF-8, or holds half a character (a lone surrogate).")
+
+
+async def _check_preview(request: Request, heard: str | None) -> None:
+    """Raises Invalid for a preview that is asked for where the operation does not look: it would write instead."""
+    if request.method == "GET":
+        return
+    asked = heard != "query" and request.query_params.get(PREVIEW, "false") != "false"
+    if not asked and heard != "body" and b'"preview"' in (body := await request.body()):
+        try:
+            found = json.loads(body)
+        except (ValueError, RecursionError):
+            return  # whoever reads it says so
+        asked = isinstance(found, dict) and bool(found.get(PREVIEW))
+    if asked:
+        message = _NO_PREVIEW if heard is None else f"Here preview belongs into the {heard}."
+        raise Invalid(f"{message} Nothing was written.", errors=[FieldProblem(PREVIEW, message)])
 
 
 async def _json_of(request: Request) -> Any:

@@ -239,6 +239,32 @@ async def test_a_preview_answers_and_writes_nothing(
         assert not changed, (name, changed)
 
 
+async def test_a_preview_asked_for_in_another_place_is_refused_and_writes_nothing(
+    app: FastAPI, world: World, crm: Sandbox, database: str
+) -> None:
+    bodies = requests(world) | {
+        "replace_crm_connection": (CONNECTION, {**crm.setup(), "api_version": "v9.1"}),
+        "run_job_queue_entry": (f"{COMPANY}/job-queue-entries/{world.entry}/run", {}),
+        "hold_job_queue_entry": (f"{COMPANY}/job-queue-entries/{world.entry}/hold", {}),
+        "reset_synch_status": (f"{COMPANY}/synch-status/reset", {}),
+    }
+    document = (await world.client.get(f"{COMPANY}/integration-table-mappings/export")).json()
+    document["mappings"] = []
+    bodies["import_integration_table_mappings"] = (bodies["import_integration_table_mappings"][0], document)
+    before = await snapshot(database, crm)
+    for name, (address, body) in bodies.items():
+        method, _, described = operations(app)[name]
+        elsewhere = {"query": "body", "body": "query"}.get(asked_how(app, described) or "", "body")
+        answer = await world.client.request(
+            method,
+            address,
+            params={"preview": "true"} if elsewhere == "query" else None,
+            json=body | {"preview": True} if elsewhere == "body" else body,
+        )
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "preview"), name
+        assert await snapshot(database, crm) == before, name
+
+
 async def test_a_preview_shows_the_number_that_the_record_then_gets(world: World) -> None:
     new = {"fields": {"Name": "New"}}
     shown = await world.client.post(f"{COMPANY}/nav/customers", json=new | {"preview": True})
