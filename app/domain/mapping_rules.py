@@ -16,7 +16,7 @@ from app.domain.naming import near
 from app.domain.records import FieldDefinition, FieldType, Side, TableDefinition
 from app.domain.templates import template_values
 
-RESERVED = ("export",)  # words of our own addresses
+RESERVED = ("export", ".", "..")  # a word of our own addresses; clients resolve dots (RFC 3986, 5.2.4)
 _NAME = re.compile(r"[^\x00-\x1f/\\?#%]{1,50}")
 
 
@@ -30,7 +30,7 @@ def unknown(pointer: str, what: str, name: str, known: Iterable[str]) -> FieldPr
 def name_problems(name: str) -> Iterator[FieldProblem]:
     """What is wrong with the name of a mapping."""
     if not _NAME.fullmatch(name) or name != name.strip() or name.lower() in RESERVED:
-        message = "A mapping's name has 1 to 50 characters, none of / \\ ? # %, and is not 'export'."
+        message = "A mapping's name has 1 to 50 characters, none of / \\ ? # %, and is not 'export', . or .."
         yield FieldProblem("/name", message)
 
 

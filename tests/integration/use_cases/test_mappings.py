@@ -82,6 +82,8 @@ def pointers(error: IntegrationError) -> Mapping[str, Any]:
         ({"depends_on": ("MINE",)}, {"/depends_on": None}),
         ({"name": "a/b"}, {"/name": None}),
         ({"name": "export"}, {"/name": None}),
+        ({"name": ".."}, {"/name": None}),  # its address would be that of the company, DELETE included
+        ({"name": "."}, {"/name": None}),
     ],
 )  # fmt: skip
 async def test_a_mapping_that_cannot_work_is_refused_with_what_is_wrong(
