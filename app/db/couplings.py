@@ -56,6 +56,11 @@ _TAKE_STOCK = text("""
     ANALYZE (SKIP_LOCKED) coupling (
         company_id, mapping, nav_table, nav_id, nav_key, crm_entity, crm_id, last_error, skipped, replacing)
     """)  # the last three: without them it looks through all couplings for the few that failed
+_RENAME = text("""
+    UPDATE coupling AS held SET nav_key = given.nav_key
+    FROM json_to_recordset(CAST(:rows AS json)) AS given(nav_id uuid, nav_key text)
+    WHERE held.company_id = :company_id AND held.nav_table = :nav_table AND held.nav_id = given.nav_id
+    """)
 _TRIES = 3
 
 
@@ -186,6 +191,16 @@ class SqlCouplings:
         rows = [coupling_rows.encode_saved(one) for one in _in_lock_order(couplings)]
         saved = await self._connection.execute(_SAVE, {"company_id": company_id, "rows": json_text(rows)})
         return set(saved.scalars().all())
+
+    async def rename(self, company_id: int, nav_table: str, nav_keys: Mapping[UUID, str]) -> None:
+        """The NAV records with these integration ids have other keys now: their couplings show them. Their revision
+        stays, as what both sides agree on does."""
+        rows = [
+            {"nav_id": coupling_rows.plain_id(nav_id), "nav_key": key}
+            for nav_id, key in sorted(nav_keys.items())
+        ]
+        given = {"company_id": company_id, "nav_table": nav_table, "rows": json_text(rows)}
+        await self._connection.execute(_RENAME, given)
 
     async def intend(self, company_id: int, couplings: Sequence[Coupling]) -> None:
         """Writes the intents of couplings read before, in one statement, and nothing else of them: their revision

@@ -170,6 +170,10 @@ class Couplings(Protocol):
         which records they couple. Returns the ids that were saved."""
         ...
 
+    async def rename(self, company_id: int, nav_table: str, nav_keys: Mapping[UUID, str]) -> None:
+        """The NAV records with these integration ids have other keys now: their couplings show them."""
+        ...
+
     async def intend(self, company_id: int, couplings: Sequence[Coupling]) -> None:
         """Writes the intents of couplings read before, and nothing else of them: their revision stays."""
         ...

@@ -98,6 +98,8 @@ async def nav_change(
 ) -> NavItem:
     """Changes fields of a NAV record; a new key renames it. Raises InvalidValues, NavRecordNotFound."""
     record = await ctx.sides.nav(company).change(table, key, values, preview=preview)
+    if not preview:
+        await _show_keys(ctx, company, table, [(key, record)])
     return (await _shown(ctx, company, table, [record], None))[0]
 
 
@@ -122,7 +124,27 @@ async def nav_bulk(
     preview: bool = False,
 ) -> list[NavRecord | IntegrationError]:
     """Creates or changes many NAV records; an answer per record, in order."""
-    return await ctx.sides.nav(company).bulk(table, records, preview=preview)
+    outcomes = await ctx.sides.nav(company).bulk(table, records, preview=preview)
+    if not preview:
+        written = [
+            (key, one) for (key, _), one in zip(records, outcomes, strict=True) if isinstance(one, NavRecord)
+        ]
+        await _show_keys(ctx, company, table, written)
+    return outcomes
+
+
+async def _show_keys(
+    ctx: Context, company: Company, table: str, written: Sequence[tuple[str | None, NavRecord]]
+) -> None:
+    """Lets the couplings of renamed records, which come with the keys they were asked for by, show their new ones."""
+    renamed = {
+        record.integration_id: record.key
+        for key, record in written
+        if key is not None and key != record.key and record.integration_id is not None
+    }
+    if renamed:
+        async with ctx.uow() as tx:
+            await tx.couplings.rename(company.id, table, renamed)
 
 
 async def _shown(

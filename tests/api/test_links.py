@@ -45,6 +45,26 @@ async def test_a_renamed_record_is_still_found(ready: httpx.AsyncClient, anyone:
     assert "ARC-1" in parse_qs(urlsplit(answer.headers["Location"]).query)["filter"][0]
 
 
+async def test_a_renamed_record_has_its_new_number_wherever_its_coupling_is_shown(
+    ready: httpx.AsyncClient,
+) -> None:
+    """Somebody else may have got the old one."""
+    account = await a_coupled_customer(ready)
+    customer = f"{COMPANY}/nav/customers"
+    bulk = {"records": [{"no": "R1", "fields": {"No": "R2"}}]}
+    for method, address, body, now in (
+        ("PATCH", f"{customer}/K%26M%2F01", {"fields": {"No": "R1"}}, "R1"),
+        ("POST", f"{customer}/bulk", bulk, "R2"),
+    ):
+        assert (await ready.request(method, address, json=body)).status_code == 200
+        assert (await ready.get(f"{COMPANY}/crm/accounts/{account}")).json()["nav_no"] == now
+        coupling = (await ready.get(f"{customer}/{now}/coupling")).json()
+        (listed,) = (await ready.get(f"{COMPANY}/couplings")).json()["items"]
+        alone = (await ready.get(f"{COMPANY}/couplings/{coupling['id']}")).json()
+        for shown in (listed, alone):
+            assert (shown["nav_no"], now in shown["nav_url"]) == (now, True)
+
+
 async def test_a_record_in_nav_leads_to_its_record_in_crm(
     ready: httpx.AsyncClient, anyone: httpx.AsyncClient, crm: Sandbox
 ) -> None:
