@@ -180,11 +180,11 @@ async def choose(
     candidates.sort(key=lambda m: (not m.mapping.is_default, m.mapping.position, m.mapping.name))
     if not candidates:
         asked = " and ".join(filter(None, (nav_table, crm_entity))) or "any records"
-        raise MappingNotFound(
-            f"There is no integration table mapping for {asked}.",
-            fix=f"POST /api/v1/companies/{company.name}/crm-connection/use-default-synchronization-setup "
-            "creates the default mappings; POST …/integration-table-mappings adds one.",
-        )
+        here = f"/api/v1/companies/{company.name}"
+        fix = f"POST {here}/integration-table-mappings adds one."
+        if not stored:
+            fix = f"POST {here}/crm-connection/use-default-synchronization-setup creates the default mappings; {fix}"
+        raise MappingNotFound(f"There is no integration table mapping for {asked}.", fix=fix)
     return candidates[0], stored
 
 
