@@ -5,9 +5,10 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import Path, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.dependencies import BASE, CallerDep, ContextDep
+from app.api.models import Moment
 from app.api.operation import api_router, operation
 from app.api.pages import Page, PagingDep
 from app.domain.access import ApiKey, Scope
@@ -32,7 +33,7 @@ class ApiKeyIn(BaseModel):
     companies: list[str] | None = Field(
         default=None, min_length=1, description="Names of the companies it is bound to; null: every company."
     )
-    expires_at: AwareDatetime | None = Field(default=None, description="null: never.")
+    expires_at: Moment | None = Field(default=None, description="null: never.")
     email: str | None = Field(
         default=None,
         min_length=3,

@@ -143,7 +143,8 @@ async def change_company(
         async with ctx.uow(reading=True) as tx:
             connection = await tx.connections.find(saved.id)
         await show_company(ctx, saved, connection)
-    return preconditions.answer(_out(saved), of_revision(saved.revision))
+    present = company if body.preview else saved
+    return preconditions.answer(_out(saved), of_revision(present.revision))
 
 
 @router.delete(

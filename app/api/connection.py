@@ -26,7 +26,8 @@ from app.api.operation import CRM, api_router, operation
 from app.api.previews import PreviewQuery, previewed
 from app.domain.access import Scope
 from app.domain.company import Company, ConnectionSetup
-from app.domain.errors import NotFound
+from app.domain.connection import require_enabled
+from app.domain.errors import FieldProblem, Invalid, NotFound
 from app.ports import Context
 from app.use_cases import companies, connection, default_setup, integration_ids
 from app.use_cases.button import show_company
@@ -50,6 +51,7 @@ class GeneratedIdsOut(BaseModel):
     total: int
 
 
+ALONE = "This is a setting of CRM, which may refuse it: send it in a PATCH of its own."
 WHOLE_SETUP = DefaultSetupIn()
 EVERY_ID = GenerateIdsIn()
 
@@ -102,6 +104,7 @@ async def replace_crm_connection(
 ) -> Any:
     """Saves the whole setup; never enables. While the connection is enabled, a new address is tried first."""
     revision = _revision(preconditions, company, present)
+    read = None if present is None else _tag(company, present)
     address, given = _parted(company, body.changes())
     ctx = rehearsal(ctx, body.preview)
     saved = await connection.save_connection(
@@ -112,7 +115,8 @@ async def replace_crm_connection(
     company = await _with_address(ctx, company, address)
     if address and not body.preview:
         await show_company(ctx, company, saved)
-    return preconditions.answer(await _shown(ctx, company, saved), _tag(company, saved))
+    tag = read if body.preview else _tag(company, saved)
+    return preconditions.answer(await _shown(ctx, company, saved), tag)
 
 
 @router.patch(
@@ -135,9 +139,12 @@ async def change_crm_connection(
     `is_enabled: true` tests the connection first; on failure it stays disabled and the answer is 422
     `connection-test-failed` with the cause. Mappings are never touched. `is_enabled: false` keeps everything, and
     jobs wait.
-    `sales_order_integration_enabled` is a setting of CRM, switched there.
+    `sales_order_integration_enabled` is a setting of CRM, which is switched there and may be refused: another value
+    than the present one is sent alone.
     """
     revision = _revision(preconditions, company, present)
+    read = None if present is None else _tag(company, present)
+    switch = _switch(body, present)
     address, given = _parted(company, body.changes())
     if present is not None and given.get("user_mapping_required") and present.is_enabled:
         await check_mapped(ctx.sides.crm(company, present), present, caller.email, caller.id)
@@ -156,13 +163,27 @@ async def change_crm_connection(
         )
         if body.is_enabled is False:
             saved = await _disabled(ctx, company, saved, body.preview)
-    if body.sales_order_integration_enabled is not None and not body.preview:
-        saved = await switch_sales_orders(ctx, company, body.sales_order_integration_enabled)
+    if switch is not None and not body.preview:
+        saved = await switch_sales_orders(ctx, company, switch)
     company = await _with_address(ctx, company, address)
     if address and not body.preview:
         await show_company(ctx, company, saved)
     shown = await _shown(ctx, company, saved)
-    return preconditions.answer(shown | dict(extra), _tag(company, saved))
+    return preconditions.answer(shown | dict(extra), read if body.preview else _tag(company, saved))
+
+
+def _switch(body: ConnectionPatch, present: ConnectionSetup | None) -> bool | None:
+    """To what the sales order integration of CRM is to be switched. Raises Invalid when more is to be changed: half of
+    it would be done when CRM refuses; ConnectionDisabled."""
+    asked = body.sales_order_integration_enabled
+    if asked is None:
+        return None
+    if body.is_enabled is not None or body.changes():
+        if present is not None and present.sales_order_integration_enabled is asked:
+            return None
+        raise Invalid(ALONE, errors=[FieldProblem("/sales_order_integration_enabled", ALONE)])
+    require_enabled(present)
+    return asked
 
 
 async def _shown(ctx: Context, company: Company, saved: ConnectionSetup) -> dict[str, Any]:

@@ -60,8 +60,14 @@ class Preconditions:
         self.require(tag)
         return None if self.if_match is None else revision
 
-    def answer(self, body: Any, tag: str) -> Any:
-        """The answer with its tag; 304 for the caller of a GET that has this state already."""
+    def answer(self, body: Any, tag: str | None) -> Any:
+        """The answer with its tag; 304 for the caller of a GET that has this state already.
+
+        A preview carries the tag of what is there, None for nothing: the one that its own state would have had will be
+        that of whatever is changed next.
+        """
+        if tag is None:
+            return body
         self.response.headers["ETag"] = tag
         if self.request.method == "GET" and self.if_none_match is not None:
             known = _tags(self.if_none_match)

@@ -1,16 +1,16 @@
 """Job queue entries over HTTP."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import Depends, Path, Response
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from app.api.breaker_models import BreakerDep, StoppedOut, stopped_out
 from app.api.dependencies import BASE, CompanyDep, ContextDep
 from app.api.etags import PreconditionsDep, of_revision
-from app.api.models import Whole
+from app.api.models import Moment, Whole
 from app.api.operation import api_router, operation
 from app.api.pages import Page, PagingDep
 from app.api.previews import Previewable, PreviewQuery, previewed
@@ -34,7 +34,7 @@ class EntryPatch(Previewable):
     """What is to change about an entry."""
 
     description: str = Field(default="", max_length=250, examples=[EXAMPLE])
-    earliest_start_at: AwareDatetime | None = Field(default=None, description="null: as soon as possible.")
+    earliest_start_at: Moment | None = Field(default=None, description="null: as soon as possible.")
     minutes_between_runs: Whole = Field(default=30, ge=1, le=LONGEST_MINUTES)
     inactivity_timeout_minutes: Whole | None = Field(
         default=None,
@@ -86,13 +86,6 @@ def _out(entry: JobQueueEntry, breaker: Breaker = CLOSED) -> dict[str, Any]:
     return shown | {"stopped_by": stopped_out(breaker) if entry.status in RUN_BY_THEMSELVES else None}
 
 
-def _given(body: EntryPatch, *, unset: bool) -> dict[str, Any]:
-    """What the body says, with or without what it leaves out, times in UTC."""
-    given = body.model_dump(exclude_unset=not unset)
-    start = given.get("earliest_start_at")
-    return given | ({"earliest_start_at": start.astimezone(UTC)} if start is not None else {})
-
-
 async def _entry(ctx: ContextDep, company: CompanyDep, entry_id: EntryId) -> JobQueueEntry:
     async with ctx.uow(reading=True) as tx:
         return await tx.job_queue.get(company.id, entry_id)
@@ -106,13 +99,9 @@ async def list_job_queue_entries(
     ctx: ContextDep, company: CompanyDep, breaker: BreakerDep, paging: PagingDep
 ) -> dict[str, object]:
     """The recurring jobs of the company, by description."""
-    after = paging.after(tuple[str, UUID])
     async with ctx.uow(reading=True) as tx:
         entries = await tx.job_queue.all(company.id)
-    ids = [entry.id for entry in entries]
-    start = ids.index(after[1]) + 1 if after is not None and after[1] in ids else 0
-    found = entries[start : start + paging.limit + 1]
-    page, next_cursor = paging.cut(found, lambda entry: (entry.description, entry.id))
+    page, next_cursor = paging.of_all(entries, UUID, lambda entry: entry.id)
     return {"items": [_out(entry, breaker) for entry in page], "next_cursor": next_cursor}
 
 
@@ -128,7 +117,7 @@ async def create_job_queue_entry(
 ) -> dict[str, object]:
     """Adds a recurring job for a mapping."""
     ctx = rehearsal(ctx, body.preview)
-    entry = await job_queue.create_entry(ctx, company, **_given(body, unset=True))
+    entry = await job_queue.create_entry(ctx, company, **body.model_dump())
     if body.preview:
         response.status_code = 200
         return _out(entry)
@@ -160,8 +149,10 @@ async def change_job_queue_entry(
     """Changes what the body names: when it runs next, how often, how patiently."""
     revision = preconditions.revision(of_revision(entry.revision), entry.revision)
     ctx = rehearsal(ctx, body.preview)
-    saved = await job_queue.change_entry(ctx, company, entry.id, _given(body, unset=False), revision)
-    return preconditions.answer(_out(saved, breaker), of_revision(saved.revision))
+    changes = body.model_dump(exclude_unset=True)
+    saved = await job_queue.change_entry(ctx, company, entry.id, changes, revision)
+    present = entry if body.preview else saved
+    return preconditions.answer(_out(saved, breaker), of_revision(present.revision))
 
 
 @router.delete(

@@ -76,12 +76,9 @@ async def list_integration_table_mappings(
     ctx: ContextDep, company: CompanyDep, paging: PagingDep
 ) -> dict[str, object]:
     """The mappings of the company: the default ones in the order of their installation, then the others."""
-    after = paging.after(str)
     async with ctx.uow(reading=True) as tx:
         stored = await tx.mappings.all(company.id)
-    names = [each.mapping.name for each in stored]
-    start = names.index(after) + 1 if after in names else 0
-    page, next_cursor = paging.cut(stored[start : start + paging.limit + 1], lambda each: each.mapping.name)
+    page, next_cursor = paging.of_all(stored, str, lambda each: each.mapping.name)
     return {"items": [mapping_out(each) for each in page], "next_cursor": next_cursor}
 
 
@@ -170,7 +167,8 @@ async def change_integration_table_mapping(
     changes = body.model_dump(exclude_unset=True)
     ctx = rehearsal(ctx, body.preview)
     saved = await mappings.change_mapping(ctx, company, stored.mapping.name, changes, revision)
-    return preconditions.answer(mapping_out(saved), of_revision(saved.revision))
+    present = stored if body.preview else saved
+    return preconditions.answer(mapping_out(saved), of_revision(present.revision))
 
 
 @router.delete(
@@ -204,10 +202,7 @@ async def delete_integration_table_mapping(
 )
 async def list_integration_field_mappings(stored: MappingDep, paging: PagingDep) -> dict[str, object]:
     """The field rows of the mapping, in their order."""
-    rows = stored.mapping.fields
-    after = paging.after(UUID)
-    start = next((place + 1 for place, row in enumerate(rows) if row.id == after), 0) if after else 0
-    page, next_cursor = paging.cut(list(rows[start : start + paging.limit + 1]), lambda row: row.id)
+    page, next_cursor = paging.of_all(stored.mapping.fields, UUID, lambda row: row.id)
     return {"items": [field_out(row) for row in page], "next_cursor": next_cursor}
 
 
@@ -261,7 +256,7 @@ async def change_integration_field_mapping(
     changes = body.model_dump(exclude_unset=True, by_alias=True)
     ctx = rehearsal(ctx, body.preview)
     saved = await mappings.change_field(ctx, company, stored.mapping.name, field_id, changes, revision)
-    return preconditions.answer(field_out(saved), _tag(saved))
+    return preconditions.answer(field_out(saved), _tag(row if body.preview else saved))
 
 
 @router.delete(

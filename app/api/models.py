@@ -1,12 +1,12 @@
 """Models that several resources share."""
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import Path, Query, Response
-from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, Strict
 from pydantic_core import to_json
 
 from app.api.values import JsonValue, id_text, shown
@@ -51,6 +51,17 @@ Flag = Annotated[bool, Strict()]
 """true or false, and no word or number that might mean it."""
 Whole = Annotated[int, Strict()]
 """A whole number, and no text that might hold one."""
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("In UTC this lies outside of the years 1 to 9999.") from error
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+"""A time with its offset, in UTC from here on."""
 
 
 class Input(BaseModel):

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import hmac
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -50,10 +51,7 @@ class Paging:
                 raise ValueError
             return TypeAdapter(kind).validate_json(text)
         except (ValueError, ValidationError) as error:
-            message = "The cursor was not given out by this list."
-            raise InvalidCursor(
-                message, errors=[FieldProblem("cursor", message)], fix="Start again without a cursor."
-            ) from error
+            raise _invalid("The cursor was not given out by this list.") from error
 
     def next(self, position: Any) -> str:
         """The cursor that continues after `position`: a text, a number, an id, a time, or a tuple of them."""
@@ -64,11 +62,29 @@ class Paging:
         """Tells a cursor of this list from others and from what was typed; it keeps no secret."""
         return hashlib.sha256(self.path.encode() + b"\0" + text).digest()[:CHECK_LENGTH]
 
+    def of_all(
+        self, found: Sequence[Item], kind: type[Position], position_of: Callable[[Item], Position | None]
+    ) -> tuple[list[Item], str | None]:
+        """The page of a list that is all here, and the next cursor. Raises InvalidCursor, also when the item after
+        which it goes on was deleted."""
+        after, start = self.after(kind), 0
+        if after is not None:
+            positions = [position_of(item) for item in found]
+            if after not in positions:
+                raise _invalid("The item that the cursor stands for was deleted.")
+            start = positions.index(after) + 1
+        return self.cut(list(found[start : start + self.limit + 1]), position_of)
+
     def cut(self, found: list[Any], position_of: Any) -> tuple[list[Any], str | None]:
         """The page out of `limit + 1` found items, and the next cursor."""
         items = found[: self.limit]
         more = len(found) > self.limit
         return items, self.next(position_of(items[-1])) if more else None
+
+
+def _invalid(message: str) -> InvalidCursor:
+    problem = FieldProblem("cursor", message)
+    return InvalidCursor(message, errors=[problem], fix="Start again without a cursor.")
 
 
 async def _paging(

@@ -208,7 +208,10 @@ def _datetime(field: FieldDefinition, value: Any) -> str | None:
         raise Unfit("The field holds a moment such as 2026-11-30T08:00:00Z.")
     if value.year == BLANK_YEAR:
         return None
-    moment = value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
+    try:
+        moment = value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
+    except OverflowError:
+        raise Unfit("In UTC the moment lies outside of the years 1 to 9999.") from None
     return moment.isoformat()
 
 

@@ -148,3 +148,19 @@ async def test_a_login_that_cannot_be_is_told_by_the_field_that_was_sent(
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer)
     assert "tag" not in answer.text
     assert "dictionary" not in answer.text
+
+
+async def test_a_change_that_crm_may_refuse_takes_no_other_along(ready: httpx.AsyncClient) -> None:
+    before = (await ready.get(CONNECTION)).json()
+    for besides in ({"is_enabled": False}, {"api_version": "v9.1"}):
+        both = besides | {"sales_order_integration_enabled": True}
+        for body in (both | {"preview": True}, both):
+            refused = await ready.patch(CONNECTION, json=body)
+            assert refused.status_code == 422
+            assert refused.json()["errors"][0]["pointer"] == "/sales_order_integration_enabled"
+        assert (await ready.get(CONNECTION)).json() == before
+    await ready.patch(CONNECTION, json={"is_enabled": False})
+    for preview in (True, False):
+        alone = {"sales_order_integration_enabled": True, "preview": preview}
+        refused = await ready.patch(CONNECTION, json=alone)
+        assert (refused.status_code, refused.json()["code"]) == (409, "connection-disabled")

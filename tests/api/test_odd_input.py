@@ -160,6 +160,22 @@ async def test_a_filter_that_is_hard_to_read(ready: httpx.AsyncClient) -> None:
     assert not faults
 
 
+async def test_a_moment_is_told_in_utc_or_refused(ready: httpx.AsyncClient) -> None:
+    entry = {"description": "odd", "mapping": "CUSTOMER", "status": "on_hold"}
+    key = {"name": "odd", "scopes": ["read"]}
+    for address, body, field in (
+        (f"{COMPANY}/job-queue-entries", entry, "earliest_start_at"),
+        (f"{API}/api-keys", key, "expires_at"),
+    ):
+        made = await ready.post(address, json=body | {field: "2099-01-01T00:00:00+05:30"})
+        assert (made.status_code, made.json()[field]) == (201, "2098-12-31T18:30:00Z")
+        late = await ready.post(address, json=body | {field: "9999-12-31T23:59:59-05:00"})
+        assert (late.status_code, late.json()["errors"][0]["pointer"]) == (422, f"/{field}")
+    for moment in ("9999-12-31T23:59:59-05:00", "9999-12-31T23:59:59Z"):
+        found = await ready.get(CUSTOMERS, params={"filter": f"Last_Modified_Date_Time lt {moment}"})
+        assert found.status_code == (200 if moment.endswith("Z") else 422)
+
+
 async def test_a_body_that_is_no_utf_8_text_is_told_as_such(ready: httpx.AsyncClient) -> None:
     for name in ("no utf-8", "utf-16"):
         answer = await ready.post(CUSTOMERS, content=BODY_BYTES[name], headers=JSON)

@@ -7,6 +7,7 @@ import pytest
 
 pytestmark = pytest.mark.anyio
 COMPANIES = "/api/v1/companies"
+CRONUS = f"{COMPANIES}/cronus"
 
 
 async def some_companies(admin: httpx.AsyncClient, *names: str) -> None:
@@ -48,6 +49,18 @@ async def test_a_cursor_works_only_as_it_was_given_out(admin: httpx.AsyncClient)
         assert (answer.status_code, answer.json()["code"]) == (422, "invalid-cursor"), bad
     answer = await admin.get("/api/v1/api-keys", params={"cursor": cursor})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid-cursor")
+
+
+async def test_a_list_does_not_begin_again_where_the_item_that_it_goes_on_after_is_gone(
+    ready: httpx.AsyncClient,
+) -> None:
+    entries, mappings = f"{CRONUS}/job-queue-entries", f"{CRONUS}/integration-table-mappings"
+    for address, part in ((entries, "id"), (f"{mappings}/CUSTOMER/fields", "id"), (mappings, "name")):
+        page = (await ready.get(address, params={"limit": 2})).json()
+        gone = f"{address}/{page['items'][-1][part]}"
+        assert (await ready.delete(gone, params={"remove_couplings": True})).status_code == 204, gone
+        answer = await ready.get(address, params={"limit": 2, "cursor": page["next_cursor"]})
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid-cursor"), address
 
 
 async def test_a_change_on_an_old_state_is_refused(admin: httpx.AsyncClient) -> None:

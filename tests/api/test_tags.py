@@ -39,6 +39,24 @@ async def test_an_empty_change_changes_nothing(ready: httpx.AsyncClient) -> None
         assert (changed.status_code, changed.headers["ETag"]) == (200, tag), address
 
 
+async def test_a_preview_has_the_tag_of_what_is_there(ready: httpx.AsyncClient) -> None:
+    """Not the next one: somebody else's change would have that, and whoever previewed would overwrite it."""
+    entry = (await ready.get(f"{COMPANY}/job-queue-entries")).json()["items"][0]
+    row = (await ready.get(f"{MAPPINGS}/CUSTOMER/fields")).json()["items"][0]
+    for address, change in (
+        (COMPANY, {"display_name": "Other"}),
+        (CONNECTION, {"api_version": "v9.1"}),
+        (f"{MAPPINGS}/CUSTOMER", {"nav_filter": "Blocked eq ' '"}),
+        (f"{MAPPINGS}/CUSTOMER/fields/{row['id']}", {"not_null": True}),
+        (f"{COMPANY}/job-queue-entries/{entry['id']}", {"minutes_between_runs": 77}),
+    ):
+        tag = (await ready.get(address)).headers["ETag"]
+        shown = await ready.patch(address, json=change | {"preview": True})
+        assert (shown.status_code, shown.headers["ETag"]) == (200, tag), address
+        made = await ready.patch(address, json=change, headers={"If-Match": tag})
+        assert (made.status_code, made.headers["ETag"] != tag) == (200, True), address
+
+
 async def test_a_document_of_mappings_is_replaced_only_as_it_was_read(ready: httpx.AsyncClient) -> None:
     read = await ready.get(f"{MAPPINGS}/export")
     tag = read.headers["ETag"]
