@@ -24,7 +24,7 @@ MAXIMUM_PAIRS = 1000
 CouplingId = Annotated[UUID, Path(alias="id", description="Id of the coupling.")]
 Then = Literal["no", "nav_data", "crm_data"]
 """Which side's data, if any, goes to the other right after coupling."""
-OUTSIDE = "Whether the CRM record may lie outside the filter of the mapping."
+OUTSIDE = "Whether a record may lie outside the filter of the mapping."
 
 
 class PairIn(Input):

@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import Path, Response
 from pydantic import BaseModel, Field
 
+from app.api.couplings import OUTSIDE
 from app.api.dependencies import BASE, CompanyDep, ContextDep
 from app.api.models import (
     CoupledQuery,
@@ -65,6 +66,7 @@ class IdsIn(Previewable):
     replace_existing: Flag = Field(
         default=False, description="Whether records may leave the partner they have."
     )
+    outside_filter: Flag = Field(default=False, description=OUTSIDE)
 
 
 class CreatedOutcomesOut(BaseModel):
@@ -154,6 +156,7 @@ async def create_in_nav(
         entity_set,
         crm_id,
         replace_existing=body.replace_existing,
+        outside_filter=body.outside_filter,
         preview=body.preview,
         mapping=mapping,
     )
@@ -185,6 +188,7 @@ async def create_many_in_nav(
         entity_set,
         body.ids,
         replace_existing=body.replace_existing,
+        outside_filter=body.outside_filter,
         preview=body.preview,
         mapping=mapping,
     )

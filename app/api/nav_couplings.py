@@ -67,6 +67,7 @@ class CreateIn(Previewable):
     replace_existing: Flag = Field(
         default=False, description="Whether the record may leave the partner it has."
     )
+    outside_filter: Flag = Field(default=False, description=OUTSIDE)
 
 
 class CreatedOut(RecordResultOut):
@@ -233,6 +234,7 @@ async def create_in_crm(
         table,
         no,
         replace_existing=body.replace_existing,
+        outside_filter=body.outside_filter,
         preview=body.preview,
         mapping=mapping,
     )

@@ -12,14 +12,13 @@ from app.domain.eligibility import by_hand, require_creation
 from app.domain.errors import (
     DirectionNotAllowed,
     FieldProblem,
-    Filtered,
     IntegrationError,
     Invalid,
     NoCoupling,
 )
 from app.domain.links import address_of
 from app.domain.mapping import Direction, FieldMapping
-from app.domain.records import Side, Snapshot
+from app.domain.records import FieldDefinition, FieldType, Side, Snapshot
 from app.domain.transfer import needs, translate
 from app.ports import Context
 from app.use_cases import deleted, synchronize
@@ -32,7 +31,7 @@ from app.use_cases.results import (
     CoupleResult,
     RecordResult,
 )
-from app.use_cases.setting import Setting, passes
+from app.use_cases.setting import Setting
 from app.use_cases.subject import Subject, crm_snapshot, held_partner, linked, nav_record, subject
 
 RUN_OF = {"nav_data": Direction.TO_CRM, "crm_data": Direction.FROM_CRM, "no": None}
@@ -58,11 +57,10 @@ async def couple(
     Args:
         then: Synchronize After Coupling, `no` (the default), `nav_data` or `crm_data`; `create_new` implies
             `nav_data`.
-        outside_filter: the CRM row may be one that NAV would not list, because the filter of the mapping leaves
-            it out (nav-behaviour 5.1).
+        outside_filter: the records may be ones that the filters of the mapping leave out (nav-behaviour 5.1).
     Raises:
         AlreadyCoupled: either record has another partner, and `replace_existing` is off.
-        Filtered: the CRM row lies outside the filter of the mapping, and `outside_filter` is off.
+        Filtered: a record lies outside the filter of the mapping, and `outside_filter` is off.
         CrmRecordNotFound, NavRecordNotFound, NotEligible, DirectionNotAllowed, CreateNotSupported, Invalid.
     """
     run = _checked(crm_id, create_new, then)
@@ -71,7 +69,14 @@ async def couple(
         require_creation(about.setting.mapping, Direction.TO_CRM)
         await _check_references(ctx, about)
         coupled, result = await synchronize.create_in_crm(
-            ctx, company, table, key, replace_existing=replace_existing, preview=preview, mapping=mapping
+            ctx,
+            company,
+            table,
+            key,
+            replace_existing=replace_existing,
+            outside_filter=outside_filter,
+            preview=preview,
+            mapping=mapping,
         )
         return CoupleResult(coupled, result)
     if crm_id is None:
@@ -105,7 +110,8 @@ async def make_coupling(
 ) -> Made:
     """Couples the record after all the checks; what is to be synchronized afterwards is still to be."""
     if not outside_filter:
-        _require_inside(about.setting, target)
+        synchronize.require_inside(about.setting, Side.NAV, about.snapshot)
+        synchronize.require_inside(about.setting, Side.CRM, target)
     await _check_references(ctx, about)
     return Made(about, target, *await _couple(ctx, about, target, replace_existing, preview))
 
@@ -127,18 +133,6 @@ def _checked(crm_id: UUID | None, create_new: bool, then: str | None) -> Directi
         problem = FieldProblem("/synchronize_after_coupling", "A new record takes the NAV data.", "nav_data")
         raise Invalid("create_new implies nav_data and allows nothing else.", errors=[problem])
     return RUN_OF[then or "no"]
-
-
-def _require_inside(setting: Setting, target: Snapshot) -> None:
-    mapping = setting.mapping
-    if passes(mapping.crm_filter, target.values):
-        return
-    raise Filtered(
-        f"{setting.shape.crm.label} {target.id} lies outside the filter of mapping {mapping.name}: "
-        f"{mapping.crm_filter}",
-        fix="Choose another CRM record, or repeat the call with outside_filter: background runs will leave "
-        "the pair out.",
-    )
 
 
 def _wrong_way(setting: Setting, run: Direction) -> DirectionNotAllowed:
@@ -330,8 +324,10 @@ async def _compared(
     shape = replace(setting.shape, mapping=setting.mapping.with_fields([row]))
     source, found = (about.snapshot, crm) if run is Direction.TO_CRM else (crm, about.snapshot)
     lookups = await resolver.resolve(needs(shape, run, source.values))
-    translation = translate(shape, run, source.values, found.values, lookups)
     target = shape.required(row, run.destination)
+    # What only a new record is given is compared, too.
+    known = found.values if target.updatable else None
+    translation = translate(shape, run, source.values, known, lookups)
     origin = shape.field(row, run.source)
     wanted = translation.wanted.get(target.name)
     equal = target.name in translation.wanted and conversion.equal(
@@ -343,9 +339,17 @@ async def _compared(
         nav_value=about.snapshot.values.get(row.nav_field),
         crm_attribute=row.crm_attribute,
         crm_value=crm.values.get(row.crm_attribute),
-        equal=equal or target.name in translation.kept,
+        equal=equal or (target.name in translation.kept and _stays_equal(about.snapshot, crm, row, target)),
         direction=row.direction.value,
     )
+
+
+def _stays_equal(nav: Snapshot, crm: Snapshot, row: FieldMapping, target: FieldDefinition) -> bool:
+    """Whether a field that the transfer leaves alone counts as equal: where a rule says that it fits as it is, for
+    the type half of a lookup, and where both sides are blank. A code without an option in CRM does not."""
+    values = (nav.values.get(row.nav_field or ""), crm.values.get(row.crm_attribute or ""))
+    by_rule = row.rule is not None or target.type is FieldType.ENTITY_NAME
+    return by_rule or all(value in (None, "") for value in values)
 
 
 def _newer(nav: Snapshot, crm: Snapshot) -> Side | None:

@@ -14,6 +14,7 @@ from app.domain.errors import (
     DeletionConflict,
     DirectionNotAllowed,
     FieldProblem,
+    Filtered,
     IntegrationError,
 )
 from app.domain.job import Counts, SynchJob, SynchMode, ended_as, failures_told
@@ -27,7 +28,7 @@ from app.use_cases.engine import Exchange
 from app.use_cases.items import Item, Options
 from app.use_cases.reading import chunks
 from app.use_cases.results import COMPLETED, CoupledRecord, PairOutcome, RecordResult
-from app.use_cases.setting import Setting, open_setting
+from app.use_cases.setting import Setting, open_setting, passes
 from app.use_cases.subject import Subject, linked, readable_row, subject
 
 MERGE = "merge"
@@ -213,13 +214,15 @@ async def create_in_crm(
     key: str,
     *,
     replace_existing: bool = False,
+    outside_filter: bool = False,
     preview: bool = False,
     mapping: str | None = None,
 ) -> tuple[CoupledRecord | None, RecordResult]:
     """Creates the CRM record of a NAV record and couples the two.
 
     A record that is coupled already is refused (AlreadyCoupled), unless its CRM record is gone or
-    `replace_existing`: then the new record takes over the coupling once it exists.
+    `replace_existing`: then the new record takes over the coupling once it exists. One outside the filter of the
+    mapping is refused (Filtered) unless `outside_filter`.
     """
     about = await subject(ctx, company, table, key, mapping=mapping, make_id=not preview)
     require_creation(about.setting.mapping, Direction.TO_CRM)
@@ -228,6 +231,8 @@ async def create_in_crm(
         alive = await about.setting.crm.get(coupling.crm_entity, [coupling.crm_id], ())
         if coupling.crm_id in alive:
             raise already_coupled(f"{about.setting.shape.nav.label} {key}", coupling, Side.NAV)
+    if not outside_filter:
+        require_inside(about.setting, Side.NAV, about.snapshot)
     return await create_partner(
         ctx,
         about.setting,
@@ -246,12 +251,13 @@ async def create_in_nav(
     crm_id: UUID,
     *,
     replace_existing: bool = False,
+    outside_filter: bool = False,
     preview: bool = False,
     mapping: str | None = None,
 ) -> tuple[CoupledRecord | None, RecordResult]:
     """Creates the NAV record of a CRM row and couples the two; refusals as `create_in_crm`."""
     setting = await setting_of_set(ctx, company, entity_set, mapping)
-    return await _create_in_nav(ctx, setting, crm_id, replace_existing, preview)
+    return await _create_in_nav(ctx, setting, crm_id, replace_existing, outside_filter, preview)
 
 
 async def create_in_nav_many(
@@ -261,13 +267,14 @@ async def create_in_nav_many(
     ids: Sequence[UUID],
     *,
     replace_existing: bool = False,
+    outside_filter: bool = False,
     preview: bool = False,
     mapping: str | None = None,
 ) -> list[PairOutcome]:
     """Creates the NAV records of several CRM rows; an outcome per id, one bad row harms no other."""
     setting = await setting_of_set(ctx, company, entity_set, mapping)
     wanted = list(dict.fromkeys(ids))
-    sources, present, refused = await _creatable(ctx, setting, wanted, replace_existing)
+    sources, present, refused = await _creatable(ctx, setting, wanted, replace_existing, outside_filter)
     made: dict[UUID, Item] = {}
     options = _creation(present.values(), preview)
     for chunk in chunks(sources):
@@ -303,9 +310,9 @@ async def setting_of_set(ctx: Context, company: Company, entity_set: str, mappin
 
 
 async def _create_in_nav(
-    ctx: Context, setting: Setting, crm_id: UUID, replace_existing: bool, preview: bool
+    ctx: Context, setting: Setting, crm_id: UUID, replace_existing: bool, outside_filter: bool, preview: bool
 ) -> tuple[CoupledRecord | None, RecordResult]:
-    sources, present, refused = await _creatable(ctx, setting, [crm_id], replace_existing)
+    sources, present, refused = await _creatable(ctx, setting, [crm_id], replace_existing, outside_filter)
     if crm_id in refused:
         raise refused[crm_id]
     return await create_partner(
@@ -314,7 +321,7 @@ async def _create_in_nav(
 
 
 async def _creatable(
-    ctx: Context, setting: Setting, ids: Sequence[UUID], replace_existing: bool
+    ctx: Context, setting: Setting, ids: Sequence[UUID], replace_existing: bool, outside_filter: bool
 ) -> tuple[list[Snapshot], dict[UUID, Coupling], dict[UUID, IntegrationError]]:
     """The CRM rows that may get a NAV record, the couplings they have now, and what keeps the others from it."""
     table, refused = setting.mapping.nav_table, dict[UUID, IntegrationError]()
@@ -337,6 +344,8 @@ async def _creatable(
             if partner is not None:
                 current = replace(coupled[crm_id], nav_key=partner.key)
                 raise already_coupled(f"{setting.shape.crm.label} {crm_id}", current, Side.CRM)
+            if not outside_filter:
+                require_inside(setting, Side.CRM, source)
         except IntegrationError as error:
             refused[crm_id] = error
         else:
@@ -373,6 +382,27 @@ def _created(
     if preview or item.coupling is None:
         return None, result
     return linked(setting.company, setting.connection, item.coupling), result
+
+
+def require_inside(setting: Setting, side: Side, record: Snapshot) -> None:
+    """Raises Filtered for a record that background runs would leave out (seed-checklist E-20)."""
+    mapping = setting.mapping
+    told_better = _WITHOUT_ACCOUNT if side is Side.CRM and mapping.nav_table == "contacts" else ()
+    values = {
+        name: value for name, value in record.values.items() if value is not None or name not in told_better
+    }
+    if passes(mapping.filter_on(side), values):
+        return
+    shown = record.key if side is Side.NAV else record.id
+    raise Filtered(
+        f"{setting.shape.definition(side).label} {shown} lies outside the filter of mapping {mapping.name}: "
+        f"{mapping.filter_on(side)}",
+        fix="Choose another record, or repeat the call with outside_filter: background runs will leave the pair out.",
+    )
+
+
+_WITHOUT_ACCOUNT = frozenset({"parentcustomerid", "accountid"})
+"""What a CRM contact without an account lacks; the rule about such contacts says it in words of its own."""
 
 
 def already_coupled(what: str, coupling: Coupling, side: Side) -> AlreadyCoupled:

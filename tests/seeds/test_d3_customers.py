@@ -388,6 +388,16 @@ async def test_D3_40_a_customer_lists_what_can_be_done_and_why_the_rest_cannot(w
     assert "not enabled" in closed["synchronize_to_crm"]["reason"]
 
 
+async def test_D3_40_the_call_that_mends_a_deleted_account_is_listed_as_possible(at_work: World) -> None:
+    account = await at_work.coupled_customer(NO)
+    await at_work.crm.delete("accounts", account)
+    await at_work.job("integration-table-mappings/CUSTOMER/synchronize", {"mode": "full"})
+    assert (await at_work.get(f"{CUSTOMER}/coupling"))["last_error"]["code"] == "deletion-conflict"
+    shown = {action["name"]: action for action in (await at_work.get(CUSTOMER))["actions"]}
+    assert shown["create_in_crm"]["allowed"] is True
+    assert (await at_work.post(f"{CUSTOMER}/create-in-crm"))["action"] == "inserted"
+
+
 # --- statistics ------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from app.sandbox import DEFAULT_SECRET, Fault
 from tests.seeds.conftest import SETUP
-from tests.seeds.test_d1_contacts import open_nav
+from tests.seeds.test_d1_contacts import open_nav, unchanged_by
 from tests.seeds.world import NAV_CLIENT, SALESPERSON, USER, Json, World
 
 pytestmark = pytest.mark.anyio
@@ -302,6 +302,27 @@ async def test_E_20_what_lies_outside_a_filter_is_neither_created_nor_synchroniz
     assert len(await at_work.items("nav/customers")) == 2
 
 
+async def test_E_20_what_lies_outside_a_filter_is_created_when_the_call_says_so_alone(at_work: World) -> None:
+    supplier = await at_work.crm.account("Supplier", customertypecode=10)
+    path = f"crm/accounts/{supplier}/create-in-nav"
+    assert "customertypecode" in await unchanged_by(at_work, "POST", path, None, "filtered", 422)
+    assert "outside_filter" in await unchanged_by(at_work, "POST", path, {"preview": True}, "filtered", 422)
+    (outcome,) = (await at_work.post("crm/accounts/create-in-nav", {"ids": [supplier]}))["outcomes"]
+    assert (outcome["nav_no"], outcome["error"]["code"]) == (None, "filtered")
+    await at_work.patch(CUSTOMER, {"nav_filter": "Blocked eq ''"})
+    await at_work.customer("20000", Blocked="All")
+    for method, path, body in (
+        ("POST", "nav/customers/20000/create-in-crm", None),
+        ("PUT", "nav/customers/20000/coupling", {"create_new": True}),
+        ("PUT", "nav/customers/20000/coupling", {"crm_id": await at_work.crm.account("Adatum")}),
+    ):
+        assert "Blocked eq" in await unchanged_by(at_work, method, path, body, "filtered", 422)
+    asked = {"outside_filter": True}
+    assert (await at_work.post("nav/customers/20000/create-in-crm", asked))["action"] == "inserted"
+    made = await at_work.post(f"crm/accounts/{supplier}/create-in-nav", asked)
+    assert made["record"]["coupling"]["crm_id"] == supplier
+
+
 async def test_E_21_the_templates_of_customers_and_accounts(world: World) -> None:
     mapping = await world.get(CUSTOMER)
     assert mapping["crm_template"] == "CRMACCOUNT"
@@ -453,6 +474,18 @@ async def test_E_35_a_code_without_an_option_in_crm_is_left_alone_and_told(world
     job = await world.get(f"synch-jobs/{sent['synch_job_id']}")
     (outcome,) = await world.outcomes(job)
     assert "WHENEVER" in outcome["message"]
+
+
+async def test_E_35_what_is_left_alone_is_not_shown_as_equal(world: World) -> None:
+    await world.new("payment-terms", "WHENEVER", Description="Whenever")
+    account = await world.coupled_customer("10000", Payment_Terms_Code="WHENEVER")
+    for option in (None, 1):
+        await world.crm.change("accounts", account, paymenttermscode=option)
+        shown = (await world.comparison("customers", "10000"))["Payment_Terms_Code"]
+        assert (shown["nav_value"], shown["crm_value"], shown["equal"]) == ("WHENEVER", option, False)
+    await world.change("customers", "10000", Payment_Terms_Code="")
+    await world.crm.change("accounts", account, paymenttermscode=None)
+    assert (await world.comparison("customers", "10000"))["Payment_Terms_Code"]["equal"] is True
 
 
 async def test_E_35_the_options_that_one_side_lacks_are_in_the_review_list(world: World) -> None:
