@@ -166,7 +166,9 @@ class Reading:
         nav, table = self._setting.nav, self._setting.mapping.nav_table
         records = await nav.by_key(table, keys)
         missing: dict[str, IntegrationError] = {
-            key: NavRecordNotFound(f"There is no record {key} in {table}.")
+            key: NavRecordNotFound(
+                f"There is no record {key} in {table}.", fix=f"GET …/nav/{table} lists the records."
+            )
             for key in keys
             if key not in records
         }
@@ -174,7 +176,8 @@ class Reading:
         async with self._ctx.uow(reading=True) as tx:
             found = await tx.couplings.of_nav(self._setting.company.id, table, ids)
         coupled = {i: c for i, c in found.items() if c.status is CouplingStatus.COUPLED}
-        uncoupled = set(records) - {ids[i] for i in coupled}
+        # By record: one that is named twice, once in capitals, is one record.
+        uncoupled = {key for key, record in records.items() if record.integration_id not in coupled}
         missing |= {
             key: NotCoupled(
                 f"Record {key} of {table} is not coupled.", fix=f"PUT {address_of(table, key)}/coupling"
