@@ -9,6 +9,7 @@ from app.domain.company import Company, ConnectionSetup
 from app.domain.coupling import Coupling
 from app.domain.defaults import implied_fields
 from app.domain.eligibility import by_hand, obstacle
+from app.domain.errors import DeletionConflict
 from app.domain.mapping import Direction, TableMapping
 from app.domain.records import FieldDefinition, FieldType, TableDefinition
 from app.domain.transfer import needs, translate
@@ -114,7 +115,9 @@ def actions(
     problem = obstacle(table, record.key, record.values)
     unfit = closed or (problem.detail if problem else None)
     uncoupled = unfit or (None if coupling else NOT_COUPLED)
-    is_coupled = "The record is coupled already." if coupling else None
+    failed = coupling.last_error if coupling else None
+    gone = failed is not None and failed.code == DeletionConflict.code
+    is_coupled = "The record is coupled already." if coupling and not gone else None
     to_crm, from_crm = _wrong_way(mapping, Direction.TO_CRM), _wrong_way(mapping, Direction.FROM_CRM)
     partner = missing.get(record.key)
     # A contact may be coupled before its company is; only the transfer needs the account.
