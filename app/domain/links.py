@@ -34,6 +34,8 @@ _KEY_FIELDS: Final = {
     "sales-headers": ("Document Type", "No."),
 }
 _OPERATORS: Final = frozenset("&|<>=.*?@()'")  # what a NAV filter takes for more than a letter
+_SHOWN: Final = frozenset({"page", "report", "query", "mode", "bookmark", "filter"})
+"""What says which record a client shows, and stands in an address that was copied while one was open."""
 _GUID: Final = re.compile(
     r"\{?([0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12})\}?", re.IGNORECASE
 )
@@ -105,7 +107,11 @@ def _web_client(base: str, is_2017: bool, company: str, page: int, conditions: l
         path += "/default.aspx"
     elif not path.lower().endswith(".aspx"):
         path += "/"
-    parameters = dict(parse_qsl(given.query, keep_blank_values=True))
+    parameters = {
+        name: value
+        for name, value in parse_qsl(given.query, keep_blank_values=True)
+        if name.lower() not in _SHOWN
+    }
     if not any(name.lower() == "company" for name in parameters):
         parameters["company"] = company
     shown = " AND ".join(f"'{field}' IS '{filter_literal(value)}'" for field, value in conditions)

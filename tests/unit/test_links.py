@@ -1,7 +1,7 @@
 """Links to NAV and to CRM, character by character."""
 
 from dataclasses import replace
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
 from uuid import UUID
 
 import pytest
@@ -42,6 +42,14 @@ def test_a_web_client_link_of_nav_2018() -> None:
     assert nav_url(CRONUS, "customers", "10000") == (
         f"{WEB}/?company=CRONUS%20International%20Ltd.&page=21&mode=View&filter=%27No.%27%20IS%20%2710000%27"
     )
+
+
+def test_an_address_that_was_copied_from_an_open_client_leads_to_the_record_asked_for() -> None:
+    copied = f"{WEB}/?tenant=t1&Page=9305&mode=Edit&bookmark=27%3BEgAAAAJ7CDAA"
+    link = nav_url(replace(CRONUS, nav_web_client_url=copied), "customers", "10000") or ""
+    named = [name.lower() for name, _ in parse_qsl(urlsplit(link).query)]
+    assert named == ["tenant", "company", "page", "mode", "filter"]
+    assert "page=21&mode=View" in link
 
 
 @pytest.mark.parametrize(
