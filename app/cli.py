@@ -224,7 +224,7 @@ def crm_sandbox(
         url = address(listening, "https" if certificate else "http")
         shown = "the secret you gave" if client_secret else secret
         say(f"The sandbox CRM answers at {url}/api/data/v9.2; it forgets everything when it ends.")
-        say(f"Log in with tenant_id {tenant}, client_id {client}, client_secret: {shown}.")
+        say(f"Log in with authority {url}, tenant_id {tenant}, client_id {client}, client_secret: {shown}.")
         exit_cleanly_on_sigterm()
         server(organization, host, port, certificate, key).run(sockets=[listening])
 

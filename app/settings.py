@@ -188,7 +188,9 @@ def _keys_in(text: str, source: str) -> tuple[str, ...]:
         try:
             Fernet(key)
         except ValueError as error:
-            raise SecretKeysError(f"Key {number} in {source} is not a Fernet key: {error}") from None
+            raise SecretKeysError(
+                f"Key {number} in {source} is not a Fernet key: {error} {NEW_KEY}"
+            ) from None
         if len(set(urlsafe_b64decode(key))) < FEWEST_BYTES:
             raise SecretKeysError(f"Key {number} in {source} is an example, not a random key. {NEW_KEY}")
     return keys
