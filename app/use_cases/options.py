@@ -2,14 +2,17 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.domain.company import Company
+from app.domain.connection import require_enabled
 from app.domain.conversion import cut
+from app.domain.coupling import Failure, Outcome, SynchAction
 from app.domain.errors import IntegrationError
-from app.domain.mapping import TableMapping
+from app.domain.job import Counts, SynchJob, SynchMode
+from app.domain.mapping import Direction, TableMapping
 from app.domain.records import Option, TableDefinition
-from app.ports import Context, CrmSide, NavSide
+from app.ports import Context, CrmSide, NavSide, Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,35 +22,74 @@ class OptionValues:
     mapping: TableMapping
     values: Mapping[str, int]
     created: tuple[str, ...] = ()
-    refused: Mapping[str, IntegrationError] | None = None
+    refused: Mapping[str, IntegrationError] = field(default_factory=dict)
 
+    @property
+    def counts(self) -> Counts:
+        """Options that NAV had already, that are new there, and that it refused."""
+        inserted = len(self.created)
+        return Counts(inserted=inserted, unmodified=len(self.values) - inserted, failed=len(self.refused))
 
-async def synchronize_options(
-    ctx: Context,
-    company: Company,
-    nav: NavSide,
-    crm: CrmSide,
-    mapping: TableMapping,
-    *,
-    preview: bool = False,
-) -> OptionValues:
-    """Finds or creates the NAV record of every option that CRM has, and remembers the pairs.
-
-    NAV records are never deleted. Raises TableNotFound, and what the two sides raise.
-    """
-    found = await find_or_create(nav, crm, mapping, preview=preview)
-    if not preview:
-        async with ctx.uow() as tx:
-            await tx.option_mappings.replace(
-                company.id, mapping.nav_table, mapping.option_attribute or "", found.values
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """What became of the options that NAV did not have."""
+        return [
+            Outcome(
+                action=SynchAction.FAILED if key in self.refused else SynchAction.INSERTED,
+                direction=Direction.FROM_CRM.value,
+                nav_table=self.mapping.nav_table,
+                nav_key=key,
+                crm_entity=self.mapping.crm_entity,
+                error=Failure.of(self.refused[key]) if key in self.refused else None,
+                extra={"mapping": self.mapping.name},
             )
-    return found
+            for key in (*self.created, *self.refused)
+        ]
+
+
+async def option_mapping(ctx: Context, company: Company, name: str | None) -> TableMapping | None:
+    """The mapping of that name if it is an option mapping: it couples no records, and is synchronized in a way of its
+    own."""
+    if name is None:
+        return None
+    async with ctx.uow(reading=True) as tx:
+        stored = await tx.mappings.all(company.id)
+    found = (each.mapping for each in stored if each.mapping.name == name)
+    return next((mapping for mapping in found if mapping.option_attribute is not None), None)
+
+
+async def open_options(
+    ctx: Context, company: Company, mapping: TableMapping, *, preview: bool = False
+) -> OptionValues:
+    """Finds or creates the NAV record of every option that CRM has. Raises ConnectionDisabled, TableNotFound, and what
+    the two sides raise."""
+    async with ctx.uow(reading=True) as tx:
+        connection = require_enabled(await tx.connections.find(company.id))
+    nav, crm = ctx.sides.nav(company), ctx.sides.crm(company, connection)
+    return await find_or_create(nav, crm, mapping, preview=preview)
+
+
+async def run_options(
+    ctx: Context, company: Company, mapping: TableMapping, job: SynchJob, report: Report
+) -> None:
+    """A synch job of an option mapping: remembers which NAV record stands for which option. They have no couplings
+    that could be removed; NAV records are never deleted. Raises as `open_options`."""
+    if job.mode is SynchMode.UNCOUPLE:
+        return
+    report.go_on()
+    found = await open_options(ctx, company, mapping)
+    async with ctx.uow() as tx:
+        await tx.option_mappings.replace(
+            company.id, mapping.nav_table, mapping.option_attribute or "", found.values
+        )
+        await tx.synch_log.add(company.id, job.id, found.outcomes, ctx.clock.now())
+        await report.progress(Direction.FROM_CRM.value, found.counts, tx=tx)
 
 
 async def find_or_create(
     nav: NavSide, crm: CrmSide, mapping: TableMapping, *, preview: bool = False
 ) -> OptionValues:
-    """The first half of `synchronize_options`: what NAV has, without our memory of it."""
+    """The NAV record of every option that CRM has, created where it is missing; nothing is remembered of it."""
     definition = await nav.definition(mapping.nav_table)
     entity = await crm.definition(mapping.crm_entity)
     attribute = entity.fields.get(mapping.option_attribute or "")

@@ -16,6 +16,7 @@ from app.use_cases import batch, deleted, remembering
 from app.use_cases.brake import Brake
 from app.use_cases.engine import Exchange
 from app.use_cases.items import Item, Options
+from app.use_cases.options import open_options, option_mapping
 from app.use_cases.reading import Reading, chunks
 from app.use_cases.rehearsal import rehearsal
 from app.use_cases.run import creates, failure
@@ -68,8 +69,14 @@ async def preview_mapping(
     limit: int = 100,
 ) -> JobPreview:
     """What `batch.start` with the same arguments would come to. Raises what it raises."""
-    ctx = rehearsal(ctx)
-    setting, report = await open_setting(ctx, company, mapping=mapping), _Report(limit)
+    ctx, report = rehearsal(ctx), _Report(limit)
+    if (chosen := await option_mapping(ctx, company, mapping)) is not None:
+        batch.require_direction(chosen, direction)
+        found = await open_options(ctx, company, chosen, preview=True)
+        report.directions[Direction.FROM_CRM.value] = found.counts
+        report.tell(found.outcomes)
+        return report.preview(mapping, mode)
+    setting = await open_setting(ctx, company, mapping=mapping)
     batch.require_direction(setting.mapping, direction)
     await _mapping(ctx, setting, report, mode, direction, create_uncoupled, allow_deletions)
     return report.preview(mapping, mode)

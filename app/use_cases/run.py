@@ -24,6 +24,7 @@ from app.use_cases.carrying import carry_out
 from app.use_cases.engine import Exchange
 from app.use_cases.expected import announce
 from app.use_cases.items import Item, Options
+from app.use_cases.options import option_mapping, run_options
 from app.use_cases.overlap import AT_ONCE, Belt
 from app.use_cases.reading import Reading, chunks, sets_of
 from app.use_cases.setting import Setting, open_setting
@@ -44,6 +45,9 @@ async def run_job(ctx: Context, company: Company, job: SynchJob, report: Report)
     Raises SideUnavailable, Throttled and the like when the job should be tried again, other domain errors
     when it cannot be done; records that fail are recorded, not raised.
     """
+    if (options := await option_mapping(ctx, company, job.mapping)) is not None:
+        await run_options(ctx, company, options, job, report)
+        return
     setting = await open_setting(ctx, company, mapping=job.mapping)
     run = Run(ctx, setting, job, report)
     await announce(ctx, setting, job, report, create=creates(setting, job.request.get("create_uncoupled")))
