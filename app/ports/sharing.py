@@ -57,26 +57,30 @@ class Together:
         if line.coming is not None:
             line.coming.append((asked, future))
         else:
-            line.coming = [(asked, future)]
-            trip = asyncio.create_task(_trip(line, line.coming, answer))
+            party: _Party = [(asked, future)]
+            line.coming = party
+            trip = asyncio.create_task(_trip(line, party, answer))
             self._trips.add(trip)
             trip.add_done_callback(self._trips.discard)
+            trip.add_done_callback(lambda _: _leave_nobody(line, party))
         return await future
 
 
 async def _trip(
     line: _Kind, party: _Party, answer: Callable[[Collection[Any]], Awaitable[Mapping[Any, Any]]]
 ) -> None:
-    try:
-        async with line.free:
-            await _gathered(party)
-            line.coming = None
-            await _answered(party, answer)
-    finally:
-        if line.coming is party:
-            line.coming = None
-        for _, future in party:
-            future.cancel()  # nothing, unless the trip was broken off
+    async with line.free:
+        await _gathered(party)
+        line.coming = None
+        await _answered(party, answer)
+
+
+def _leave_nobody(line: _Kind, party: _Party) -> None:
+    """Does nothing, unless the trip was broken off, be it before its first step: then nobody waits for it."""
+    if line.coming is party:
+        line.coming = None
+    for _, future in party:
+        future.cancel()
 
 
 async def _gathered(party: _Party) -> None:

@@ -94,6 +94,17 @@ async def test_a_trip_that_is_broken_off_leaves_nobody_waiting() -> None:
     assert await asked(trips, together, "d") == ["d early"]
 
 
+async def test_a_trip_that_is_broken_off_before_it_sets_out_leaves_nobody_waiting() -> None:
+    trips, together, others = Trips(), Together(), asyncio.all_tasks()
+    asking = [asyncio.create_task(together.ask("kind", question, trips)) for question in "ab"]
+    await asyncio.sleep(0)
+    for trip in asyncio.all_tasks() - {*others, *asking}:
+        trip.cancel()
+    ended = await asyncio.wait_for(asyncio.gather(*asking, return_exceptions=True), 5)
+    assert [type(each) for each in ended] == [asyncio.CancelledError] * 2
+    assert await asyncio.wait_for(asked(trips, together, "c"), 5) == ["c early"]
+
+
 async def test_a_question_that_cannot_be_answered_harms_no_other() -> None:
     trips = Trips()
     trips.wrong = Invalid("This one is wrong.")
