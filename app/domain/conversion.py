@@ -133,11 +133,13 @@ def _text_converter(target: FieldDefinition, side: Side) -> Converter:
 
 
 def blank(definition: FieldDefinition, side: Side) -> Value:
-    """What an empty field holds: null in CRM; in NAV the blank of its type."""
+    """What an empty field holds: null in CRM; in NAV the blank of its type, the option of number zero."""
     if side is Side.CRM:
         return None
     kind = definition.type
-    if kind in TEXTS or kind is FieldType.OPTION or kind is FieldType.TIME:
+    if kind is FieldType.OPTION:
+        return next((option.name for option in definition.options if option.value == 0), "")
+    if kind in TEXTS or kind is FieldType.TIME:
         return ""
     if kind in WHOLE:
         return 0

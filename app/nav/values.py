@@ -14,8 +14,9 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from app.domain import conversion
 from app.domain.naming import near
-from app.domain.records import FieldDefinition, FieldType, Value
+from app.domain.records import FieldDefinition, FieldType, Side, Value
 
 Stored = str | int | bool
 StoredValues = dict[str, Stored]
@@ -83,19 +84,7 @@ def from_stored(field: FieldDefinition, stored: Any) -> Value:
 
 def blank(field: FieldDefinition) -> Value:
     """NAV's blank: an empty text, zero, no, the option of number zero; no date and no id are None."""
-    match field.type:
-        case FieldType.TEXT | FieldType.CODE | FieldType.MEMO | FieldType.TIME:
-            return ""
-        case FieldType.INTEGER | FieldType.BIG_INTEGER:
-            return 0
-        case FieldType.DECIMAL | FieldType.MONEY:
-            return Decimal(0)
-        case FieldType.BOOLEAN:
-            return False
-        case FieldType.OPTION:
-            return next((option.name for option in field.options if option.value == 0), "")
-        case _:
-            return None
+    return conversion.blank(field, Side.NAV)
 
 
 def decimal_text(number: Decimal) -> str:

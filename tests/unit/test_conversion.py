@@ -185,6 +185,12 @@ def test_a_value_that_does_not_fit_is_refused_by_name(
     assert "attribute" in refused.value.detail
 
 
+def test_no_option_of_crm_is_the_option_of_number_zero_in_nav() -> None:
+    method = nav(FieldType.OPTION, options=(Option(0, "FIFO", "FIFO"), Option(1, "LIFO", "LIFO")))
+    assert to_nav(None, crm(FieldType.OPTION), method) == "FIFO"
+    assert to_nav(None, crm(FieldType.OPTION), BLOCKED) == ""
+
+
 def test_an_option_of_crm_that_nav_does_not_have_is_refused() -> None:
     with pytest.raises(InvalidValues):
         to_nav(1, PRICING, BLOCKED)
