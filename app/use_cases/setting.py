@@ -114,19 +114,19 @@ def _conditions(text: str) -> tuple[tuple[filters.Predicate, frozenset[str]], ..
 def is_default_for(mappings: Collection[StoredMapping], nav_table: str) -> StoredMapping | None:
     """The mapping that serves a NAV table unless the caller names one: the first record mapping by position."""
     serving = [m for m in mappings if m.mapping.nav_table == nav_table and m.mapping.option_attribute is None]
-    serving.sort(
-        key=lambda stored: (not stored.mapping.is_default, stored.mapping.position, stored.mapping.name)
-    )
-    return serving[0] if serving else None
+    return min(serving, key=_preference, default=None)
+
+
+def _preference(stored: StoredMapping) -> tuple[bool, int, str]:
+    """Of the mappings that serve the same, the one with the least is the default."""
+    return not stored.mapping.is_default, stored.mapping.position, stored.mapping.name
 
 
 def entities_of(stored: Collection[StoredMapping]) -> tuple[dict[str, str], dict[str, str]]:
     """By NAV table, the CRM entity it is mapped to and the name of its default mapping."""
-    records = sorted(
-        (m.mapping for m in stored if m.mapping.option_attribute is None),
-        key=lambda m: (m.is_default, -m.position),  # the default mapping of a table is written last and wins
-    )
-    return {m.nav_table: m.crm_entity for m in records}, {m.nav_table: m.name for m in records}
+    tables = {each.mapping.nav_table for each in stored}
+    serving = {table: found.mapping for table in tables if (found := is_default_for(stored, table))}
+    return {t: m.crm_entity for t, m in serving.items()}, {t: m.name for t, m in serving.items()}
 
 
 def require_fitting(
@@ -177,7 +177,6 @@ async def choose(
         and (nav_table is None or m.mapping.nav_table == nav_table)
         and (crm_entity is None or m.mapping.crm_entity == crm_entity)
     ]
-    candidates.sort(key=lambda m: (not m.mapping.is_default, m.mapping.position, m.mapping.name))
     if not candidates:
         asked = " and ".join(filter(None, (nav_table, crm_entity))) or "any records"
         here = f"/api/v1/companies/{company.name}"
@@ -185,7 +184,7 @@ async def choose(
         if not stored:
             fix = f"POST {here}/crm-connection/use-default-synchronization-setup creates the default mappings; {fix}"
         raise MappingNotFound(f"There is no integration table mapping for {asked}.", fix=fix)
-    return candidates[0], stored
+    return min(candidates, key=_preference), stored
 
 
 async def open_setting(
