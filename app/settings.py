@@ -117,8 +117,6 @@ class Settings(BaseSettings):
     """How long to wait before a request that got no usable answer is sent again; the wait doubles with every try."""
     crm_probe_seconds: float = Field(default=30.0, gt=0)
     """How soon CRM is asked again whether it lets us in, after it refused us; the wait doubles, up to 15 minutes."""
-    nav_timeout_seconds: float = Field(default=60.0, gt=0)
-    """How long a remote NAV may take for one answer."""
     allowed_outbound_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """Hosts that connections may name, `*.crm4.dynamics.com` covering its subdomains; empty: any."""
 

@@ -43,6 +43,7 @@ TAGS = [
     },
     {"name": "NAV records", "description": "The records of NAV."},
     {"name": "CRM records", "description": "The records of CRM."},
+    {"name": "Statistics", "description": "What CRM and NAV know of a customer."},
     {"name": "Couplings", "description": "Which records are the same thing, and keeping them in step."},
     {"name": "Synch jobs", "description": "Runs, their outcomes and errors."},
     {"name": "Job queue", "description": "What runs by itself, and when."},

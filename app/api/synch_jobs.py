@@ -1,6 +1,7 @@
 """Synch jobs, their outcomes and errors, and the synch status, over HTTP."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
@@ -59,8 +60,17 @@ async def accepted(ctx: Context, company: Company, job: SynchJob, response: Resp
 
 
 async def _with_children(tx: Transaction, job: SynchJob, breaker: Breaker) -> dict[str, Any]:
-    children = [] if job.mapping is not None else await tx.jobs.children(job.id)
-    return job_out(job, [child.id for child in children], breaker)
+    (told,) = await _all_with_children(tx, [job], breaker)
+    return told
+
+
+async def _all_with_children(
+    tx: Transaction, jobs: Sequence[SynchJob], breaker: Breaker
+) -> list[dict[str, Any]]:
+    below: defaultdict[UUID | None, list[UUID]] = defaultdict(list)
+    for child in await tx.jobs.children([job.id for job in jobs if job.mapping is None]):
+        below[child.parent_id].append(child.id)
+    return [job_out(job, below[job.id], breaker) for job in jobs]
 
 
 @router.get(
@@ -81,7 +91,7 @@ async def list_synch_jobs(
             await tx.mappings.get(company.id, mapping)  # a mistyped name is no empty list
         jobs, next_cursor = paging.cut(found, lambda job: (job.created_at, job.id))
         breaker = await tx.breakers.find(company.id)
-        items = [await _with_children(tx, job, breaker) for job in jobs]
+        items = await _all_with_children(tx, jobs, breaker)
     return {"items": items, "next_cursor": next_cursor}
 
 
@@ -120,7 +130,7 @@ async def list_synch_job_outcomes(
 ) -> dict[str, object]:
     """What became of each record, in the order in which they were dealt with.
 
-    Unmodified records are counted and not listed.
+    Unmodified records are counted and not listed, unless the records were named when the job was asked for.
     """
     async with ctx.uow(reading=True) as tx:
         found = await tx.synch_log.outcomes(
@@ -278,7 +288,7 @@ async def _status(ctx: Context, company: Company) -> dict[str, object]:
         skipped = await tx.couplings.count(company.id, skipped=True)
         couplings = await tx.couplings.count(company.id)
         entries = await tx.job_queue.all(company.id)
-        newest: Sequence[SynchJob] = await tx.jobs.page(company.id, JobFilter(), None, 1)
+        newest = await tx.jobs.page(company.id, JobFilter(has_started=True), None, 1)
     enabled = connection is not None and connection.is_enabled
     status = connection.status if connection else ConnectionStatus.DISABLED
     return {

@@ -75,5 +75,5 @@ class SqlBreakers:
             mapping_free(),
         )
         jobs = [decode_job(row) for row in await self._connection.execute(waiting)]
-        await send_tickets(self._connection, jobs)
+        await send_tickets(self._connection, jobs, now)
         return True

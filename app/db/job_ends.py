@@ -1,7 +1,7 @@
 """What the end of a synch job sets free: the next job of its mapping, its dependants, its parent."""
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import func, select, update
@@ -21,9 +21,11 @@ def priority(job: SynchJob) -> int:
     return ASKED_FOR if job.entry_id is None else 0
 
 
-async def send_tickets(connection: AsyncConnection, jobs: Iterable[SynchJob]) -> None:
-    """A ticket for each of these jobs, for when its time comes."""
-    await send(connection, [Ticket(job.id, _delay(job), priority(job)) for job in jobs])
+async def send_tickets(
+    connection: AsyncConnection, jobs: Iterable[SynchJob], now: datetime | None = None
+) -> None:
+    """A ticket for each of these jobs, for when its time comes. Without `now` they were made just now."""
+    await send(connection, [Ticket(job.id, _delay(job, now), priority(job)) for job in jobs])
 
 
 async def send_next(connection: AsyncConnection, company_id: int, mapping: str | None, now: datetime) -> None:
@@ -43,7 +45,7 @@ async def send_next(connection: AsyncConnection, company_id: int, mapping: str |
         .order_by(synch_job.c.entry_id.is_not(None), synch_job.c.created_at, synch_job.c.id)
         .limit(1)
     )
-    await send_tickets(connection, [decode(row) for row in await connection.execute(query)])
+    await send_tickets(connection, [decode(row) for row in await connection.execute(query)], now)
 
 
 async def after_end(
@@ -63,7 +65,7 @@ async def _settle(
     settlement = settle([decode(row) for row in children], just_ended)
     for job_id, (status, message) in settlement.ended.items():
         await _end(connection, job_id, status, message, at)
-    await send_tickets(connection, settlement.startable)
+    await send_tickets(connection, settlement.startable, at)
     if settlement.parent is not None:
         await _end(connection, parent_id, settlement.parent, None, at)
 
@@ -78,7 +80,8 @@ async def _end(
     )
 
 
-def _delay(job: SynchJob) -> timedelta:
-    if job.not_before is None:
+def _delay(job: SynchJob, now: datetime | None) -> timedelta:
+    now = now or job.created_at
+    if job.not_before is None or now is None:
         return timedelta()
-    return job.not_before - (job.created_at or datetime.now(UTC))
+    return job.not_before - now

@@ -74,13 +74,17 @@ class SqlSynchJobs:
             query = query.where(synch_job.c.parent_id == which.parent_id)
         if which.entry_id is not None:
             query = query.where(synch_job.c.entry_id == which.entry_id)
+        if which.has_started:
+            query = query.where(synch_job.c.started_at.is_not(None))
         if after is not None:
             query = query.where(tuple_(synch_job.c.created_at, synch_job.c.id) < tuple_(*after))
         return await self._with_sums(await self._read(query))
 
-    async def children(self, parent_id: UUID) -> list[SynchJob]:
-        """The children of a parent, the oldest first."""
-        query = select(synch_job).where(synch_job.c.parent_id == parent_id)
+    async def children(self, parent_ids: Collection[UUID]) -> list[SynchJob]:
+        """The children of these parents, the oldest first."""
+        if not parent_ids:
+            return []
+        query = select(synch_job).where(one_of_ids(synch_job.c.parent_id, parent_ids))
         return await self._read(query.order_by(synch_job.c.created_at, synch_job.c.id))
 
     async def waiting(
@@ -298,11 +302,11 @@ class SqlSynchJobs:
 
     async def _with_sums(self, jobs: list[SynchJob]) -> list[SynchJob]:
         """Those of the jobs that are parents show the sums of their children."""
-        ids = [job.id for job in jobs if job.parent_id is None and job.mapping is None]
         below: defaultdict[UUID | None, list[SynchJob]] = defaultdict(list)
-        if ids:
-            for child in await self._read(select(synch_job).where(one_of_ids(synch_job.c.parent_id, ids))):
-                below[child.parent_id].append(child)
+        for child in await self.children(
+            [job.id for job in jobs if job.parent_id is None and job.mapping is None]
+        ):
+            below[child.parent_id].append(child)
         return [summed(job, below[job.id]) if job.id in below else job for job in jobs]
 
     async def _lock(self, parent_id: UUID | None) -> None:

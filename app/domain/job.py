@@ -90,7 +90,7 @@ class SynchJob:
     """
 
     id: UUID
-    kind: str  # "synchronize", "uncouple", "account_statistics", ...
+    kind: str  # "synchronize", "account_statistics" or "timeline_posts"
     mapping: str | None
     mode: SynchMode
     direction: Direction | None = None

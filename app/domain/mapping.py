@@ -73,7 +73,7 @@ class FieldMapping:
     """One NAV field and the CRM attribute it agrees with.
 
     `nav_field` is empty in a row that writes a constant to CRM, `crm_attribute` in one that writes
-    a constant to NAV. `rule` names a rule of `domain.transfer.RULES` that NAV keeps in code instead
+    a constant to NAV. `rule` names a rule of `domain.coded.RULES` that NAV keeps in code instead
     of in a row (owner, parent account, blocked); such rows are implied and never stored.
     """
 

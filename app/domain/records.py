@@ -69,13 +69,6 @@ def is_older(version: str, other: str | None) -> bool:
     return ours.isdecimal() and theirs.isdecimal() and int(ours) < int(theirs)
 
 
-@dataclass(frozen=True, slots=True)
-class Deleted:
-    """What is left of a record that one side deleted."""
-
-    id: UUID
-
-
 class FieldType(StrEnum):
     """What a field can hold; the same words for both sides."""
 

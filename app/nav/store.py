@@ -35,6 +35,8 @@ Answer = TypeVar("Answer")
 # moment before; the same again succeeds, or says whose the key is.
 REPEATABLE = frozenset({"40001", "40P01", "23505"})
 DISK_FULL = "53100"
+# No such table or column, no right to it, a statement that is none.
+OUR_FAULT = ("0A", "42")
 ATTEMPTS = 5
 CREDIT_LIMIT = "Credit_Limit_LCY"
 
@@ -392,11 +394,14 @@ def _sqlstate(error: DBAPIError) -> str:
 
 
 def _translated(error: DBAPIError | OSError | PoolTimeout) -> IntegrationError:
-    """A failure of the database in the words of the NAV side."""
+    """A failure of the database in the words of the NAV side. Raises `error` when it is a fault of ours: a repetition
+    ends as it did."""
     state = _sqlstate(error) if isinstance(error, DBAPIError) else ""
     if state == DISK_FULL:
         log.error("the disk of the database is full", error=str(getattr(error, "orig", error)))
         return DatabaseFull()
+    if state.startswith(OUR_FAULT):
+        raise error
     # Classes 22 and 23: this value or that key is impossible. Everything else is no fault of the record.
     if state[:2] in ("22", "23"):
         return NavRefused(

@@ -20,6 +20,7 @@ class JobFilter:
     status: JobStatus | None = None
     parent_id: UUID | None = None
     entry_id: UUID | None = None  # of this job queue entry
+    has_started: bool = False  # none of those that still wait for their first run
 
 
 TICKET = "synch_job"
@@ -57,8 +58,8 @@ class SynchJobs(Protocol):
         """The newest first."""
         ...
 
-    async def children(self, parent_id: UUID) -> list[SynchJob]:
-        """The children of a parent, the oldest first."""
+    async def children(self, parent_ids: Collection[UUID]) -> list[SynchJob]:
+        """The children of these parents, the oldest first."""
         ...
 
     async def waiting(

@@ -13,9 +13,9 @@ from app.domain.job import EntryStatus, JobQueueEntry, SynchJob
 from app.domain.schedule import job_of, started
 from app.ports import Context, Transaction
 
-KINDS: Final = ("synchronize", "account_statistics", "timeline_posts")
 OF_THEIR_OWN: Final = ("account_statistics", "timeline_posts")
 """Kinds of jobs that belong to no mapping."""
+KINDS: Final = ("synchronize", *OF_THEIR_OWN)
 """What an entry made by hand can do."""
 CHANGEABLE: Final = (
     "description",

@@ -7,7 +7,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from app.domain.coupling import Coupling, CouplingStatus, SynchResult
-from app.domain.errors import IntegrationError, NavRecordNotFound, NotCoupled, WatermarkExpired
+from app.domain.errors import IntegrationError, NotCoupled, WatermarkExpired
 from app.domain.links import address_of
 from app.domain.mapping import Direction
 from app.domain.records import Side, Snapshot
@@ -15,6 +15,7 @@ from app.ports import Context, Page
 from app.use_cases import deleted
 from app.use_cases.seen import Seen
 from app.use_cases.setting import Setting
+from app.use_cases.subject import nav_record_not_found
 
 SET = 1000
 """Records that go through the engine together: bounds memory and the length of a transaction."""
@@ -166,11 +167,7 @@ class Reading:
         nav, table = self._setting.nav, self._setting.mapping.nav_table
         records = await nav.by_key(table, keys)
         missing: dict[str, IntegrationError] = {
-            key: NavRecordNotFound(
-                f"There is no record {key} in {table}.", fix=f"GET …/nav/{table} lists the records."
-            )
-            for key in keys
-            if key not in records
+            key: nav_record_not_found(table, key) for key in keys if key not in records
         }
         ids = {r.integration_id: key for key, r in records.items() if r.integration_id is not None}
         async with self._ctx.uow(reading=True) as tx:

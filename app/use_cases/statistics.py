@@ -97,7 +97,7 @@ async def update_account_statistics(
             await _remember(tx, desk, [entry], job_id, log_unmodified=True)
     if entry.error is not None:
         raise entry.error
-    message = UP_TO_DATE if entry.action is SynchAction.UNMODIFIED else UPDATED
+    message = _told(entry)
     return RecordResult(
         message="Preview: nothing was written" if preview else message,
         action=entry.action,
@@ -302,8 +302,12 @@ def _job_of_one(entry: _Entry, job_id: UUID, started: datetime, ended: datetime)
         direction=Direction.TO_CRM,
         status=JobStatus.FAILED if failed else JobStatus.SUCCEEDED,
         counts={Direction.TO_CRM.value: Counts.of({entry.action: 1})},
-        message=entry.error.detail if entry.error is not None else UPDATED,
+        message=entry.error.detail if entry.error is not None else _told(entry),
         created_at=started,
         started_at=started,
         finished_at=ended,
     )
+
+
+def _told(entry: _Entry) -> str:
+    return UP_TO_DATE if entry.action is SynchAction.UNMODIFIED else UPDATED

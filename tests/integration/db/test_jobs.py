@@ -85,6 +85,23 @@ async def test_one_job_of_a_mapping_runs_and_its_end_sends_the_next(engine: Asyn
     await claimed(memory, second)
 
 
+async def test_what_waited_for_its_mapping_starts_at_once_though_it_is_old(engine: AsyncEngine) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    first, second = a_job(), a_job(minutes=0.5, not_before=NOON + timedelta(minutes=1))
+    async with memory() as tx:
+        await tx.jobs.add(company.id, [first])
+    running = await claimed(memory, first)
+    async with memory() as tx:
+        await tx.jobs.add(company.id, [second])
+    async with engine.begin() as connection:
+        await connection.execute(text("DELETE FROM pgqueuer"))
+    assert await end(memory, running)
+    async with engine.connect() as connection:
+        found = await connection.execute(text("SELECT payload FROM pgqueuer WHERE execute_after <= now()"))
+        assert [UUID(bytes=payload) for payload in found.scalars()] == [second.id]
+
+
 async def test_twenty_who_claim_jobs_of_one_mapping_get_one(engine: AsyncEngine) -> None:
     memory = a_memory(engine)
     company = await a_company(memory)
@@ -97,6 +114,19 @@ async def test_twenty_who_claim_jobs_of_one_mapping_get_one(engine: AsyncEngine)
             return await tx.jobs.claim(job.id, WORKER, NOON + timedelta(minutes=1)) is not None
 
     assert sum(await asyncio.gather(*(claim(job) for job in jobs))) == 1
+
+
+async def test_those_that_have_started_are_found_behind_those_that_wait(engine: AsyncEngine) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    first, second = a_job(), a_job(minutes=0.5)
+    async with memory() as tx:
+        await tx.jobs.add(company.id, [first, second])
+    await claimed(memory, first)
+    async with memory() as tx:
+        (newest,) = await tx.jobs.page(company.id, JobFilter(), None, 1)
+        (last_run,) = await tx.jobs.page(company.id, JobFilter(has_started=True), None, 1)
+    assert (newest.id, last_run.id) == (second.id, first.id)
 
 
 async def test_a_worker_that_lost_its_job_can_write_nothing_for_it(engine: AsyncEngine) -> None:
@@ -181,7 +211,7 @@ async def test_children_start_when_those_they_depend_on_ended_and_the_parent_sum
     async with memory() as tx:
         ended = await tx.jobs.get(company.id, parent.id)
         (listed,) = await tx.jobs.page(company.id, JobFilter(status=JobStatus.PARTIAL), None, 1)
-        assert [child.id for child in await tx.jobs.children(parent.id)] == sorted(
+        assert [child.id for child in await tx.jobs.children([parent.id])] == sorted(
             (people.id, customers.id, contacts.id)
         )
     assert listed.id in (parent.id, contacts.id)
@@ -201,7 +231,7 @@ async def test_the_dependants_of_a_failed_child_fail_and_name_it(engine: AsyncEn
         why = Failure("crm-unavailable", "CRM cannot be reached.")
         await tx.jobs.finish(running, JobStatus.FAILED, why.message, NOON, why)
     async with memory() as tx:
-        children = {child.id: child for child in await tx.jobs.children(parent.id)}
+        children = {child.id: child for child in await tx.jobs.children([parent.id])}
         ended = await tx.jobs.get(company.id, parent.id)
         failed, since = await tx.jobs.failed(company.id)
     assert children[people.id].error == why
@@ -227,7 +257,7 @@ async def test_cancelling_a_parent_ends_what_waits_and_stops_what_runs(engine: A
     async with memory() as tx:
         assert await tx.jobs.progress(running, "to_crm", Counts()) is Standing.TO_STOP
         await tx.jobs.finish(running, JobStatus.CANCELLED, None, NOON)
-        family = [await tx.jobs.get(company.id, parent.id), *await tx.jobs.children(parent.id)]
+        family = [await tx.jobs.get(company.id, parent.id), *await tx.jobs.children([parent.id])]
         assert {job.status for job in family} == {JobStatus.CANCELLED}
         assert await tx.jobs.cancel(company.id, parent.id, NOON) == family[0]
 

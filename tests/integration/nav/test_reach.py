@@ -6,12 +6,14 @@ from uuid import uuid4
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db.engine import create_engine
 from app.domain.company import Company
 from app.domain.errors import DatabaseUnavailable, TableNotFound
+from app.nav.saving import Scope
 from app.nav.store import EmbeddedNav
 from app.nav.tables import metadata
 from app.ports import Delete, NavSide
@@ -30,6 +32,16 @@ async def test_a_database_that_does_not_answer_is_nav_unavailable() -> None:
         async for _ in nav.changes("customers", ["Name"], None):
             pass
     await engine.dispose()
+
+
+async def test_a_statement_that_is_wrong_is_no_database_out_of_reach(nav: EmbeddedNav) -> None:
+    async def ask(scope: Scope) -> None:
+        await scope.connection.execute(text("SELECT no_such_column FROM nav_record"))
+
+    with pytest.raises(ProgrammingError, match="no_such_column"):
+        await nav._read(ask)
+    with pytest.raises(ProgrammingError, match="no_such_column"):
+        await nav._change(ask)
 
 
 async def test_a_table_that_nav_does_not_have_is_named(nav: EmbeddedNav) -> None:
