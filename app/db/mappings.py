@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.arrays import one_of_texts
 from app.db.revisions import first_revision
+from app.db.tables import company, option_mapping
 from app.db.tables import integration_field_mapping as field_row
 from app.db.tables import integration_table_mapping as table_row
-from app.db.tables import option_mapping
 from app.db.violations import translated
 from app.domain.errors import MappingNotFound, PreconditionFailed
 from app.domain.mapping import (
@@ -60,21 +60,19 @@ class SqlMappings:
         self._connection = connection
 
     async def get(self, company_id: int, name: str, *, lock: bool = False) -> StoredMapping:
-        """The mapping of that name; with `lock` nobody else changes it before this transaction ends.
-
-        Raises MappingNotFound.
-        """
+        """The mapping of that name; with `lock` as in `all`. Raises MappingNotFound."""
         if lock:
-            row = table_row.c
-            locked = select(row.name).where(row.company_id == company_id, row.name == name).with_for_update()
-            await self._connection.execute(locked)
+            await self._lock(company_id)
         found = await self._load(company_id, name)
         if not found:
             raise _missing(name)
         return found[0]
 
-    async def all(self, company_id: int) -> list[StoredMapping]:
-        """In the order of their position, then name."""
+    async def all(self, company_id: int, *, lock: bool = False) -> list[StoredMapping]:
+        """In the order of their position, then name; with `lock` nobody else who locks changes any of them, or which
+        there are, before this transaction ends."""
+        if lock:
+            await self._lock(company_id)
         return await self._load(company_id)
 
     async def add(self, company_id: int, mapping: TableMapping) -> StoredMapping:
@@ -130,6 +128,11 @@ class SqlMappings:
         )
         if not moved.rowcount:
             raise _missing(mapping)
+
+    async def _lock(self, company_id: int) -> None:
+        """Waits for others; on the company, because there may be no mappings yet. Rows below it can be added."""
+        row = select(company.c.id).where(company.c.id == company_id)
+        await self._connection.execute(row.with_for_update(key_share=True))
 
     async def _load(self, company_id: int, name: str | None = None) -> list[StoredMapping]:
         query = select(table_row, _FIELDS).where(table_row.c.company_id == company_id)

@@ -70,11 +70,12 @@ class StoredMapping:
 
 class Mappings(Protocol):
     async def get(self, company_id: int, name: str, *, lock: bool = False) -> StoredMapping:
-        """With `lock` nobody else changes it before this transaction ends. Raises MappingNotFound."""
+        """With `lock` as in `all`. Raises MappingNotFound."""
         ...
 
-    async def all(self, company_id: int) -> list[StoredMapping]:
-        """In the order of their position, then name."""
+    async def all(self, company_id: int, *, lock: bool = False) -> list[StoredMapping]:
+        """In the order of their position, then name; with `lock` nobody else who locks changes any of them, or which
+        there are, before this transaction ends."""
         ...
 
     async def add(self, company_id: int, mapping: TableMapping) -> StoredMapping:

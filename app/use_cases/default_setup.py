@@ -114,7 +114,7 @@ async def use_default_setup(
     entries = _entries(ctx, company, connection, fitted, everything=mappings is None, timelines=has_posts)
     if not preview:
         async with ctx.uow() as tx:
-            present = await _present(tx, company, mappings)
+            present = await _present(tx, company, mappings, lock=True)
             _require_consent(company, present, fitted, replace_existing)
             await _replace(tx, company, present, fitted.mappings, entries, options)
     tables = await tracked(nav, {mapping.nav_table for mapping in fitted.mappings})
@@ -152,8 +152,10 @@ def _wanted(company: Company, names: Collection[str] | None) -> tuple[TableMappi
     return tuple(mapping for mapping in defaults if mapping.name in names)
 
 
-async def _present(tx: Transaction, company: Company, names: Collection[str] | None) -> _Present:
-    stored = [found.mapping for found in await tx.mappings.all(company.id)]
+async def _present(
+    tx: Transaction, company: Company, names: Collection[str] | None, *, lock: bool = False
+) -> _Present:
+    stored = [found.mapping for found in await tx.mappings.all(company.id, lock=lock)]
     entries = await tx.job_queue.all(company.id)
     return _Present(
         tuple(mapping for mapping in stored if names is None or mapping.name in names),

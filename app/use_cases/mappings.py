@@ -87,12 +87,18 @@ async def add_field(
     ctx: Context, company: Company, name: str, row: FieldMapping, revision: int | None = None
 ) -> FieldMapping:
     """A new row at the end of the mapping, with its id. Raises as `create_mapping`."""
-    stored, others = await _with_others(ctx, company, name, revision)
     added = replace(row, id=row.id or ctx.new_id())
-    changed = stored.mapping.with_fields((*stored.mapping.fields, added))
-    await check_row(ctx, company, changed, added, others)
-    await _save(ctx, company, stored, changed, again=True)
-    return added
+    while True:
+        stored, others = await _with_others(ctx, company, name, revision)
+        changed = stored.mapping.with_fields((*stored.mapping.fields, added))
+        await check_row(ctx, company, changed, added, others)
+        try:
+            await _save(ctx, company, stored, changed, again=True)
+        except PreconditionFailed:  # somebody else was faster, which matters to who read it before
+            if revision is not None:
+                raise
+        else:
+            return added
 
 
 async def change_field(
@@ -152,7 +158,7 @@ async def import_mappings(
     wanted = mappings_of(document)
     await check_mappings(ctx, company, wanted, wanted, within="/mappings")
     async with ctx.uow() as tx:
-        stored = {each.mapping.name: each for each in await tx.mappings.all(company.id)}
+        stored = {each.mapping.name: each for each in await tx.mappings.all(company.id, lock=True)}
         if present is not None and document_of(each.mapping for each in stored.values()) != present:
             raise PreconditionFailed(
                 "The mappings were changed since you read them.",
@@ -237,6 +243,7 @@ async def _save(
     ctx: Context, company: Company, stored: StoredMapping, changed: TableMapping, *, again: bool
 ) -> StoredMapping:
     async with ctx.uow() as tx:
+        await tx.mappings.get(company.id, changed.name, lock=True)
         saved = await tx.mappings.save(company.id, changed, stored.revision)
         if again:
             await _read_again(tx, company, changed.name)

@@ -130,7 +130,10 @@ async def test_it_reverts_everything_to_the_defaults(connected: House) -> None:
     assert len(entries) == made.job_queue_entries
 
 
-async def test_two_who_ask_at_once_leave_one_setup(connected: House) -> None:
+@pytest.mark.parametrize("before", [False, True])
+async def test_two_who_ask_at_once_leave_one_setup(connected: House, before: bool) -> None:
+    if before:
+        await use_default_setup(connected.ctx, connected.company)
     asked = [use_default_setup(connected.ctx, connected.company, replace_existing=True) for _ in range(3)]
     answers = await asyncio.gather(*asked, return_exceptions=True)
     made = [answer for answer in answers if not isinstance(answer, BaseException)]

@@ -1,5 +1,6 @@
 """Mappings and field rows, checked against an embedded NAV and the sandbox."""
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -204,6 +205,17 @@ async def test_two_rows_may_not_write_one_field_unless_one_is_disabled(connected
     assert (await add_field(connected.ctx, connected.company, "CUSTOMER", off)).id is not None
 
 
+async def test_rows_that_are_added_at_once_are_all_there(connected: House) -> None:
+    await use_default_setup(connected.ctx, connected.company)
+    pairs = (("Name_2", "description"), ("Territory_Code", "tickersymbol"), ("Search_Name", "address1_name"))
+    new = [FieldMapping(field, attribute, BOTH) for field, attribute in pairs]
+    added = [add_field(connected.ctx, connected.company, "CUSTOMER", row) for row in new]
+    assert {row.id for row in await asyncio.gather(*added)} <= set(await rows_of(connected))
+    same = FieldMapping("Address_2", "description", TO)
+    with pytest.raises(InvalidMapping):
+        await add_field(connected.ctx, connected.company, "CUSTOMER", same)
+
+
 async def rows_of(house: House, name: str = "CUSTOMER") -> dict[Any, FieldMapping]:
     async with house.ctx.uow() as tx:
         return {row.id: row for row in (await tx.mappings.get(house.company.id, name)).mapping.fields}
@@ -260,3 +272,18 @@ async def test_an_import_with_a_mistake_changes_nothing(connected: House) -> Non
         in refused.value.errors
     )
     assert await export_mappings(connected.ctx, connected.company) == document
+
+
+async def test_of_two_imports_at_once_one_is_there_at_the_end(connected: House) -> None:
+    """Neither leaves what it knew to be there to be taken away by the other."""
+    await use_default_setup(connected.ctx, connected.company)
+    whole = await export_mappings(connected.ctx, connected.company)
+    alone = [m | {"depends_on": []} for m in whole["mappings"]]
+    first, second = whole | {"mappings": alone[:4]}, whole | {"mappings": alone[4:8]}
+    for _ in range(5):
+        await import_mappings(connected.ctx, connected.company, whole)
+        await asyncio.gather(
+            *(import_mappings(connected.ctx, connected.company, each) for each in (first, second))
+        )
+        left = [m["name"] for m in (await export_mappings(connected.ctx, connected.company))["mappings"]]
+        assert left in ([m["name"] for m in each["mappings"]] for each in (first, second))
