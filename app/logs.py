@@ -2,12 +2,23 @@
 
 import logging
 import sys
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 
 QUIET = ("httpx", "httpcore", "alembic", "asyncio", "uvicorn.access", "pgqueuer", "sqlalchemy")
 """Libraries whose everyday messages would repeat what we log ourselves."""
+SEVERAL_LINES = frozenset({"event", "stack", "exception"})
+"""What of a line of the log may have several."""
+
+
+def _printable(_: Any, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """What callers and other systems sent cannot move the cursor of whoever reads the log, or begin a line."""
+    for name, value in line.items():
+        if isinstance(value, str) and not value.isprintable():
+            kept = "\n\t" if name in SEVERAL_LINES else ""
+            line[name] = "".join(c if c.isprintable() or c in kept else ascii(c)[1:-1] for c in value)
+    return line
 
 
 def configure_logs(level: Literal["debug", "info", "warning", "error"], style: str) -> None:
@@ -26,9 +37,10 @@ def configure_logs(level: Literal["debug", "info", "warning", "error"], style: s
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
         if style == "json"
         else [
+            _printable,
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            )
+            ),
         ]
     )
     structlog.configure(

@@ -63,6 +63,7 @@ class EntraAuth(httpx.Auth):
         self._clock = clock
         self._lock = asyncio.Lock()
         self._token: Token | None = None
+        self._asserted: str | None = None  # logs in for minutes, as often as it is sent
         self._refusal: tuple[float, str] | None = None
 
     @property
@@ -112,7 +113,10 @@ class EntraAuth(httpx.Auth):
         client_id = self._credentials.client_id
         claims = {"aud": self.token_url, "iss": client_id, "sub": client_id, "jti": str(uuid4())}
         moments = {"iat": now, "nbf": now - CLOCKS_APART, "exp": now + ASSERTION_LIFETIME}
-        return jwt.encode(claims | moments, key, algorithm="PS256", headers={"x5t#S256": thumbprint})
+        self._asserted = jwt.encode(
+            claims | moments, key, algorithm="PS256", headers={"x5t#S256": thumbprint}
+        )
+        return self._asserted
 
     @cached_property
     def _certificate(self) -> tuple[RSAPrivateKey, str]:
@@ -159,7 +163,8 @@ class EntraAuth(httpx.Auth):
     def without_secrets(self, text: bytes) -> bytes:
         """What the other end said, should it repeat what we sent it."""
         login = self._credentials
-        known = [login.client_secret, login.private_key_password, self._token.text if self._token else None]
+        token = self._token.text if self._token else None
+        known = [login.client_secret, login.private_key_password, self._asserted, token]
         for secret in known:
             for form in dict.fromkeys((secret, quote_plus(secret))) if secret else ():
                 text = text.replace(form.encode(), b"***")

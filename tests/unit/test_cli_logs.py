@@ -17,6 +17,7 @@ def login(password):
 log = structlog.get_logger("x")
 log.debug("too quiet to be heard")
 log.info("synch job started", mapping="CUSTOMER")
+log.info("request", path="/\\x1b[2J\\x9b31m\\x08\\u2028")
 logging.getLogger("some.library").warning("its own words")
 try:
     login("hunter2")
@@ -34,13 +35,13 @@ def logged(style: str) -> str:
 
 
 def test_a_line_of_json_is_a_document_also_when_a_library_wrote_it() -> None:
-    lines = [json.loads(line) for line in logged("json").splitlines()]
-    assert [line["event"] for line in lines] == ["synch job started", "its own words", "it failed"]
+    lines = [json.loads(line) for line in logged("json").strip().split("\n")]
+    assert [line["event"] for line in lines] == ["synch job started", "request", "its own words", "it failed"]
     assert lines[0]["mapping"] == "CUSTOMER"
     assert lines[0]["level"] == "info"
-    assert lines[1]["level"] == "warning"
+    assert lines[2]["level"] == "warning"
     assert lines[0]["timestamp"].endswith("Z")
-    assert "ValueError: refused" in lines[2]["exception"]
+    assert "ValueError: refused" in lines[3]["exception"]
 
 
 @pytest.mark.parametrize("style", ["json", "console"])
@@ -49,3 +50,9 @@ def test_a_traceback_shows_no_values(style: str) -> None:
     assert "ValueError" in told
     assert "too quiet" not in told
     assert "hunter2" not in told
+
+
+def test_what_a_caller_sends_does_not_steer_the_terminal() -> None:
+    told = logged("console")
+    assert all(character.isprintable() or character == "\n" for character in told)
+    assert r"/\x1b[2J\x9b31m\x08\u2028" in told

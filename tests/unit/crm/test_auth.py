@@ -174,6 +174,23 @@ async def test_a_certificate_signs_an_assertion(password: bytes | None) -> None:
     assert (header["alg"], header["x5t#S256"]) == ("PS256", thumbprint)
 
 
+async def test_an_assertion_that_comes_back_is_not_told() -> None:
+    """Whoever has it can log in with it for some minutes."""
+    sent: list[str] = []
+
+    async def repeats(request: httpx.Request) -> httpx.Response:
+        sent.extend(parse_qs(request.content.decode())["client_assertion"])
+        return httpx.Response(400, json={"error_description": f"Not read: {request.content.decode()}"})
+
+    credentials, _, _ = certificate(None)
+    async with httpx.AsyncClient(transport=httpx.MockTransport(repeats)) as http:
+        with pytest.raises(LoginRefused) as refused:
+            await http.get(CRM, auth=EntraAuth(credentials, CRM))
+    assert len(sent) == 1
+    assert "Not read: client_id=client" in refused.value.detail
+    assert sent[0] not in refused.value.detail
+
+
 async def test_a_key_that_cannot_be_read_is_no_secret_spilled() -> None:
     credentials = Credentials(
         "client_certificate", "tenant", "client", certificate="nonsense", private_key="-----s3cret-----"
