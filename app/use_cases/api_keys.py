@@ -55,7 +55,7 @@ async def create_api_key(
     async with ctx.uow() as tx:
         for position, company in enumerate(key.companies or ()):
             try:
-                await tx.companies.get(company)
+                await tx.companies.get(company, lock=True)  # one that is being deleted unbinds its keys
             except CompanyNotFound as error:
                 raise _invalid(f"/companies/{position}", error.detail) from error
         await tx.api_keys.add(key, hashed(token))

@@ -110,6 +110,19 @@ async def test_a_key_cannot_be_bound_to_a_company_that_does_not_exist(admin: htt
     assert answer.json()["errors"][0]["pointer"] == "/companies/0"
 
 
+async def test_no_key_is_made_for_a_company_that_is_just_being_deleted(
+    admin: httpx.AsyncClient, engine: AsyncEngine
+) -> None:
+    """It would open the next company of that name."""
+    await a_company(admin, "cronus")
+    async with engine.begin() as elsewhere:
+        await elsewhere.exec_driver_sql("DELETE FROM company WHERE name = 'cronus'")
+        body = {"name": "late", "scopes": ["read"], "companies": ["cronus"]}
+        asked = asyncio.create_task(admin.post(KEYS, json=body))
+        await asyncio.sleep(0.5)
+    assert (await asked).status_code == 422
+
+
 async def test_a_bound_key_sees_its_company_alone(app: FastAPI, admin: httpx.AsyncClient) -> None:
     await a_company(admin, "cronus")
     await a_company(admin, "fabrikam")
