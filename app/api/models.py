@@ -7,9 +7,9 @@ from uuid import UUID
 
 from fastapi import Path, Query, Response
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, Strict
-from pydantic_core import to_json
+from pydantic_core import to_json, to_jsonable_python
 
-from app.api.values import JsonValue, id_text, shown
+from app.api.values import JsonValue, id_text, json_of, shown
 from app.domain.company import Company, ConnectionSetup
 from app.domain.coupling import Change, Coupling, Failure, SynchAction, SynchResult
 from app.domain.links import crm_url, nav_url
@@ -44,7 +44,8 @@ CoupledQuery = Annotated[
 def answered(body: Mapping[str, Any]) -> Response:
     """An answer out of a dictionary that is, name by name and type by type, what the response model of its operation
     says. It is not checked again, which costs more than shaping it did."""
-    return Response(to_json(body), media_type="application/json")
+    text = json_of(lambda: to_json(body), lambda: to_jsonable_python(body))
+    return Response(text, media_type="application/json")
 
 
 Flag = Annotated[bool, Strict()]

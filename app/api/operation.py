@@ -15,6 +15,7 @@ from fastapi import APIRouter, Request
 from fastapi.exceptions import ResponseValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from structlog.contextvars import bind_contextvars, reset_contextvars
 
@@ -23,6 +24,7 @@ from app.api.dependencies import door_of
 from app.api.endpoints import ABSENT, Endpoint
 from app.api.headers import header
 from app.api.problems import MalformedJson, UnsupportedMediaType
+from app.api.values import json_of
 from app.domain.access import Scope
 from app.domain.errors import FieldProblem, Invalid
 
@@ -140,7 +142,11 @@ class Operation(APIRoute):
             if errors:
                 raise ResponseValidationError(errors, body=found)
             exclude_unset = self.response_model_exclude_unset
-            content = self.response_field.serialize_json(value, exclude_unset=exclude_unset)
+            field = self.response_field
+            content = json_of(
+                lambda: field.serialize_json(value, exclude_unset=exclude_unset),
+                lambda: field.serialize(value, exclude_unset=exclude_unset),
+            )
         status = besides.status_code or self.status_code or 200
         answer = Response(content, status, media_type="application/json")
         answer.raw_headers += besides.raw_headers
@@ -154,10 +160,13 @@ def api_router(prefix: str, tag: str) -> APIRouter:
 
 
 async def _check_body(request: Request) -> None:
-    """Reads the body. Raises BodyTooLarge, UnsupportedMediaType, MalformedJson for what is no text."""
+    """Reads the body. Raises BodyTooLarge, UnsupportedMediaType, MalformedJson for what is no text, or not whole."""
     if not (header(request.scope, b"content-length") or header(request.scope, b"transfer-encoding")):
         return  # there is none (RFC 9112, 6.3)
-    body = await request.body()
+    try:
+        body = await request.body()
+    except ClientDisconnect as error:
+        raise MalformedJson("The caller hung up before the body was whole.") from error
     media_type = _media_type(request)
     if body and media_type != "application/json" and not media_type.endswith("+json"):
         raise UnsupportedMediaType(f"The body is {media_type or 'of no named type'}, not application/json.")

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from app.api.values import json_of
 from app.domain.errors import (
     DatabaseFull,
     DatabaseUnavailable,
@@ -155,7 +156,11 @@ def problem(
         body["errors"] = [FieldProblemOut(**_fields(error)).model_dump(exclude_none=True) for error in errors]
     if fix:
         body["fix"] = fix
-    text = Problem.model_validate(body).model_dump_json(exclude_unset=True)
+    told = Problem.model_validate(body)
+    text = json_of(
+        lambda: told.model_dump_json(exclude_unset=True).encode(),
+        lambda: told.model_dump(mode="json", exclude_unset=True),
+    )
     return Response(text, int(status), headers=dict(headers or {}), media_type=MEDIA_TYPE)
 
 

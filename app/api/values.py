@@ -1,11 +1,14 @@
 """Values of records as JSON."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from enum import Enum
 from typing import Any
 from uuid import UUID
+
+from pydantic_core import PydanticSerializationError
 
 from app.domain.records import Reference
 
@@ -61,3 +64,12 @@ def id_text(one: UUID | None) -> str | None:
 def shown_fields(values: Mapping[str, Any]) -> dict[str, JsonValue]:
     """All values of a record."""
     return {name: value if type(value) in _AS_IT_IS else shown(value) for name, value in values.items()}
+
+
+def json_of(write: Callable[[], bytes], plain: Callable[[], Any]) -> bytes:
+    """What `write` makes of an answer; where that holds half a character, which CRM may keep and cut its messages to
+    and no text in UTF-8 can, what `plain` makes of it with a question mark in its place."""
+    try:
+        return write()
+    except PydanticSerializationError:
+        return json.dumps(plain(), ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")

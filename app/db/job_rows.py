@@ -37,6 +37,7 @@ def encode(company_id: int, job: SynchJob) -> dict[str, Any]:
         "status": job.status,
         "counts": {direction: encode_counts(counts) for direction, counts in job.counts.items()},
         "request": dict(job.request),
+        "message": storable(job.message),
         "error": encode_error(job.error),
     }
 

@@ -100,7 +100,8 @@ class ApiResponse:
             return self.content
         if isinstance(self.content, str):
             return self.content.encode()
-        return to_json(self.content).encode()
+        # CRM keeps half a character of a text that was cut, and sends it as an escape.
+        return to_json(self.content).encode("utf-8", "backslashreplace")
 
 
 def applied(request: ApiRequest, response: ApiResponse) -> ApiResponse:

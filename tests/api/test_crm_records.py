@@ -3,6 +3,7 @@
 import httpx
 import pytest
 
+from app.sandbox import Fault
 from tests.api.conftest import COMPANY, CONNECTION, Sandbox
 
 pytestmark = pytest.mark.anyio
@@ -146,3 +147,23 @@ async def test_several_records_are_created_and_coupled_together_in_one_synch_job
     (job_id,) = {each["synchronization"]["synch_job_id"] for each in coupled}
     assert (await ready.get(f"{COMPANY}/synch-jobs/{job_id}")).json()["total"] == 3
     assert all(each["coupling"]["last_synch_result"] == "success" for each in coupled)
+
+
+async def test_half_a_character_in_crm_spoils_no_answer(ready: httpx.AsyncClient, crm: Sandbox) -> None:
+    """CRM keeps text that was cut in the middle of an emoji, and its messages end so."""
+    ids = await some_accounts(ready, "Adatum", "Fabrikam")
+    crm.organization.rows("account")[ids[0]]["name"] = "Adatum \ud83d"
+    customer = (await ready.get(f"{COMPANY}/nav/customers?limit=1")).json()["items"][0]["no"]
+    record = f"{COMPANY}/nav/customers/{customer}"
+    listed = await ready.get(ACCOUNTS)
+    assert listed.status_code == 200, listed.text
+    assert {row["name"] for row in listed.json()["items"]} == {"Adatum ?", "Fabrikam"}
+    assert (await ready.get(f"{ACCOUNTS}/{ids[0]}")).json()["fields"]["name"] == "Adatum ?"
+    compared = (await ready.get(f"{record}/coupling/comparison")).json()["fields"]
+    assert "Adatum ?" in {field["crm_value"] for field in compared}
+    said = "The name Zo\ud83d is too long."
+    crm.organization.faults.append(Fault(r"PATCH .*/accounts\(", "400", message=said))
+    await ready.patch(record, json={"fields": {"Name": "Zoe"}})
+    refused = await ready.post(f"{record}/synchronize", json={"direction": "to_crm"})
+    assert (refused.status_code, refused.json()["code"]) == (502, "crm-refused")
+    assert "The name Zo? is too long." in refused.json()["detail"]

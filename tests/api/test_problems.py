@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 from fastapi import FastAPI
+from starlette.types import Message
 
 from app.main import create_app
 from app.settings import Settings
-from tests.api.conftest import ADDRESS, COMPANY, client_of
+from tests.api.conftest import ADDRESS, ADMIN_KEY, COMPANY, client_of
 
 pytestmark = pytest.mark.anyio
 KEYS = "/api/v1/api-keys"
@@ -27,6 +28,33 @@ async def test_a_body_that_does_not_fit_names_the_fields(admin: httpx.AsyncClien
 async def test_a_body_that_is_no_json_is_a_bad_request(admin: httpx.AsyncClient, body: bytes) -> None:
     answer = await admin.post(KEYS, content=body, headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed-json")
+
+
+async def test_a_caller_who_hangs_up_amid_the_body_is_no_fault_of_ours(app: FastAPI) -> None:
+    """Whoever counts 5xx, or looks for errors in the log, shall not be called for it."""
+    told: list[Message] = []
+    came: list[Message] = [
+        {"type": "http.request", "body": b'{"name"', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        return came.pop(0)
+
+    async def send(message: Message) -> None:
+        told.append(message)
+
+    headers = [(b"content-length", b"100"), (b"authorization", f"Bearer {ADMIN_KEY}".encode())]
+    scope = {
+        "type": "http",
+        "scheme": "http",
+        "method": "POST",
+        "path": KEYS,
+        "query_string": b"",
+        "headers": headers,
+    }
+    await app(scope, receive, send)
+    assert told[0]["status"] == 400
 
 
 async def test_a_word_is_no_yes(cronus: httpx.AsyncClient) -> None:

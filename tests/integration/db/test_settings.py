@@ -116,6 +116,18 @@ async def test_a_company_tracks_records_while_its_connection_is_enabled(engine: 
         assert (await tx.companies.by_id(company.id)).tracking
 
 
+async def test_whatever_crm_said_last_can_be_kept(engine: AsyncEngine) -> None:
+    """What one connection was told must not keep the others from being noted with it."""
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    async with memory() as tx:
+        await tx.connections.save(company.id, replace(a_setup(), is_enabled=True))
+        await tx.connections.contacted(company.id, "No \0such user Zo\ud83d", NOON)
+        kept = await tx.connections.find(company.id)
+    assert kept is not None
+    assert (kept.status, kept.last_error) == (ConnectionStatus.FAILED, "No such user Zo?")
+
+
 async def test_a_connection_comes_back_with_its_secrets_which_are_stored_encrypted(
     engine: AsyncEngine,
 ) -> None:
