@@ -21,7 +21,7 @@ _ACCEPTED: Final[Mapping[FieldType, frozenset[FieldType]]] = {
     FieldType.DATETIME: TIMES,
     FieldType.TIME: frozenset({FieldType.TIME}),
     FieldType.GUID: frozenset({FieldType.GUID, FieldType.LOOKUP}),
-    FieldType.LOOKUP: frozenset(),  # through couplings only, see `_relation_problem`
+    FieldType.LOOKUP: frozenset(),  # through couplings only, see `reference_problem`
     FieldType.ENTITY_NAME: frozenset(),
 }
 
@@ -61,15 +61,16 @@ def _problem(
     mapped: Collection[tuple[str, str]],
 ) -> str | None:
     if crm.type is FieldType.LOOKUP and nav.type is not FieldType.GUID:
-        return _relation_problem(nav, crm, mapped)
+        return reference_problem(nav, crm, mapped)
     if source.type in _ACCEPTED[destination.type]:
         return None
     return f"{source.name} ({source.type}) cannot be converted to {destination.name} ({destination.type})."
 
 
-def _relation_problem(
+def reference_problem(
     nav: FieldDefinition, crm: FieldDefinition, mapped: Collection[tuple[str, str]]
 ) -> str | None:
+    """Why a NAV field cannot stand for what a lookup points to; None when it can."""
     if not nav.relation:
         return f"{nav.name} refers to no NAV table, so it cannot follow the lookup {crm.name}."
     if any((table, entity) in mapped for table in nav.relation for entity in crm.relation):

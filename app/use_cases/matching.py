@@ -11,10 +11,15 @@ from app.domain.coupling import Coupling, SynchAction
 from app.domain.eligibility import obstacle
 from app.domain.errors import FieldProblem, InvalidMapping
 from app.domain.job import SynchMode
-from app.domain.records import Side, Snapshot
+from app.domain.mapping import Direction, FieldMapping
+from app.domain.pairing import reference_problem
+from app.domain.records import FieldType, Side, Snapshot
+from app.domain.transfer import needs, translate
 from app.ports import Context
 from app.use_cases import batch, deleted
-from app.use_cases.reading import SET
+from app.use_cases.lookups import Resolver
+from app.use_cases.reading import SET, chunks
+from app.use_cases.rehearsal import rehearsal
 from app.use_cases.results import MatchedPair, MatchReport
 from app.use_cases.setting import Setting, open_setting, passes
 
@@ -70,6 +75,7 @@ async def match(
         nav=await _uncoupled(ctx, setting, Side.NAV, criteria),
         crm=await _uncoupled(ctx, setting, Side.CRM, criteria),
     )
+    candidates.crm = await _in_navs_terms(rehearsal(ctx, preview), setting, criteria, candidates.crm)
     pairs: list[tuple[Snapshot, Snapshot]] = []
     ambiguous: dict[UUID, list[UUID]] = {}
     for group in _by_priority(criteria):
@@ -112,6 +118,48 @@ def _check(setting: Setting, criteria: Sequence[Criterion]) -> None:
     ]
     if problems:
         raise InvalidMapping("Some criteria name fields that do not exist.", errors=problems)
+    mapped, shape = setting.entities.items(), setting.shape
+    unlike = [
+        FieldProblem(f"/criteria/{position}", said)
+        for position, row in _lookups(setting, criteria)
+        if (said := reference_problem(shape.required(row, Side.NAV), shape.required(row, Side.CRM), mapped))
+    ]
+    if unlike:
+        raise InvalidMapping("Some criteria name fields that cannot be compared.", errors=unlike)
+
+
+def _lookups(setting: Setting, criteria: Sequence[Criterion]) -> Iterator[tuple[int, FieldMapping]]:
+    """The criteria whose attribute is a lookup, by position, each as a row that is read from CRM."""
+    for position, criterion in enumerate(criteria):
+        if setting.shape.crm.fields[criterion.crm_attribute].type is FieldType.LOOKUP:
+            yield (
+                position,
+                FieldMapping(
+                    criterion.nav_field,
+                    criterion.crm_attribute,
+                    Direction.FROM_CRM,
+                    clear_value_on_failed_synch=True,
+                ),
+            )
+
+
+async def _in_navs_terms(
+    ctx: Context, setting: Setting, criteria: Sequence[Criterion], rows: dict[UUID, Snapshot]
+) -> dict[UUID, Snapshot]:
+    """The CRM rows with the NAV key of what their lookups point to; what is not coupled is blank and never matches."""
+    compared = tuple(row for _, row in _lookups(setting, criteria))
+    if not compared:
+        return rows
+    shape = replace(setting.shape, mapping=setting.mapping.with_fields(compared))
+    resolver, read = Resolver(ctx, setting), dict[UUID, Snapshot]()
+    for chunk in chunks(list(rows.values())):
+        wanted = [need for record in chunk for need in needs(shape, Direction.FROM_CRM, record.values)]
+        lookups = await resolver.resolve(wanted)
+        for record in chunk:
+            keys = translate(shape, Direction.FROM_CRM, record.values, None, lookups).wanted
+            named = {row.crm_attribute or "": keys.get(row.nav_field or "", "") for row in compared}
+            read[record.id] = replace(record, values={**record.values, **named})
+    return read
 
 
 def _by_priority(criteria: Sequence[Criterion]) -> Iterator[list[Criterion]]:

@@ -4,8 +4,11 @@ from uuid import UUID
 
 import pytest
 
+from app.domain.errors import InvalidMapping
+from app.domain.records import Reference
 from app.use_cases.couplings import couple
 from app.use_cases.matching import Criterion, match
+from app.use_cases.synchronize import create_in_crm
 from tests.integration.use_cases.office import Office
 
 pytestmark = pytest.mark.anyio
@@ -76,3 +79,32 @@ async def test_creating_the_unmatched_leaves_the_ambiguous_alone(office: Office)
     await couple(office.ctx, office.company, "customers", "C1", crm_id=min(twins))
     assert (await office.run(job=job)).to_crm.inserted == 0
     assert len(await office.couplings()) == 2
+
+
+async def test_lookups_are_compared_by_the_key_of_what_they_are_coupled_with(office: Office) -> None:
+    accounts = []
+    for no in ("10000", "20000"):
+        await office.customer(no)
+        await create_in_crm(office.ctx, office.company, "customers", no)
+        accounts.append((await office.coupled(no)).crm_id)
+        person = {"Name": "Ann Lee", "Type": "Person", "IntegrationCustomerNo": no}
+        await office.nav.create("contacts", f"P{no}", person)
+    ids = [
+        await office.row(
+            "contact", firstname="Ann", lastname="Lee", parentcustomerid=Reference(one, "account")
+        )
+        for one in accounts
+    ]
+    names = [Criterion("First_Name", "firstname"), Criterion("Surname", "lastname")]
+    by_name = await match(office.ctx, office.company, "CONTACT", names, preview=True)
+    assert (len(by_name.coupled), len(by_name.ambiguous)) == (0, 2)
+    criteria = [*names, Criterion("IntegrationCustomerNo", "parentcustomerid")]
+    report = await match(office.ctx, office.company, "CONTACT", criteria)
+    found = {pair.nav_no: pair.crm_ids[0] for pair in report.coupled}
+    assert found == dict(zip(["P10000", "P20000"], ids, strict=True))
+
+
+async def test_what_cannot_stand_for_a_lookup_is_no_criterion(office: Office) -> None:
+    with pytest.raises(InvalidMapping, match="cannot be compared") as refused:
+        await match(office.ctx, office.company, "CONTACT", [Criterion("Surname", "parentcustomerid")])
+    assert [problem.pointer for problem in refused.value.errors] == ["/criteria/0"]
