@@ -247,6 +247,8 @@ def rebase(
     theirs.update((name, shown.get(name)) for name in arrived)
     for route, origin, name in shape.either_way(run):
         found, kept = shown.get(name), name in translation.kept
+        if kept and here is Side.CRM and route.row.rule == "owner" and old.on(here).get(origin) is not None:
+            continue  # the owner stands for no salesperson yet: a change of it is still to come
         agreed = name in wanted and _shows(route, wanted[name], found)
         if origin and (agreed or kept):
             ours[origin] = read.get(origin)

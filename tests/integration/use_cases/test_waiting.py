@@ -261,3 +261,17 @@ async def test_what_somebody_puts_where_a_reference_was_cleared_is_no_conflict(o
         await office.run()
     assert (await office.in_nav("customers", "C0"))["Primary_Contact_No"] == "CT2"
     assert (await office.coupled("C0")).last_error is None
+
+
+async def test_an_owner_who_is_no_salesperson_yet_arrives_when_it_is(office: Office) -> None:
+    first, second = await office.salesperson("JO"), await office.salesperson("PS")
+    await couple(office.ctx, office.company, "salespeople", "JO", crm_id=first)
+    await office.customer("10000", Salesperson_Code="JO")
+    await create_in_crm(office.ctx, office.company, "customers", "10000")
+    account = (await office.coupled("10000")).crm_id
+    await office.change_crm("account", account, ownerid=Reference(second, "systemuser"))
+    assert (await office.run()).wrote_nothing
+    await couple(office.ctx, office.company, "salespeople", "PS", crm_id=second)
+    await office.run(mode=FULL)
+    assert (await office.in_nav("customers", "10000"))["Salesperson_Code"] == "PS"
+    assert (await office.run(mode=FULL)).wrote_nothing
