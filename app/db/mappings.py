@@ -118,16 +118,28 @@ class SqlMappings:
         return (await self._connection.execute(tables)).rowcount, fields_gone
 
     async def set_watermark(
-        self, company_id: int, mapping: str, side: Side, watermark: str | None, until: datetime | None
-    ) -> None:
-        """Moves one side's watermark; no change of the mapping, so its revision stays. Raises MappingNotFound."""
-        moved = await self._connection.execute(
+        self,
+        company_id: int,
+        mapping: str,
+        side: Side,
+        watermark: str | None,
+        until: datetime | None,
+        *,
+        revision: int | None = None,
+    ) -> bool:
+        """Moves one side's watermark; no change of the mapping, so its revision stays. With a revision only where
+        the mapping is still that one. Whether it moved. Raises MappingNotFound."""
+        statement = (
             update(table_row)
             .where(table_row.c.company_id == company_id, table_row.c.name == mapping)
             .values({f"{side}_watermark": watermark, f"{side}_synched_until": until})
         )
-        if not moved.rowcount:
-            raise _missing(mapping)
+        if revision is not None:
+            statement = statement.where(table_row.c.revision == revision)
+        if (await self._connection.execute(statement)).rowcount:
+            return True
+        await self.get(company_id, mapping)
+        return False
 
     async def _lock(self, company_id: int) -> None:
         """Waits for others; on the company, because there may be no mappings yet. Rows below it can be added."""

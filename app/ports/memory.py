@@ -93,9 +93,17 @@ class Mappings(Protocol):
         ...
 
     async def set_watermark(
-        self, company_id: int, mapping: str, side: Side, watermark: str | None, until: datetime | None
-    ) -> None:
-        """Moves one side's watermark. Call it in the transaction that records what came before it."""
+        self,
+        company_id: int,
+        mapping: str,
+        side: Side,
+        watermark: str | None,
+        until: datetime | None,
+        *,
+        revision: int | None = None,
+    ) -> bool:
+        """Moves one side's watermark; with a revision only where the mapping is still that one. Whether it moved.
+        Call it in the transaction that records what came before it."""
         ...
 
 
@@ -177,6 +185,11 @@ class Couplings(Protocol):
 
     async def intend(self, company_id: int, couplings: Sequence[Coupling]) -> None:
         """Writes the intents of couplings read before, and nothing else of them: their revision stays."""
+        ...
+
+    async def forget_versions(self, company_id: int, mapping: str) -> None:
+        """Forgets which versions the records of that mapping's couplings had: all of them have to be looked at. What
+        both sides agreed on stays."""
         ...
 
     async def replacing(self, company_id: int, mapping: str) -> list[Coupling]:

@@ -270,6 +270,7 @@ async def _replace(
     if present.mappings:
         await tx.mappings.delete(company.id, [mapping.name for mapping in present.mappings])
     for mapping in mappings:
+        await tx.couplings.forget_versions(company.id, mapping.name)  # its rows may be others than before
         await tx.mappings.add(company.id, mapping)
     for entry in entries:
         await tx.job_queue.add(company.id, entry)

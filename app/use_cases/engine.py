@@ -268,6 +268,7 @@ class Exchange:
             or self.options.look
             or self.setting.moves_with_base_rate
             or coupling.base is None
+            or coupling.mapping != self.setting.mapping.name  # its versions speak of other fields
             or coupling.intent is not None
             or coupling.last_error is not None
             or self.waiting.was_released(source.id)
@@ -303,6 +304,8 @@ class Exchange:
         there = self.run.destination
         if self.options.look or coupling.base is None or coupling.base.version(there) is None:
             return None
+        if coupling.mapping != self.setting.mapping.name:
+            return None  # the base may know nothing of our fields
         if coupling.intent is not None:
             return None  # what was sent last may have got through
         if coupling.last_error is not None:

@@ -44,6 +44,8 @@ async def create_mapping(ctx: Context, company: Company, mapping: TableMapping) 
     others = await _others(ctx, company, mapping.name)
     await check_mappings(ctx, company, [mapping], others)
     async with ctx.uow() as tx:
+        # Couplings of a mapping of that name that was deleted are its own again.
+        await tx.couplings.forget_versions(company.id, mapping.name)
         return await tx.mappings.add(company.id, mapping)
 
 
@@ -202,6 +204,7 @@ async def _carry_out(
             await tx.job_queue.delete(company.id, entries)
         await tx.mappings.delete(company.id, plan.removed)
     for name in plan.added:
+        await tx.couplings.forget_versions(company.id, name)
         await tx.mappings.add(company.id, by_name[name])
     for name in plan.changed:
         kept = _with_row_ids(by_name[name], present[name].mapping)
@@ -252,9 +255,11 @@ async def _save(
 
 
 async def _read_again(tx: Transaction, company: Company, name: str) -> None:
-    """Records that did not change since the last run have to be looked at in the light of the new mapping."""
+    """Records that did not change since the last run have to be looked at in the light of the new mapping: which
+    versions they had says no longer that they hold what both sides agreed on."""
     for side in Side:
         await tx.mappings.set_watermark(company.id, name, side, None, None)
+    await tx.couplings.forget_versions(company.id, name)
 
 
 async def _forget_dependency(tx: Transaction, company: Company, gone: Collection[str]) -> None:

@@ -11,8 +11,8 @@ from app.domain.coupling import Failure, Outcome, SynchAction
 from app.domain.errors import IntegrationError
 from app.domain.job import Counts, SynchJob, SynchMode
 from app.domain.mapping import Direction, TableMapping
-from app.domain.records import Option, TableDefinition
-from app.ports import Context, CrmSide, NavSide, Report
+from app.domain.records import Option, Side, TableDefinition
+from app.ports import Context, CrmSide, NavSide, Report, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +79,24 @@ async def run_options(
     report.go_on()
     found = await open_options(ctx, company, mapping)
     async with ctx.uow() as tx:
-        await tx.option_mappings.replace(
-            company.id, mapping.nav_table, mapping.option_attribute or "", found.values
-        )
+        await _remember(tx, company, found)
         await tx.synch_log.add(company.id, job.id, found.outcomes, ctx.clock.now())
         await report.progress(Direction.FROM_CRM.value, found.counts, tx=tx)
+
+
+async def _remember(tx: Transaction, company: Company, found: OptionValues) -> None:
+    """Notes which key stands for which option. Records whose code stands for another one now, or for one at last,
+    did not change themselves: the mappings that send the attribute look at all of theirs again."""
+    mapping, attribute = found.mapping, found.mapping.option_attribute or ""
+    before = (await tx.option_mappings.all(company.id)).get((mapping.nav_table, attribute), {})
+    await tx.option_mappings.replace(company.id, mapping.nav_table, attribute, found.values)
+    if before == found.values:
+        return
+    for other in [stored.mapping for stored in await tx.mappings.all(company.id)]:
+        sent = {row.crm_attribute for row in other.rows(Direction.TO_CRM)}
+        if (other.crm_entity, other.option_attribute) == (mapping.crm_entity, None) and attribute in sent:
+            await tx.mappings.set_watermark(company.id, other.name, Side.NAV, None, None)
+            await tx.couplings.forget_versions(company.id, other.name)
 
 
 async def find_or_create(

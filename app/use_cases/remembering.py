@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
-from app.domain.coupling import Coupling, Failure, Outcome, SynchAction
+from app.domain.coupling import Base, Coupling, Failure, Outcome, SynchAction
 from app.domain.errors import CouplingSkipped, StaleRecord, UpdateConflict
 from app.domain.mapping import Direction
 from app.domain.plan import Clash, rebase
@@ -37,6 +37,8 @@ def coupling_after(
     base = rebase(
         setting.shape, run, item.source, item.after, item.translation, coupling.base, created=created
     )
+    if coupling.mapping != setting.mapping.name:
+        base = Base(base.nav, base.crm)  # a version says that nothing changed for the mapping of the coupling
     both_ways = setting.mapping.direction is Direction.BIDIRECTIONAL
     if coupling.last_error is not None and both_ways and not force and not base.version(run.destination):
         return replace(coupling, base=base)

@@ -13,10 +13,10 @@ from uuid import UUID
 
 from app.domain.company import Company
 from app.domain.coupling import Coupling, Failure, Outcome, SynchAction
-from app.domain.errors import IntegrationError
+from app.domain.errors import IntegrationError, MappingNotFound
 from app.domain.job import SynchJob, SynchMode
 from app.domain.mapping import Direction
-from app.domain.records import Snapshot
+from app.domain.records import Side, Snapshot
 from app.ports import Context, Page, Report, Transaction
 from app.use_cases import deleted
 from app.use_cases.brake import Brake
@@ -45,10 +45,14 @@ async def run_job(ctx: Context, company: Company, job: SynchJob, report: Report)
     Raises SideUnavailable, Throttled and the like when the job should be tried again, other domain errors
     when it cannot be done; records that fail are recorded, not raised.
     """
-    if (options := await option_mapping(ctx, company, job.mapping)) is not None:
+    try:
+        setting = await open_setting(ctx, company, mapping=job.mapping)
+    except MappingNotFound:
+        options = await option_mapping(ctx, company, job.mapping)
+        if options is None:
+            raise
         await run_options(ctx, company, options, job, report)
         return
-    setting = await open_setting(ctx, company, mapping=job.mapping)
     run = Run(ctx, setting, job, report)
     await announce(ctx, setting, job, report, create=creates(setting, job.request.get("create_uncoupled")))
     if job.mode is not SynchMode.UNCOUPLE:
@@ -152,14 +156,21 @@ class Run:
             await until_committed.enter_async_context(self._turn)
             await exchange.waiting.settle(tx, deleted)
             if watermark is not None:
-                name, side = self._setting.mapping.name, exchange.run.source
-                await tx.mappings.set_watermark(self._setting.company.id, name, side, watermark, started)
+                await self._mark(tx, exchange.run.source, watermark, started)
             await self._report.progress(exchange.run.value, tally.counts, tx=tx)
         if tally.counts.inserted > self._stock:
             self._stock = tally.counts.inserted * STOCK_GROWTH
             async with self._ctx.uow() as tx:
                 await tx.couplings.take_stock()
             await self._setting.nav.take_stock()
+
+    async def _mark(self, tx: Transaction, side: Side, watermark: str, started: datetime) -> None:
+        """Moves the watermark. Where somebody changed the mapping meanwhile everything is to be read again, also what
+        this run has looked at as the mapping was."""
+        company, name = self._setting.company.id, self._setting.mapping.name
+        revision = self._setting.revision
+        if not await tx.mappings.set_watermark(company, name, side, watermark, started, revision=revision):
+            await tx.couplings.forget_versions(company, name)
 
     async def _follow(self, exchange: Exchange, tally: Tally, gone: Sequence[Coupling]) -> None:
         """What follows from deletions. The watermark is still before them: an interruption has them told again."""

@@ -29,6 +29,7 @@ class Setting:
     entities: Mapping[str, str]  # NAV table -> CRM entity, of every record mapping
     mapping_of: Mapping[str, str]  # NAV table -> the name of its default mapping
     options: Mapping[tuple[str, str], Mapping[str, int]]
+    revision: int = 0  # of the mapping, when it was read
 
     @cached_property
     def mapping(self) -> TableMapping:
@@ -200,7 +201,8 @@ async def open_setting(
         connection = require_enabled(await tx.connections.find(company.id))
         chosen, stored = await choose(tx, company, name=mapping, nav_table=nav_table, crm_entity=crm_entity)
         options = await tx.option_mappings.all(company.id)
-    return await setting_of(ctx, company, connection, chosen.mapping, stored, options)
+    setting = await setting_of(ctx, company, connection, chosen.mapping, stored, options)
+    return replace(setting, revision=chosen.revision)
 
 
 async def setting_of(

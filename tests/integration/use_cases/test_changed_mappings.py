@@ -1,0 +1,99 @@
+"""Mappings that are changed while records are coupled, and several mappings of one table: no edit is lost."""
+
+from uuid import UUID
+
+import pytest
+
+from app.domain.job import SynchMode
+from app.domain.mapping import Direction, FieldMapping, FieldStatus
+from app.use_cases.default_setup import use_default_setup
+from app.use_cases.mappings import add_field, change_field, delete_field
+from app.use_cases.synchronize import create_in_crm
+from tests.integration.use_cases.office import Office
+
+pytestmark = pytest.mark.anyio
+
+BOTH = Direction.BIDIRECTIONAL
+ROW = FieldMapping("Name_2", "description", BOTH)
+MODES = [SynchMode.MODIFIED, SynchMode.FULL]
+
+
+async def a_pair(office: Office, no: str = "C0", **fields: str) -> UUID:
+    """A coupled customer at rest; the id of its account."""
+    await office.customer(no, **fields)
+    await create_in_crm(office.ctx, office.company, "customers", no)
+    await office.run()
+    assert (await office.run()).wrote_nothing
+    return (await office.coupled(no)).crm_id
+
+
+async def row_of(office: Office, nav_field: str) -> FieldMapping:
+    """A row of the mapping of customers."""
+    async with office.ctx.uow() as tx:
+        mapping = (await tx.mappings.get(office.company.id, "CUSTOMER")).mapping
+    return next(row for row in mapping.fields if row.nav_field == nav_field)
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_new_row_carries_what_is_there_already(office: Office, mode: SynchMode) -> None:
+    first, second = await a_pair(office, Name_2="ours"), await a_pair(office, "C1")
+    await office.change_crm("account", second, description="theirs")
+    await office.run()
+    await add_field(office.ctx, office.company, "CUSTOMER", ROW)
+    await office.run(mode=mode)
+    assert (await office.in_crm("account", first))["description"] == "ours"
+    assert (await office.in_nav("customers", "C1"))["Name_2"] == "theirs"
+    assert (await office.run(mode=mode)).wrote_nothing
+
+
+async def test_a_new_row_overwrites_neither_side(office: Office) -> None:
+    account = await a_pair(office, Name_2="ours")
+    await office.change_crm("account", account, description="theirs")
+    await office.run()
+    await add_field(office.ctx, office.company, "CUSTOMER", ROW)
+    await office.change_nav("customers", "C0", City="Berlin")
+    await office.run()
+    assert (await office.in_crm("account", account))["description"] == "theirs"
+    assert (await office.in_nav("customers", "C0"))["Name_2"] == "ours"
+    error = (await office.coupled("C0")).last_error
+    assert error is not None
+    assert error.code == "update-conflict"
+
+
+async def test_a_new_constant_reaches_the_records_that_are_coupled(office: Office) -> None:
+    account = await a_pair(office)
+    constant = FieldMapping(None, "description", Direction.TO_CRM, constant_value="NAV")
+    await add_field(office.ctx, office.company, "CUSTOMER", constant)
+    await office.run()
+    assert (await office.in_crm("account", account))["description"] == "NAV"
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_row_that_is_enabled_again_carries_what_changed_meanwhile(
+    office: Office, mode: SynchMode
+) -> None:
+    account, row = await a_pair(office), await row_of(office, "City")
+    assert row.id is not None
+    off, on = {"status": FieldStatus.DISABLED}, {"status": FieldStatus.ENABLED}
+    await change_field(office.ctx, office.company, "CUSTOMER", row.id, off)
+    await office.change_nav("customers", "C0", City="Berlin")
+    await office.run()
+    await change_field(office.ctx, office.company, "CUSTOMER", row.id, on)
+    await office.run(mode=mode)
+    assert (await office.in_crm("account", account))["address1_city"] == "Berlin"
+
+
+async def test_a_row_that_the_default_setup_brings_back_overwrites_nothing(office: Office) -> None:
+    account, row = await a_pair(office), await row_of(office, "City")
+    assert row.id is not None
+    await delete_field(office.ctx, office.company, "CUSTOMER", row.id)
+    await office.change_nav("customers", "C0", City="Berlin")
+    await office.run()
+    await office.change_crm("account", account, address1_city="Rome")
+    await office.run()
+    await use_default_setup(office.ctx, office.company, mappings=["CUSTOMER"], replace_existing=True)
+    await office.change_nav("customers", "C0", Name="New")
+    await office.run()
+    assert (await office.in_crm("account", account))["address1_city"] == "Rome"
+    assert (await office.in_nav("customers", "C0"))["City"] == "Berlin"
+    assert (await office.coupled("C0")).last_error is not None

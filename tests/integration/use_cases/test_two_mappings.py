@@ -1,0 +1,46 @@
+"""Several mappings of one table and entity: what one of them carries is not taken for carried by the other."""
+
+from uuid import UUID
+
+import pytest
+
+from app.domain.job import SynchMode
+from app.domain.mapping import Direction, FieldMapping, TableMapping
+from app.use_cases.mappings import create_mapping
+from app.use_cases.synchronize import create_in_crm
+from tests.integration.use_cases.office import Office
+
+pytestmark = pytest.mark.anyio
+
+ROW = FieldMapping("Name_2", "description", Direction.BIDIRECTIONAL)
+EXTRA = TableMapping("EXTRA", "customers", "account", Direction.BIDIRECTIONAL, fields=(ROW,))
+
+
+async def a_pair(office: Office) -> UUID:
+    """A coupled customer at rest, and a second mapping of customers; the id of the account."""
+    await office.customer("C0")
+    await create_in_crm(office.ctx, office.company, "customers", "C0")
+    await create_mapping(office.ctx, office.company, EXTRA)
+    for mapping in ("CUSTOMER", "EXTRA", "CUSTOMER"):
+        await office.run(mapping)
+    return (await office.coupled("C0")).crm_id
+
+
+@pytest.mark.parametrize("order", [("CUSTOMER", "EXTRA"), ("EXTRA", "CUSTOMER")])
+async def test_edits_for_both_mappings_arrive_whichever_runs_first(
+    office: Office, order: tuple[str, str]
+) -> None:
+    account = await a_pair(office)
+    await office.change_nav("customers", "C0", Name="New", Name_2="ours")
+    for mapping in order:
+        await office.run(mapping)
+    row = await office.in_crm("account", account)
+    assert (row["name"], row["description"]) == ("New", "ours")
+    await office.change_crm("account", account, name="Newer", description="theirs")
+    for mapping in order:
+        await office.run(mapping)
+    record = await office.in_nav("customers", "C0")
+    assert (record["Name"], record["Name_2"]) == ("Newer", "theirs")
+    for mapping in (*order, *order):
+        assert (await office.run(mapping)).wrote_nothing
+        assert (await office.run(mapping, SynchMode.FULL)).wrote_nothing
