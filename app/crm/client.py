@@ -37,7 +37,8 @@ def _user_agent() -> str:
 
 T = TypeVar("T")
 
-TOO_MANY_REQUESTS = 429
+NO_CONTENT, TOO_MANY_REQUESTS = 204, 429
+CONTEXT = "@odata.context"
 BOUNDARY_BYTES = 8  # comes before every part of a batch; so long that no row holds it by chance
 POSTPONED = frozenset({TOO_MANY_REQUESTS, 500, 502, 503, 504})
 IDLE_SECONDS = 60.0
@@ -341,8 +342,14 @@ class DataverseClient:
 
 
 def _readable(answer: Answer) -> Answer:
-    """The answer with its JSON read. Raises ValueError: what is no JSON does not come from CRM."""
-    return replace(answer, data=answer.json()) if answer.ok and answer.body else answer
+    """The answer with its JSON read. Raises ValueError: what is no OData does not come from CRM, but from what stands
+    between us, which may answer 200 with nothing, or with a JSON of its own."""
+    if not answer.ok or answer.status == NO_CONTENT:
+        return answer
+    data = answer.json()
+    if CONTEXT not in data:
+        raise ValueError("It is JSON, but no OData.")
+    return replace(answer, data=data)
 
 
 def _unreachable(error: Exception, host: str) -> CrmUnavailable:

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.anyio
 
 CRM = "https://contoso.crm4.dynamics.com"
 QUICK = Patience(tries=3, first_wait=0.001, longest=0.5)
+ODATA = {"@odata.context": f"{CRM}/api/data/v9.2/$metadata#accounts"}
 Answers = Callable[[httpx.Request], httpx.Response]
 
 
@@ -35,7 +36,7 @@ async def test_a_request_says_what_dataverse_wants_to_hear() -> None:
 
     def answer(request: httpx.Request) -> httpx.Response:
         seen.append(request)
-        return httpx.Response(200, json={"value": []})
+        return httpx.Response(200, json=ODATA | {"value": []})
 
     await client(answer).send(Request("GET", "accounts?$select=name&$filter=name%20eq%20'a%2Bb'"))
     [request] = seen
@@ -60,7 +61,7 @@ async def test_an_on_premises_address_keeps_its_path() -> None:
 
     def answer(request: httpx.Request) -> httpx.Response:
         seen.append(request.url.path)
-        return httpx.Response(200, json={})
+        return httpx.Response(200, json=ODATA)
 
     crm = DataverseClient(
         "https://crm.example/contoso/",
@@ -100,7 +101,7 @@ async def test_a_redirect_is_not_followed() -> None:
 
 
 async def test_a_429_is_waited_for_and_counted() -> None:
-    answers = iter([httpx.Response(429, headers={"Retry-After": "0.05"}), httpx.Response(200, json={})])
+    answers = iter([httpx.Response(429, headers={"Retry-After": "0.05"}), httpx.Response(200, json=ODATA)])
     crm = client(lambda request: next(answers))
     assert (await crm.send(Request("GET", "accounts"))).status == 200
     assert (crm.stats.requests, crm.stats.throttled, crm.stats.repeated) == (2, 1, 1)
@@ -162,7 +163,7 @@ async def test_a_malformed_batch_is_refused_as_a_whole() -> None:
 
 
 async def test_a_closed_client_says_so() -> None:
-    crm = client(lambda request: httpx.Response(200, json={}))
+    crm = client(lambda request: httpx.Response(200, json=ODATA))
     await crm.aclose()
     with pytest.raises(CrmUnavailable, match="changed or closed"):
         await crm.send(Request("GET", "accounts"))
@@ -172,8 +173,16 @@ async def test_the_login_service_has_another_try_too() -> None:
     answers = iter([httpx.Response(503), httpx.Response(200, json={"access_token": "x"})])
 
     def answer(request: httpx.Request) -> httpx.Response:
-        return next(answers) if request.url.path.endswith("/token") else httpx.Response(200, json={})
+        return next(answers) if request.url.path.endswith("/token") else httpx.Response(200, json=ODATA)
 
     auth = EntraAuth(Credentials("client_secret", "tenant", "client", client_secret="s"), CRM)
     crm = DataverseClient(CRM, auth, transport=httpx.MockTransport(answer), patience=QUICK)
     assert (await crm.send(Request("GET", "accounts"))).status == 200
+
+
+@pytest.mark.parametrize("body", ["", "{}", '{"status": "ok"}', "null"])
+async def test_what_a_gateway_answers_in_place_of_crm_is_asked_again(body: str) -> None:
+    good = httpx.Response(200, json=ODATA | {"value": []})
+    answers = iter([httpx.Response(200, text=body), good])
+    answer = await client(lambda request: next(answers)).send(Request("GET", "accounts"))
+    assert answer.json()["value"] == []
