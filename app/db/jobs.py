@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Integer, Text, Uuid, bindparam, func, insert, or_, select, text, tuple_, update
+from sqlalchemy import Integer, Row, Text, Uuid, bindparam, func, insert, or_, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -29,7 +29,7 @@ from app.db.job_rows import (
     summed,
     unblocked,
 )
-from app.db.tables import company, synch_job
+from app.db.tables import company, crm_connection, synch_job
 from app.db.tickets import Ticket, forget_history, send
 from app.db.violations import translated
 from app.domain.coupling import Failure
@@ -178,7 +178,7 @@ class SqlSynchJobs:
         """A sign of life of running jobs, guarded by their fences; how each stands with us."""
         given = {"ids": [job.id for job in jobs], "fences": [job.fence for job in jobs], "now": now}
         rows = (await self._connection.execute(_HEARTBEAT, given)).all()
-        ours = {row.id: Standing.TO_STOP if row.cancel_requested else Standing.OURS for row in rows}
+        ours = {row.id: _standing(row) for row in rows}
         return {job.id: ours.get(job.id, Standing.LOST) for job in jobs}
 
     async def progress(
@@ -194,10 +194,10 @@ class SqlSynchJobs:
             update(synch_job)
             .where(fenced(job))
             .values(counts=counted, expected=func.coalesce(expected, synch_job.c.expected))
-            .returning(synch_job.c.cancel_requested)
+            .returning(synch_job.c.cancel_requested, _IS_OFF)
         )
-        stop = (await self._connection.execute(statement)).scalar_one_or_none()
-        return Standing.LOST if stop is None else Standing.TO_STOP if stop else Standing.OURS
+        row = (await self._connection.execute(statement)).one_or_none()
+        return Standing.LOST if row is None else _standing(row)
 
     async def finish(
         self,
@@ -358,6 +358,13 @@ class SqlSynchJobs:
             )
 
 
+def _standing(row: Row[Any]) -> Standing:
+    """How a job that is ours still stands."""
+    if row.cancel_requested:
+        return Standing.TO_STOP
+    return Standing.TO_WAIT if row.is_off else Standing.OURS
+
+
 def _is_parent() -> Any:
     child = synch_job.alias()
     return select(child.c.id).where(child.c.parent_id == synch_job.c.id).exists()
@@ -371,12 +378,20 @@ _JOB = select(
     synch_job.c.not_before,
     select(company.c.name).where(company.c.id == synch_job.c.company_id).scalar_subquery().label("company"),
 ).where(synch_job.c.id == bindparam("id", type_=Uuid))
+_IS_OFF = (
+    select(crm_connection.c.company_id)
+    .where(crm_connection.c.company_id == synch_job.c.company_id, ~crm_connection.c.is_enabled)
+    .exists()
+    .label("is_off")
+)
+"""Somebody disabled the connection of the job's company."""
 _INSERT = insert(synch_job).values(created_at=func.coalesce(bindparam("created_at"), func.now()))
 _HEARTBEAT = text("""
     UPDATE synch_job AS job SET heartbeat_at = :now
     FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS integer[])) AS given(id, fence)
     WHERE job.id = given.id AND job.fence = given.fence AND job.status = 'running'
-    RETURNING job.id, job.cancel_requested
+    RETURNING job.id, job.cancel_requested, EXISTS (
+        SELECT 1 FROM crm_connection WHERE company_id = job.company_id AND NOT is_enabled) AS is_off
     """)
 _DELETE_ENDED = text(f"""
     DELETE FROM synch_job WHERE id IN (
