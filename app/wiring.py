@@ -40,6 +40,9 @@ from app.use_cases.timeline import run_timeline_posts
 
 log = structlog.get_logger(__name__)
 UPKEEP_EVERY = timedelta(seconds=5)
+LISTENER_TIMEOUT = 15.0
+"""Seconds for a statement on the connection that a worker listens on: on one that nobody answers any more it would wait
+as long as TCP does, take no job and not stop."""
 TOLD_AGAIN_AFTER = 30.0  # seconds, with the news that nothing changed
 
 
@@ -171,7 +174,7 @@ class Parts:
                 deletions=timedelta(days=settings.keep_deletions_days),
             ),
         )
-        return Worker(lambda: connect(self.address), self.context, HANDLERS, options)
+        return Worker(lambda: connect(self.address, LISTENER_TIMEOUT), self.context, HANDLERS, options)
 
 
 def _patience(settings: Settings) -> Patience:
