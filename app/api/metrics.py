@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from app.domain.job import JobStatus
+from app.domain.job import EntryStatus, JobStatus
 from app.ports import ProcessFigures, ServiceFigures
 
 KEPT_SECONDS = 5.0
@@ -137,6 +137,12 @@ def _of_service(figures: ServiceFigures) -> list[GaugeMetricFamily]:
             "Records that wait for one they refer to.",
             ("mapping",),
             _folded(figures.waiting, sum),
+        ),
+        _gauge(
+            "navcrm_job_queue_entries",
+            "Job queue entries of enabled connections; those in error run no more until a person sets them ready.",
+            ("status",),
+            {status.value: figures.entries.get(status, 0) for status in EntryStatus},
         ),
         _single("navcrm_workers", "Workers seen in the last minute.", figures.workers),
         _gauge("navcrm_crm_connections", "CRM connections.", ("status",), figures.connections),

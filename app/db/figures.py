@@ -40,6 +40,7 @@ async def service_figures(engine: AsyncEngine, now: datetime) -> ServiceFigures:
             connections=await _pairs(
                 connection, select(crm_connection.c.status, func.count()).group_by(crm_connection.c.status)
             ),
+            entries=await _entries(connection),
             **await _single(connection, now),
         )
 
@@ -95,6 +96,13 @@ async def _couplings(connection: AsyncConnection) -> dict[tuple[str, str], int]:
     for row in await connection.execute(union_all(*parts)):
         found[row[0], row[1]] += row[2]
     return found
+
+
+async def _entries(connection: AsyncConnection) -> dict[EntryStatus, int]:
+    enabled = and_(crm_connection.c.company_id == job_queue_entry.c.company_id, crm_connection.c.is_enabled)
+    query = select(job_queue_entry.c.status, func.count()).join(crm_connection, enabled)
+    found = await _pairs(connection, query.group_by(job_queue_entry.c.status))
+    return {EntryStatus(status): number for status, number in found.items()}
 
 
 async def _single(connection: AsyncConnection, now: datetime) -> dict[str, Any]:

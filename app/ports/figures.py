@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from app.domain.job import JobStatus
+from app.domain.job import EntryStatus, JobStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,8 @@ class ServiceFigures:
     """Workers seen in the last minute."""
     connections: Mapping[str, int] = field(default_factory=dict)
     """CRM connections by status."""
+    entries: Mapping[EntryStatus, int] = field(default_factory=dict)
+    """Job queue entries of enabled connections by status."""
     open_breakers: int = 0
     """Connections whose jobs wait because CRM refuses our user."""
 

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.api import metrics
 from app.api.metrics import MOST_MAPPINGS, Scrape
 from app.db.figures import service_figures
-from app.domain.job import JobStatus
+from app.domain.job import EntryStatus, JobStatus
 from app.ports import ProcessFigures, ServiceFigures
 from app.sandbox import Fault
 from tests.api.conftest import COMPANY, CONNECTION, Sandbox
@@ -151,6 +151,9 @@ async def in_trouble(engine: AsyncEngine, company_id: int, now: datetime) -> Non
         await connection.execute(
             text("UPDATE job_queue_entry SET status = 'on_hold_inactivity' WHERE mapping = 'CURRENCY'")
         )
+        await connection.execute(
+            text("UPDATE job_queue_entry SET status = 'error' WHERE mapping = 'SALESPEOPLE'")
+        )
         for code, skipped, many in (
             ("crm-refused", False, 3),
             ("update-conflict", False, 2),
@@ -193,6 +196,7 @@ async def test_what_is_behind_or_in_trouble_is_told_by_mapping_and_direction(
     assert figures.lag[("CUSTOMER", "from_crm")] == timedelta(hours=2)
     currency = {way: behind for (name, way), behind in figures.lag.items() if name == "CURRENCY"}
     assert set(currency.values()) == {timedelta()}
+    assert figures.entries[EntryStatus.ERROR] == 1
     assert figures.couplings == {
         ("CUSTOMER", "failed"): 3,
         ("CUSTOMER", "conflict"): 2,
