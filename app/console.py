@@ -154,12 +154,13 @@ def _sentence(error: Exception) -> str | None:
     from sqlalchemy.exc import ArgumentError, DBAPIError
 
     from app.db.embedded import EmbeddedPostgresError
+    from app.db.migrate import SchemaNewer
     from app.domain.errors import IntegrationError
     from app.settings import SettingsRefused
     from app.telemetry.tracing import TracingUnavailable
 
     match error:
-        case SettingsRefused() | TracingUnavailable() | EmbeddedPostgresError():
+        case SettingsRefused() | TracingUnavailable() | EmbeddedPostgresError() | SchemaNewer():
             return str(error)
         case IntegrationError():
             return f"{error.detail} {error.fix or ''}".strip()

@@ -17,6 +17,18 @@ MIGRATION_LOCK = 0x6E617663726D  # "navcrm"
 _PACKAGE = Path(__file__).parent.parent
 
 
+SCHEMA_NEWER = (
+    "the schema is that of a newer version of navcrm: run that one, or put a backup from before back"
+)
+
+
+class SchemaNewer(Exception):
+    """The database was migrated by a newer version than this one."""
+
+    def __init__(self) -> None:
+        super().__init__(f"The database cannot be used: {SCHEMA_NEWER}.")
+
+
 def scripts() -> Path:
     """The migrations: inside the package when it was built into a wheel, beside it in the source tree."""
     built = _PACKAGE / "_alembic"
@@ -62,7 +74,21 @@ def config() -> Config:
     return made
 
 
+def is_newer(found: frozenset[str]) -> bool:
+    """Whether a database at these migrations was migrated by a version after this one, which knows them."""
+    known = {script.revision for script in ScriptDirectory.from_config(config()).walk_revisions()}
+    return not found <= known
+
+
+async def is_newer_than_this(engine: AsyncEngine) -> bool:
+    """Whether a newer version than this one migrated the database."""
+    async with engine.connect() as connection:
+        return is_newer(await connection.run_sync(_current_heads))
+
+
 def _upgrade(connection: Connection) -> None:
+    if is_newer(_current_heads(connection)):
+        raise SchemaNewer
     here = config()
     here.attributes["connection"] = connection
     command.upgrade(here, "head")

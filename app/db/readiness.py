@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.db.migrate import at_head
+from app.db.migrate import SCHEMA_NEWER, at_head, is_newer_than_this
 from app.db.tables import worker
 
 SEEN_WITHIN = timedelta(minutes=1)
@@ -32,9 +32,10 @@ async def readiness(engine: AsyncEngine) -> Mapping[str, str | None]:
 
 async def _looked(engine: AsyncEngine) -> Mapping[str, str | None]:
     if not await at_head(engine):
+        older = "the schema is not that of this version: run `navcrm migrate`"
         return {
             "database": None,
-            "migrations": "the schema is not that of this version: run `navcrm migrate`",
+            "migrations": SCHEMA_NEWER if await is_newer_than_this(engine) else older,
             "worker": "unknown before the database is migrated",
         }
     async with engine.connect() as connection:

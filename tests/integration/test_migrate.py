@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db import migrate
 from app.db.engine import create_engine
+from app.db.readiness import readiness
 from app.domain.coupling import Changes, Outcome, SynchAction
 from app.domain.records import Side, Values
 from tests.database import TestServer
@@ -112,3 +113,13 @@ async def test_each_test_gets_a_migrated_database_of_its_own(engine: AsyncEngine
     async with engine.connect() as connection:
         assert await connection.scalar(text("SELECT current_database()")) in database
         assert await connection.scalar(text("SHOW server_encoding")) == "UTF8"
+
+
+async def test_a_database_of_a_newer_version_is_refused_with_what_to_do(
+    engine: AsyncEngine, database: str
+) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = 'of_tomorrow'"))
+    with pytest.raises(migrate.SchemaNewer, match="newer version"):
+        await migrate.upgrade(database)
+    assert "newer version" in ((await readiness(engine))["migrations"] or "")
