@@ -327,6 +327,13 @@ class Busy(RuleBroken):
     retryable = True
 
 
+class UnexpectedError(IntegrationError):
+    """A synch job was stopped by an error of the service itself, which may pass like any other."""
+
+    code = "internal-error"
+    retryable = True
+
+
 # --- the other system ----------------------------------------------------------------------------
 
 

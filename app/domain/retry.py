@@ -12,6 +12,7 @@ from app.domain.errors import (
     SideUnavailable,
     StaleRecord,
     Throttled,
+    UnexpectedError,
 )
 
 FIRST_DELAY = timedelta(seconds=30)  # nav-behaviour 13.1
@@ -51,7 +52,9 @@ def after_failure(
             return RetryIn(delay)
         case Throttled(retry_after=asked):
             return RetryIn(max(asked, delay))
-        case SideUnavailable() | StaleRecord() | Busy() | DatabaseFull() if error.retryable:
+        case SideUnavailable() | StaleRecord() | Busy() | DatabaseFull() | UnexpectedError() if (
+            error.retryable
+        ):
             return RetryIn(delay)
         case _:
             return GiveUp()

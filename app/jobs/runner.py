@@ -10,7 +10,7 @@ import structlog
 
 from app.domain.breaker import BreakerPolicy
 from app.domain.coupling import Failure
-from app.domain.errors import IntegrationError, Invalid, NotFound
+from app.domain.errors import IntegrationError, Invalid, NotFound, UnexpectedError
 from app.domain.job import JobStatus, SynchJob, ended_as, failures_told
 from app.domain.retry import FIRST_DELAY, RetryIn, after_failure
 from app.domain.schedule import RERUN_DELAY
@@ -24,12 +24,6 @@ from app.use_cases.admission import note_refusal
 log = structlog.get_logger(__name__)
 TRIES_TO_WRITE_DOWN = 5
 BREAKER = BreakerPolicy()
-
-
-class UnexpectedError(IntegrationError):
-    """The job was stopped by an error of the service itself."""
-
-    code = "internal-error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +98,10 @@ class Runner:
                 run.end = type(end).__name__.lower()
             current.set_attribute("navcrm.end", run.end)
             await self._write_down(claimed, end)
-            log.info("synch job left", end=run.end)
+            if isinstance(end, Failed):
+                log.warning("synch job left", end=run.end, code=end.error.code, detail=end.error.detail)
+            else:
+                log.info("synch job left", end=run.end)
 
     async def heartbeat(self) -> None:
         """A sign of life of every running job; what is learned about them reaches their reports."""

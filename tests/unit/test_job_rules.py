@@ -18,6 +18,7 @@ from app.domain.errors import (
     PermissionMissing,
     StaleRecord,
     Throttled,
+    UnexpectedError,
 )
 from app.domain.job import JobStatus, SynchJob, SynchMode, family_ended_as, settle
 from app.domain.retry import FIRST_DELAY, LONGEST_DELAY, GiveUp, RetryIn, after_failure, after_loss
@@ -45,7 +46,8 @@ Q, R = JobStatus.QUEUED, JobStatus.RUNNING
         (PermissionMissing("x"), 2, RetryIn(2 * FIRST_DELAY)),
         (PermissionMissing("x"), 10, GiveUp()),
         (InvalidMapping("x"), 1, GiveUp()),
-        (KeyError("x"), 1, GiveUp()),
+        (UnexpectedError("x"), 2, RetryIn(2 * FIRST_DELAY)),
+        (UnexpectedError("x"), 10, GiveUp()),
     ],
 )
 def test_what_may_pass_is_tried_again_with_a_growing_delay(

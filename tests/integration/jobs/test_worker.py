@@ -242,7 +242,7 @@ async def test_what_may_pass_is_tried_again_and_then_succeeds(engine: AsyncEngin
     [
         (CrmUnavailable("No answer."), "crm-unavailable", 2),
         (InvalidMapping("No such field."), "invalid-mapping", 1),
-        (ZeroDivisionError("a secret"), "internal-error", 1),
+        (ZeroDivisionError("a secret"), "internal-error", 2),
     ],
 )
 async def test_a_job_that_fails_for_good_says_why_and_lets_the_next_one_run(
