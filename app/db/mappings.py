@@ -6,11 +6,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Row, delete, func, insert, literal_column, select, update
+from sqlalchemy import Row, delete, func, insert, literal_column, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.arrays import one_of_texts
+from app.db.arrays import json_text, one_of_texts
 from app.db.revisions import first_revision
 from app.db.tables import company, option_mapping
 from app.db.tables import integration_field_mapping as field_row
@@ -171,6 +171,13 @@ class SqlMappings:
             await self._connection.execute(insert(field_row), rows)
 
 
+_RENAME = text("""
+    UPDATE option_mapping AS held SET nav_key = given.new
+    FROM json_to_recordset(CAST(:rows AS json)) AS given(old text, new text)
+    WHERE held.company_id = :company_id AND held.nav_table = :nav_table AND held.nav_key = given.old
+    """)
+
+
 class SqlOptionMappings:
     """Which NAV record stands for which option value of a CRM attribute."""
 
@@ -193,6 +200,12 @@ class SqlOptionMappings:
         if rows:
             with translated(f"the option values of {crm_attribute}"):
                 await self._connection.execute(insert(option_mapping), rows)
+
+    async def rename(self, company_id: int, nav_table: str, nav_keys: Mapping[str, str]) -> None:
+        """The NAV records of these keys have others now, and stand for the options they stood for."""
+        rows = [{"old": old, "new": new} for old, new in nav_keys.items()]
+        given = {"company_id": company_id, "nav_table": nav_table, "rows": json_text(rows)}
+        await self._connection.execute(_RENAME, given)
 
     async def all(self, company_id: int) -> dict[tuple[str, str], dict[str, int]]:
         """By NAV table and CRM attribute: key -> option value."""

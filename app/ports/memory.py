@@ -114,6 +114,10 @@ class OptionMappings(Protocol):
         """Which NAV key stands for which option value."""
         ...
 
+    async def rename(self, company_id: int, nav_table: str, nav_keys: Mapping[str, str]) -> None:
+        """The NAV records of these keys have others now, and stand for the options they stood for."""
+        ...
+
     async def all(self, company_id: int) -> dict[tuple[str, str], dict[str, int]]:
         """By NAV table and CRM attribute: key -> option value."""
         ...

@@ -136,15 +136,15 @@ async def nav_bulk(
 async def _show_keys(
     ctx: Context, company: Company, table: str, written: Sequence[tuple[str | None, NavRecord]]
 ) -> None:
-    """Lets the couplings of renamed records, which come with the keys they were asked for by, show their new ones."""
-    renamed = {
-        record.integration_id: record.key
-        for key, record in written
-        if key is not None and key != record.key and record.integration_id is not None
-    }
-    if renamed:
-        async with ctx.uow() as tx:
-            await tx.couplings.rename(company.id, table, renamed)
+    """Lets what is remembered of renamed records, which come with the keys they were asked for by, show their new ones:
+    their couplings, and the options of CRM they stand for."""
+    renamed = {key: record for key, record in written if key is not None and key != record.key}
+    if not renamed:
+        return
+    now = {one.integration_id: one.key for one in renamed.values() if one.integration_id is not None}
+    async with ctx.uow() as tx:
+        await tx.couplings.rename(company.id, table, now)
+        await tx.option_mappings.rename(company.id, table, {key: one.key for key, one in renamed.items()})
 
 
 async def _shown(

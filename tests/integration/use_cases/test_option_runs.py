@@ -4,6 +4,7 @@ import pytest
 
 from app.domain.job import Counts, SynchMode
 from app.use_cases.default_setup import use_default_setup
+from app.use_cases.records import nav_change
 from app.use_cases.synchronize import create_in_crm
 from tests.integration.use_cases.office import Office
 
@@ -47,3 +48,12 @@ async def test_a_code_that_stands_for_an_option_at_last_is_sent(office: Office) 
     assert (await office.in_crm("account", account))[ATTRIBUTE] == known["NET45"]
     await office.run(PAYMENT_TERMS)
     assert (await office.run()).wrote_nothing
+
+
+async def test_a_code_that_is_renamed_stands_for_the_same_option(office: Office) -> None:
+    known = await before_there_was(office, "none of them")
+    await nav_change(office.ctx, office.company, TABLE, "NET45", {"Code": "45D"})
+    await office.customer("C0", Payment_Terms_Code="45D")
+    await create_in_crm(office.ctx, office.company, "customers", "C0")
+    account = (await office.coupled("C0")).crm_id
+    assert (await office.in_crm("account", account))[ATTRIBUTE] == known["NET45"]
