@@ -24,11 +24,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from app.crm.failures import retry_after
 from app.domain.company import Credentials
 from app.domain.errors import CrmUnavailable, LoginRefused, Throttled
 
 PUBLIC_CLOUD = "https://login.microsoftonline.com"
 RENEW_EARLY = 300.0  # seconds before a token ends, so that none ends on its way
+LOGIN_WAIT = timedelta(seconds=30)  # when the login service does not say how long
 REFUSAL_HOLDS = 5.0  # seconds; many requests that wait for one login share its refusal
 ASSERTION_LIFETIME = 600  # seconds
 CLOCKS_APART = 300  # seconds that our clock and that of Entra ID may differ
@@ -143,8 +145,7 @@ class EntraAuth(httpx.Auth):
         answer = _json(response)
         host = response.request.url.host
         if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
-            seconds = response.headers.get("Retry-After", "")
-            delay = timedelta(seconds=int(seconds) if seconds.isdecimal() else 30)
+            delay = retry_after(response.headers) or LOGIN_WAIT
             raise Throttled(f"The login service at {host} asks to wait.", retry_after=delay)
         if response.is_server_error or (response.is_success and "access_token" not in answer):
             raise CrmUnavailable(

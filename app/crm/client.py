@@ -393,7 +393,7 @@ class _Backoff:
 
     def wait_after(self, answer: Answer) -> float | None:
         """What the answer asks for, never less; a little more, so that not all come back at once."""
-        asked = retry_after(answer)
+        asked = retry_after(answer.headers)
         if answer.status == TOO_MANY_REQUESTS:
             seconds = (asked or DEFAULT_WAIT).total_seconds()
             return seconds + random.uniform(0, min(1.0, seconds / 10))

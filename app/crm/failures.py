@@ -6,6 +6,7 @@
 import email.utils
 import json
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -33,6 +34,7 @@ NOT_A_MEMBER = "0x80072560"
 USER_DISABLED = frozenset({"0x80040225", "0x8004d24b"})
 
 _PRIVILEGE = re.compile(r"\bmissing prv\w+", re.IGNORECASE)
+LONGEST_WAIT = timedelta(days=1)  # whoever asks for more does not mean it
 DEFAULT_WAIT = timedelta(seconds=10)  # when a 429 does not say how long
 ADD_APPLICATION_USER = (
     "In the Power Platform admin center add the app registration as an application user of the environment "
@@ -99,7 +101,9 @@ def _by_status(answer: Answer, code: str, said: str, extra: dict[str, Any]) -> I
     if status == 403:
         return PermissionMissing(f"CRM refused {said}", fix=GIVE_ROLE, extra=extra)
     if status == 429:
-        return Throttled(f"CRM asks to wait with {said}", retry_after=retry_after(answer) or DEFAULT_WAIT)
+        return Throttled(
+            f"CRM asks to wait with {said}", retry_after=retry_after(answer.headers) or DEFAULT_WAIT
+        )
     if status == 410:
         return WatermarkExpired(f"CRM no longer knows the changes of {said}", extra=extra)
     if status >= 500 and status != 501:
@@ -128,21 +132,21 @@ def code_and_message(answer: Answer) -> tuple[str, str]:
     return str(error.get("code") or "").lower(), message
 
 
-def retry_after(answer: Answer) -> timedelta | None:
-    """How long CRM asks us to wait: seconds or a date (RFC 9110, 10.2.3)."""
-    text = answer.headers.get("retry-after", "").strip()
+def retry_after(headers: Mapping[str, str]) -> timedelta | None:
+    """How long the other end asks us to wait: seconds or a date (RFC 9110, 10.2.3). At most LONGEST_WAIT; None for what is no time."""
+    text = headers.get("retry-after", "").strip()
     if not text:
         return None
     try:
-        return timedelta(seconds=max(0.0, float(text)))
+        return timedelta(seconds=min(max(0.0, float(text)), LONGEST_WAIT.total_seconds()))
     except ValueError:
         pass
     until = _moment(text)
     if until is None:
         return None
     # The date of the answer comes from the same clock; ours may be another.
-    now = _moment(answer.headers.get("date", "")) or datetime.now(UTC)
-    return max(timedelta(0), until - now)
+    now = _moment(headers.get("date", "")) or datetime.now(UTC)
+    return min(max(timedelta(0), until - now), LONGEST_WAIT)
 
 
 def _moment(text: str) -> datetime | None:
