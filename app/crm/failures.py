@@ -133,7 +133,8 @@ def code_and_message(answer: Answer) -> tuple[str, str]:
 
 
 def retry_after(headers: Mapping[str, str]) -> timedelta | None:
-    """How long the other end asks us to wait: seconds or a date (RFC 9110, 10.2.3). At most LONGEST_WAIT; None for what is no time."""
+    """How long the other end asks us to wait, at most LONGEST_WAIT: seconds or a date (RFC 9110, 10.2.3). None for what
+    is neither."""
     text = headers.get("retry-after", "").strip()
     if not text:
         return None
