@@ -14,7 +14,9 @@ _Party = list[tuple[Any, asyncio.Future[Any]]]  # who asked what
 
 TRIPS = 2
 """Trips of one kind that may be under way. With one, those who come in two groups wait for each other for ever: each
-finds the other's trip under way. With two they meet after a while and share one."""
+finds the other's trip under way."""
+WAIT_FOR_COMPANY = 0.001
+"""Seconds that a trip waits while others are under way, of whatever kind: so groups meet, and travel together."""
 MOST_REMEMBERED = 1000
 """Places of which the latest version is kept; the one unused for longest goes first."""
 
@@ -32,7 +34,8 @@ class Together:
     """Answers those who ask the same kind of question at the same time in one trip.
 
     A trip takes everyone who asked before it began, so an answer is never older than its question. Who asks while as
-    many are under way as there may be waits for the next one. Who asks alone waits for nobody.
+    many are under way as there may be waits for the next one, and for company while any is. Who asks alone waits for
+    nobody.
     """
 
     def __init__(self) -> None:
@@ -59,20 +62,24 @@ class Together:
         else:
             party: _Party = [(asked, future)]
             line.coming = party
-            trip = asyncio.create_task(_trip(line, party, answer))
+            trip = asyncio.create_task(self._trip(line, party, answer))
             self._trips.add(trip)
             trip.add_done_callback(self._trips.discard)
             trip.add_done_callback(lambda _: _leave_nobody(line, party))
         return await future
 
-
-async def _trip(
-    line: _Kind, party: _Party, answer: Callable[[Collection[Any]], Awaitable[Mapping[Any, Any]]]
-) -> None:
-    async with line.free:
-        await _gathered(party)
-        line.coming = None
-        await _answered(party, answer)
+    async def _trip(
+        self,
+        line: _Kind,
+        party: _Party,
+        answer: Callable[[Collection[Any]], Awaitable[Mapping[Any, Any]]],
+    ) -> None:
+        async with line.free:
+            if len(self._trips) > 1:
+                await asyncio.sleep(WAIT_FOR_COMPANY)
+            await _gathered(party)
+            line.coming = None
+            await _answered(party, answer)
 
 
 def _leave_nobody(line: _Kind, party: _Party) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from app.domain.errors import DatabaseUnavailable, IntegrationError, Invalid
 from app.ports import Remembered, Together
+from app.ports.sharing import WAIT_FOR_COMPANY
 
 pytestmark = pytest.mark.anyio
 
@@ -40,9 +41,8 @@ async def asked(trips: Trips, together: Together, *questions: str) -> list[objec
 
 
 async def settled() -> None:
-    """Lets everyone go on until they wait."""
-    for _ in range(10):
-        await asyncio.sleep(0)
+    """Lets everyone go on until they wait for an answer."""
+    await asyncio.sleep(20 * WAIT_FOR_COMPANY)
 
 
 async def test_who_asks_at_the_same_time_shares_a_trip() -> None:
@@ -77,6 +77,20 @@ async def test_two_trips_may_be_under_way_and_who_comes_then_shares_the_next() -
     trips.gate.set()
     assert await asyncio.gather(*asking) == [f"{each} early" for each in "abcde"]
     assert trips.sets == [["a"], ["b"], ["c", "d", "e"]]
+
+
+async def test_while_others_are_under_way_a_trip_waits_a_moment_for_company() -> None:
+    trips, together = Trips(), Together()
+    trips.gate.clear()
+    asking = [asyncio.create_task(together.ask("another kind", "a", trips))]
+    await trips.begun.wait()
+    for question in "bc":
+        asking.append(asyncio.create_task(together.ask("kind", question, trips)))
+        for _ in range(10):  # by then it would have set out alone
+            await asyncio.sleep(0)
+    trips.gate.set()
+    assert await asyncio.gather(*asking) == ["a early", "b early", "c early"]
+    assert trips.sets == [["a"], ["b", "c"]]
 
 
 async def test_a_trip_that_is_broken_off_leaves_nobody_waiting() -> None:
