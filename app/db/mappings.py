@@ -203,6 +203,10 @@ class SqlOptionMappings:
 
     async def rename(self, company_id: int, nav_table: str, nav_keys: Mapping[str, str]) -> None:
         """The NAV records of these keys have others now, and stand for the options they stood for."""
+        taken = set(nav_keys.values()) - set(nav_keys)  # by records that are gone by now
+        held = option_mapping.c
+        gone = delete(option_mapping).where(held.company_id == company_id, held.nav_table == nav_table)
+        await self._connection.execute(gone.where(one_of_texts(held.nav_key, taken)))
         rows = [{"old": old, "new": new} for old, new in nav_keys.items()]
         given = {"company_id": company_id, "nav_table": nav_table, "rows": json_text(rows)}
         await self._connection.execute(_RENAME, given)

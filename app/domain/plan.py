@@ -132,6 +132,8 @@ class _Cell:
     two_way: bool
     source_changed: bool
     found_changed: bool
+    may_wait: bool
+    """Whether a change of it may be still to come until somebody does something: an owner who is no salesperson."""
 
     @property
     def clashes(self) -> bool:
@@ -162,7 +164,7 @@ def _clashes(cells: list[_Cell], run: Direction, policy: UpdateConflictResolutio
     if policy is UpdateConflictResolution.NONE and not both:
         # NAV's record rule: changed on both sides, whichever the fields (nav-behaviour 6.4)
         ours = [cell for cell in cells if cell.two_way and cell.source_changed]
-        theirs = [cell for cell in cells if cell.two_way and cell.found_changed]
+        theirs = [cell for cell in cells if cell.two_way and cell.found_changed and not cell.may_wait]
         both = [*ours, *theirs] if ours and theirs else []
     return tuple(Clash(cell.name, cell.wanted, cell.found, cell.base) for cell in both)
 
@@ -208,6 +210,7 @@ def _cell(
         two_way=row.direction is Direction.BIDIRECTIONAL and row.rule != "blocked_when_inactive",
         source_changed=source_changed,
         found_changed=found_changed,
+        may_wait=row.rule == "owner",
     )
 
 

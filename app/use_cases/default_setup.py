@@ -267,10 +267,12 @@ async def _replace(
 ) -> None:
     if present.entries:
         await tx.job_queue.delete(company.id, [entry.id for entry in present.entries])
+    for mapping in mappings:
+        # Its rows may be others than before. Before the mappings, as a set of a run takes the two.
+        await tx.couplings.forget_versions(company.id, mapping.name)
     if present.mappings:
         await tx.mappings.delete(company.id, [mapping.name for mapping in present.mappings])
     for mapping in mappings:
-        await tx.couplings.forget_versions(company.id, mapping.name)  # its rows may be others than before
         await tx.mappings.add(company.id, mapping)
     for entry in entries:
         await tx.job_queue.add(company.id, entry)

@@ -57,3 +57,11 @@ async def test_a_code_that_is_renamed_stands_for_the_same_option(office: Office)
     await create_in_crm(office.ctx, office.company, "customers", "C0")
     account = (await office.coupled("C0")).crm_id
     assert (await office.in_crm("account", account))[ATTRIBUTE] == known["NET45"]
+
+
+async def test_a_code_is_renamed_to_one_that_was_there(office: Office) -> None:
+    known = await before_there_was(office, "none of them")
+    await office.nav.remove(TABLE, "NET45")
+    await nav_change(office.ctx, office.company, TABLE, "NET30", {"Code": "NET45"})
+    async with office.ctx.uow() as tx:
+        assert (await tx.option_mappings.all(office.company.id))[TABLE, ATTRIBUTE]["NET45"] == known["NET30"]

@@ -7,7 +7,7 @@ import pytest
 from app.domain.coupling import Coupling
 from app.domain.errors import Awaited, SalespersonNotCoupled
 from app.domain.job import Counts, SynchMode
-from app.domain.mapping import Direction
+from app.domain.mapping import Direction, UpdateConflictResolution
 from app.domain.records import Reference, Side
 from app.ports import Wait
 from app.use_cases.couplings import couple
@@ -275,3 +275,21 @@ async def test_an_owner_who_is_no_salesperson_yet_arrives_when_it_is(office: Off
     await office.run(mode=FULL)
     assert (await office.in_nav("customers", "10000"))["Salesperson_Code"] == "PS"
     assert (await office.run(mode=FULL)).wrote_nothing
+
+
+async def test_an_owner_who_is_no_salesperson_keeps_no_edit_back(office: Office) -> None:
+    """Also where NAV's rule by record holds: both sides changed, but nobody can carry the owner."""
+    await office.set_up(update_conflict_resolution=UpdateConflictResolution.NONE)
+    first, second = await office.salesperson("JO"), await office.salesperson("PS")
+    await couple(office.ctx, office.company, "salespeople", "JO", crm_id=first)
+    await office.customer("10000", Salesperson_Code="JO")
+    await create_in_crm(office.ctx, office.company, "customers", "10000")
+    account = (await office.coupled("10000")).crm_id
+    await office.run()
+    await office.change_crm("account", account, ownerid=Reference(second, "systemuser"))
+    assert (await office.run()).wrote_nothing
+    await office.change_nav("customers", "10000", Name="New")
+    await office.run()
+    row = await office.in_crm("account", account)
+    assert (row["name"], row["ownerid"]) == ("New", Reference(second, "systemuser"))
+    assert (await office.coupled("10000")).last_error is None
