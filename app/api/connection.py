@@ -176,10 +176,10 @@ def _switch(body: ConnectionPatch, present: ConnectionSetup | None) -> bool | No
     """To what the sales order integration of CRM is to be switched. Raises Invalid when more is to be changed: half of
     it would be done when CRM refuses; ConnectionDisabled."""
     asked = body.sales_order_integration_enabled
-    if asked is None:
+    if asked is None or present is None:
         return None
     if body.is_enabled is not None or body.changes():
-        if present is not None and present.sales_order_integration_enabled is asked:
+        if present.sales_order_integration_enabled is asked:
             return None
         raise Invalid(ALONE, errors=[FieldProblem("/sales_order_integration_enabled", ALONE)])
     require_enabled(present)

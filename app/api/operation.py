@@ -30,6 +30,7 @@ from app.domain.errors import FieldProblem, Invalid
 
 SCHEME = "bearer"
 PREVIEW = "preview"
+NO = ("false", "0", "no", "off")
 _NO_PREVIEW = "This operation has no preview."
 ALWAYS = (401, 403, 422, 429, 503)
 """Problems that every operation can answer with."""
@@ -178,7 +179,7 @@ async def _check_preview(request: Request, heard: str | None) -> None:
     """Raises Invalid for a preview that is asked for where the operation does not look: it would write instead."""
     if request.method == "GET":
         return
-    asked = heard != "query" and request.query_params.get(PREVIEW, "false") != "false"
+    asked = heard != "query" and request.query_params.get(PREVIEW, "false").lower() not in NO
     if not asked and heard != "body" and b'"preview"' in (body := await request.body()):
         try:
             found = json.loads(body)

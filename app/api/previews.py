@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Query
-from fastapi.responses import JSONResponse
+from fastapi import Query, Response
 from pydantic import BaseModel, Field
 
-from app.api.models import ChangeOut, FailureOut, Flag, Input, changes_out, failure_out
+from app.api.models import ChangeOut, FailureOut, Flag, Input, answered, changes_out, failure_out
 from app.api.pages import DEFAULT_LIMIT, MAXIMUM_LIMIT
 from app.api.synch_job_models import CountsOut, counts_out
 from app.domain.coupling import Outcome, SynchAction
@@ -70,9 +69,9 @@ class JobPreviewsOut(BaseModel):
     mappings: list[JobPreviewOut]
 
 
-def previewed(model: type[BaseModel], found: Mapping[str, Any]) -> JSONResponse:
+def previewed(model: type[BaseModel], found: Mapping[str, Any]) -> Response:
     """The answer to a preview of an operation that otherwise answers in another way."""
-    return JSONResponse(model.model_validate(found).model_dump(mode="json"))
+    return answered(model.model_validate(found).model_dump(mode="json"))
 
 
 def job_preview_out(found: JobPreview) -> dict[str, Any]:

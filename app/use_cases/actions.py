@@ -16,7 +16,7 @@ from app.domain.transfer import needs, translate
 from app.ports import Context, NavRecord, StoredMapping
 from app.use_cases.lookups import Resolver
 from app.use_cases.results import ActionState
-from app.use_cases.setting import Setting, entities_of, is_default_for, require_fitting
+from app.use_cases.setting import Setting, entities_of, is_default_for, passes, require_fitting
 
 PARTNER_RULES = frozenset({"owner", "parent_account"})
 """Rules about a record that must be coupled before the one that refers to it."""
@@ -120,10 +120,15 @@ def actions(
     is_coupled = "The record is coupled already." if coupling and not gone else None
     to_crm, from_crm = _wrong_way(mapping, Direction.TO_CRM), _wrong_way(mapping, Direction.FROM_CRM)
     partner = missing.get(record.key)
+    outside = None
+    if mapping is not None and not passes(mapping.nav_filter, record.values):
+        outside = (
+            f"It lies outside the filter of mapping {mapping.name}; with outside_filter the call does it."
+        )
     # A contact may be coupled before its company is; only the transfer needs the account.
     found = [
-        _action("set_up_coupling", unfit or (partner if table == "customers" else None)),
-        _action("create_in_crm", unfit or is_coupled or to_crm or partner),
+        _action("set_up_coupling", unfit or (partner if table == "customers" else None) or outside),
+        _action("create_in_crm", unfit or is_coupled or to_crm or partner or outside),
         _action("synchronize_to_crm", uncoupled or to_crm or partner),
         _action("synchronize_from_crm", uncoupled or from_crm),
         _action("delete_coupling", None if coupling else NOT_COUPLED),
