@@ -203,11 +203,16 @@ class SqlOptionMappings:
 
     async def rename(self, company_id: int, nav_table: str, nav_keys: Mapping[str, str]) -> None:
         """The NAV records of these keys have others now, and stand for the options they stood for."""
-        taken = set(nav_keys.values()) - set(nav_keys)  # by records that are gone by now
         held = option_mapping.c
-        gone = delete(option_mapping).where(held.company_id == company_id, held.nav_table == nav_table)
-        await self._connection.execute(gone.where(one_of_texts(held.nav_key, taken)))
-        rows = [{"old": old, "new": new} for old, new in nav_keys.items()]
+        here = (held.company_id == company_id, held.nav_table == nav_table)
+        found = await self._connection.execute(
+            select(held.nav_key).where(*here, one_of_texts(held.nav_key, nav_keys.keys()))
+        )
+        # Of the others nothing is kept: they stand for no option, or their key is only spelled in another way.
+        moved = {old: nav_keys[old] for old in found.scalars()}
+        taken = set(moved.values()) - set(moved)  # by records that are gone by now
+        await self._connection.execute(delete(option_mapping).where(*here, one_of_texts(held.nav_key, taken)))
+        rows = [{"old": old, "new": new} for old, new in moved.items()]
         given = {"company_id": company_id, "nav_table": nav_table, "rows": json_text(rows)}
         await self._connection.execute(_RENAME, given)
 

@@ -65,3 +65,10 @@ async def test_a_code_is_renamed_to_one_that_was_there(office: Office) -> None:
     await nav_change(office.ctx, office.company, TABLE, "NET30", {"Code": "NET45"})
     async with office.ctx.uow() as tx:
         assert (await tx.option_mappings.all(office.company.id))[TABLE, ATTRIBUTE]["NET45"] == known["NET30"]
+
+
+async def test_a_code_that_is_spelled_in_another_way_is_not_renamed(office: Office) -> None:
+    known = await before_there_was(office, "none of them")
+    await nav_change(office.ctx, office.company, TABLE, "net45", {"Description": "Net 45 days"})
+    async with office.ctx.uow() as tx:
+        assert (await tx.option_mappings.all(office.company.id))[TABLE, ATTRIBUTE] == known
