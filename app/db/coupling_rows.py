@@ -15,7 +15,6 @@ from app.domain.records import Side
 
 _PAIR = {
     "id": "uuid",
-    "mapping": "text",
     "nav_table": "text",
     "nav_id": "uuid",
     "crm_entity": "text",
@@ -23,9 +22,11 @@ _PAIR = {
 }
 """Which records are coupled: that stays as long as there is the coupling."""
 _STATE = {
+    "mapping": "text",
     "nav_key": "text",
     "status": "text",
     "base": "json",
+    "edition": "integer",
     "nav_version": "text",
     "crm_version": "text",
     "last_synch_at": "timestamptz",
@@ -80,7 +81,6 @@ def encode(one: Coupling) -> dict[str, Any]:
     """The coupling as JSON for `json_to_recordset`, without its revision."""
     return {
         "id": plain_id(one.id),
-        "mapping": one.mapping,
         "nav_table": one.nav_table,
         "nav_id": plain_id(one.nav_id),
         "crm_entity": one.crm_entity,
@@ -97,9 +97,11 @@ def encode_saved(one: Coupling) -> dict[str, Any]:
 def _state(one: Coupling) -> dict[str, Any]:
     base = one.base
     return {
+        "mapping": one.mapping,
         "nav_key": one.nav_key,
         "status": str(one.status),
         "base": None if base is None else {"nav": values.encode(base.nav), "crm": values.encode(base.crm)},
+        "edition": one.edition,
         "nav_version": None if base is None else base.nav_version,
         "crm_version": None if base is None else base.crm_version,
         "last_synch_at": one.last_synch_at,
@@ -125,6 +127,7 @@ def decode(row: Row[Any]) -> Coupling:
         crm_id=row.crm_id,
         status=_STATUS[row.status],
         base=_base(row),
+        edition=row.edition,
         last_synch_at=row.last_synch_at,
         last_synch_action=_ACTION[row.last_synch_action],
         last_synch_result=_RESULT[row.last_synch_result],

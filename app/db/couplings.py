@@ -43,15 +43,6 @@ _INTEND = text("""
       AS given(id uuid, intent json, replacing boolean, revision integer)
     WHERE held.id = given.id AND held.company_id = :company_id AND held.revision = given.revision
     """)
-_FORGET_VERSIONS = text("""
-    WITH known AS (
-        SELECT id FROM coupling
-        WHERE company_id = :company_id AND mapping = :mapping
-          AND (nav_version IS NOT NULL OR crm_version IS NOT NULL)
-        ORDER BY nav_table, nav_id FOR UPDATE
-    )
-    UPDATE coupling AS held SET nav_version = NULL, crm_version = NULL FROM known WHERE held.id = known.id
-    """)
 _BY_ID = {
     side: select(*coupling_rows.SELECTED).where(
         coupling.c.company_id == bindparam("company"),
@@ -225,11 +216,6 @@ class SqlCouplings:
         ]
         if rows:
             await self._connection.execute(_INTEND, {"company_id": company_id, "rows": json_text(rows)})
-
-    async def forget_versions(self, company_id: int, mapping: str) -> None:
-        """Forgets which versions the records of that mapping's couplings had: all of them have to be looked at. What
-        both sides agreed on stays."""
-        await self._connection.execute(_FORGET_VERSIONS, {"company_id": company_id, "mapping": mapping})
 
     async def replacing(self, company_id: int, mapping: str) -> list[Coupling]:
         """The couplings of a mapping whose replacement was begun and not remembered."""

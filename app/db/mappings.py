@@ -78,7 +78,7 @@ class SqlMappings:
     async def add(self, company_id: int, mapping: TableMapping) -> StoredMapping:
         """Raises AlreadyExists."""
         named = {"company_id": company_id, "name": mapping.name}
-        values = _values(mapping) | named | {"revision": first_revision()}
+        values = _values(mapping) | named | {"revision": first_revision(), "edition": first_revision()}
         with translated(f"an integration table mapping {mapping.name}"):
             await self._connection.execute(insert(table_row).values(values))
         await self._insert_fields(company_id, mapping)
@@ -125,21 +125,29 @@ class SqlMappings:
         watermark: str | None,
         until: datetime | None,
         *,
-        revision: int | None = None,
-    ) -> bool:
-        """Moves one side's watermark; no change of the mapping, so its revision stays. With a revision only where
-        the mapping is still that one. Whether it moved. Raises MappingNotFound."""
+        edition: int | None = None,
+    ) -> None:
+        """Moves one side's watermark; no change of the mapping, so its revision stays. With an edition only where the
+        mapping still has it. Raises MappingNotFound."""
         statement = (
             update(table_row)
             .where(table_row.c.company_id == company_id, table_row.c.name == mapping)
             .values({f"{side}_watermark": watermark, f"{side}_synched_until": until})
         )
-        if revision is not None:
-            statement = statement.where(table_row.c.revision == revision)
-        if (await self._connection.execute(statement)).rowcount:
-            return True
-        await self.get(company_id, mapping)
-        return False
+        if edition is not None:
+            statement = statement.where(table_row.c.edition == edition)
+        if not (await self._connection.execute(statement)).rowcount:
+            await self.get(company_id, mapping)
+
+    async def read_again(self, company_id: int, mapping: str, sides: Collection[Side] = tuple(Side)) -> None:
+        """Has the mapping's records on these sides read again from the first, and all of them looked at, though they
+        did not change: what couplings know of their versions was of another edition."""
+        unread = {name: None for side in sides for name in (f"{side}_watermark", f"{side}_synched_until")}
+        await self._connection.execute(
+            update(table_row)
+            .where(table_row.c.company_id == company_id, table_row.c.name == mapping)
+            .values({**unread, "edition": table_row.c.edition + 1})
+        )
 
     async def _lock(self, company_id: int) -> None:
         """Waits for others; on the company, because there may be no mappings yet. Rows below it can be added."""
@@ -266,4 +274,5 @@ def _stored(row: Row[Any], fields: Sequence[FieldMapping]) -> StoredMapping:
         nav_synched_until=row.nav_synched_until,
         crm_synched_until=row.crm_synched_until,
         revision=row.revision,
+        edition=row.edition,
     )

@@ -142,6 +142,7 @@ integration_table_mapping = Table(
     Column("nav_synched_until", TIMESTAMP),
     Column("crm_synched_until", TIMESTAMP),
     Column("revision", Integer, nullable=False, server_default="0"),
+    Column("edition", Integer, nullable=False, server_default="0"),
 )
 
 integration_field_mapping = Table(
@@ -193,6 +194,7 @@ coupling = Table(
     Column("crm_id", Uuid, nullable=False),
     Column("status", Text, nullable=False),
     Column("base", TEXT_OF_JSON),
+    Column("edition", Integer, nullable=False, server_default="0"),  # of the mapping, when it was agreed on
     Column("nav_version", Text),
     Column("crm_version", Text),
     Column("last_synch_at", TIMESTAMP),

@@ -110,6 +110,7 @@ class Intent:
 class Coupling:
     """Two coupled records. `base` is missing until they have been synchronized once. Nobody changes it (see Snapshot).
 
+    `edition` is that of the mapping when the base was agreed on: its versions speak of the fields the mapping had then.
     `replacing` says that the intent is to create a new partner, whose coupling takes the place of this one.
     `revision` counts the writes of this row and guards them against each other.
     """
@@ -123,6 +124,7 @@ class Coupling:
     crm_id: UUID
     status: CouplingStatus = CouplingStatus.COUPLED
     base: Base | None = None
+    edition: int = 0
     last_synch_at: datetime | None = None
     last_synch_action: SynchAction | None = None
     last_synch_result: SynchResult | None = None
@@ -142,18 +144,28 @@ class Coupling:
         return self.nav_table if side is Side.NAV else self.crm_entity
 
     def agreed(
-        self, base: Base, action: SynchAction, at: datetime, job_id: UUID | None = None, *, nav_key: str = ""
+        self,
+        base: Base,
+        action: SynchAction,
+        at: datetime,
+        job_id: UUID | None = None,
+        *,
+        nav_key: str = "",
+        mapping: str = "",
+        edition: int = 0,
     ) -> "Coupling":
-        """The coupling after a successful synchronization, with the key that the NAV record has now."""
+        """The coupling after a successful synchronization, with the key that the NAV record has now and the mapping it
+        belongs to now, in that edition."""
         return Coupling(  # `replace` would take three times as long
             id=self.id,
-            mapping=self.mapping,
+            mapping=mapping or self.mapping,
             nav_table=self.nav_table,
             nav_id=self.nav_id,
             nav_key=nav_key or self.nav_key,
             crm_entity=self.crm_entity,
             crm_id=self.crm_id,
             base=base,
+            edition=edition,
             last_synch_at=at,
             last_synch_action=action,
             last_synch_result=SynchResult.SUCCESS,

@@ -58,7 +58,11 @@ class Connections(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoredMapping:
-    """A mapping with what our memory adds to it."""
+    """A mapping with what our memory adds to it.
+
+    `revision` counts its changes. `edition` is another one after each that concerns records which did not change: what
+    is known of them from before does not say how they are to be seen now.
+    """
 
     mapping: TableMapping
     nav_watermark: str | None = None
@@ -66,6 +70,7 @@ class StoredMapping:
     nav_synched_until: datetime | None = None
     crm_synched_until: datetime | None = None
     revision: int = 0
+    edition: int = 0
 
 
 class Mappings(Protocol):
@@ -100,10 +105,15 @@ class Mappings(Protocol):
         watermark: str | None,
         until: datetime | None,
         *,
-        revision: int | None = None,
-    ) -> bool:
-        """Moves one side's watermark; with a revision only where the mapping is still that one. Whether it moved.
+        edition: int | None = None,
+    ) -> None:
+        """Moves one side's watermark; with an edition only where the mapping still has it. Raises MappingNotFound.
         Call it in the transaction that records what came before it."""
+        ...
+
+    async def read_again(self, company_id: int, mapping: str, sides: Collection[Side] = tuple(Side)) -> None:
+        """Has the mapping's records on these sides read again from the first, and all of them looked at, though they
+        did not change."""
         ...
 
 
@@ -189,11 +199,6 @@ class Couplings(Protocol):
 
     async def intend(self, company_id: int, couplings: Sequence[Coupling]) -> None:
         """Writes the intents of couplings read before, and nothing else of them: their revision stays."""
-        ...
-
-    async def forget_versions(self, company_id: int, mapping: str) -> None:
-        """Forgets which versions the records of that mapping's couplings had: all of them have to be looked at. What
-        both sides agreed on stays."""
         ...
 
     async def replacing(self, company_id: int, mapping: str) -> list[Coupling]:

@@ -101,12 +101,13 @@ async def use_default_setup(
         connection = require_enabled(await tx.connections.find(company.id))
         company = await tx.companies.by_id(company.id)
         present = await _present(tx, company, mappings)
+        known = await tx.option_mappings.all(company.id)
     nav, crm = ctx.sides.nav(company), ctx.sides.crm(company, connection)
     wanted = await with_nav_template(nav, _wanted(company, mappings))
     fitted = await _fitted(wanted, present.kept, nav, crm)
     _require_consent(company, present, fitted, replace_existing)
     options = [
-        await find_or_create(nav, crm, mapping, preview=preview)
+        await find_or_create(nav, crm, mapping, known, preview=preview)
         for mapping in fitted.mappings
         if mapping.option_attribute is not None
     ]
@@ -267,9 +268,6 @@ async def _replace(
 ) -> None:
     if present.entries:
         await tx.job_queue.delete(company.id, [entry.id for entry in present.entries])
-    for mapping in mappings:
-        # Its rows may be others than before. Before the mappings, as a set of a run takes the two.
-        await tx.couplings.forget_versions(company.id, mapping.name)
     if present.mappings:
         await tx.mappings.delete(company.id, [mapping.name for mapping in present.mappings])
     for mapping in mappings:

@@ -268,13 +268,18 @@ class Exchange:
             or self.options.look
             or self.setting.moves_with_base_rate
             or coupling.base is None
-            or coupling.mapping != self.setting.mapping.name  # its versions speak of other fields
+            or not self._speaks_of_ours(coupling)
             or coupling.intent is not None
             or coupling.last_error is not None
             or self.waiting.was_released(source.id)
         ):
             return False
         return bool(source.version) and coupling.base.version(self.run.source) == source.version
+
+    def _speaks_of_ours(self, coupling: Coupling) -> bool:
+        """Whether a coupling's versions are of this mapping's fields, as they are now."""
+        setting = self.setting
+        return coupling.mapping == setting.mapping.name and coupling.edition == setting.edition
 
     async def _look(self, todo: Iterable[Item]) -> None:
         """Finds out what the destination shows: from the base where its version may still stand, else by
@@ -304,7 +309,7 @@ class Exchange:
         there = self.run.destination
         if self.options.look or coupling.base is None or coupling.base.version(there) is None:
             return None
-        if coupling.mapping != self.setting.mapping.name:
+        if not self._speaks_of_ours(coupling):
             return None  # the base may know nothing of our fields
         if coupling.intent is not None:
             return None  # what was sent last may have got through

@@ -10,7 +10,6 @@ from app.domain.errors import FieldProblem, NotFound, PreconditionFailed
 from app.domain.mapping import FieldMapping, TableMapping
 from app.domain.mapping_document import document_of, mappings_of
 from app.domain.mapping_rules import changed_row, dependency_problems, direction_problems
-from app.domain.records import Side
 from app.ports import Context, StoredMapping, Transaction
 from app.use_cases.default_setup import content
 from app.use_cases.mapping_checks import check_mappings, check_row, refuse_if_any
@@ -44,8 +43,6 @@ async def create_mapping(ctx: Context, company: Company, mapping: TableMapping) 
     others = await _others(ctx, company, mapping.name)
     await check_mappings(ctx, company, [mapping], others)
     async with ctx.uow() as tx:
-        # Couplings of a mapping of that name that was deleted are its own again.
-        await tx.couplings.forget_versions(company.id, mapping.name)
         return await tx.mappings.add(company.id, mapping)
 
 
@@ -204,12 +201,11 @@ async def _carry_out(
             await tx.job_queue.delete(company.id, entries)
         await tx.mappings.delete(company.id, plan.removed)
     for name in plan.added:
-        await tx.couplings.forget_versions(company.id, name)
         await tx.mappings.add(company.id, by_name[name])
     for name in plan.changed:
         kept = _with_row_ids(by_name[name], present[name].mapping)
         await tx.mappings.save(company.id, kept)
-        await _read_again(tx, company, name)
+        await tx.mappings.read_again(company.id, name)
 
 
 def _with_row_ids(mapping: TableMapping, before: TableMapping) -> TableMapping:
@@ -249,17 +245,9 @@ async def _save(
         await tx.mappings.get(company.id, changed.name, lock=True)
         saved = await tx.mappings.save(company.id, changed, stored.revision)
         if again:
-            await _read_again(tx, company, changed.name)
+            await tx.mappings.read_again(company.id, changed.name)
             saved = await tx.mappings.get(company.id, changed.name)
         return saved
-
-
-async def _read_again(tx: Transaction, company: Company, name: str) -> None:
-    """Records that did not change since the last run have to be looked at in the light of the new mapping: which
-    versions they had says no longer that they hold what both sides agreed on."""
-    for side in Side:
-        await tx.mappings.set_watermark(company.id, name, side, None, None)
-    await tx.couplings.forget_versions(company.id, name)
 
 
 async def _forget_dependency(tx: Transaction, company: Company, gone: Collection[str]) -> None:

@@ -1,7 +1,7 @@
 """Option mappings: NAV records that stand for the options of one CRM attribute (nav-behaviour 10.9)."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from app.domain.company import Company
@@ -13,6 +13,9 @@ from app.domain.job import Counts, SynchJob, SynchMode
 from app.domain.mapping import Direction, TableMapping
 from app.domain.records import Option, Side, TableDefinition
 from app.ports import Context, CrmSide, NavSide, Report, Transaction
+
+KnownOptions = Mapping[tuple[str, str], Mapping[str, int]]
+"""By NAV table and CRM attribute: which key stands for which option value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +68,9 @@ async def open_options(
     the two sides raise."""
     async with ctx.uow(reading=True) as tx:
         connection = require_enabled(await tx.connections.find(company.id))
+        known = await tx.option_mappings.all(company.id)
     nav, crm = ctx.sides.nav(company), ctx.sides.crm(company, connection)
-    return await find_or_create(nav, crm, mapping, preview=preview)
+    return await find_or_create(nav, crm, mapping, known, preview=preview)
 
 
 async def run_options(
@@ -95,19 +99,26 @@ async def _remember(tx: Transaction, company: Company, found: OptionValues) -> N
     for other in [stored.mapping for stored in await tx.mappings.all(company.id)]:
         sent = {row.crm_attribute for row in other.rows(Direction.TO_CRM)}
         if (other.crm_entity, other.option_attribute) == (mapping.crm_entity, None) and attribute in sent:
-            await tx.mappings.set_watermark(company.id, other.name, Side.NAV, None, None)
-            await tx.couplings.forget_versions(company.id, other.name)
+            await tx.mappings.read_again(company.id, other.name, [Side.NAV])
 
 
 async def find_or_create(
-    nav: NavSide, crm: CrmSide, mapping: TableMapping, *, preview: bool = False
+    nav: NavSide, crm: CrmSide, mapping: TableMapping, known: KnownOptions, *, preview: bool = False
 ) -> OptionValues:
-    """The NAV record of every option that CRM has, created where it is missing; nothing is remembered of it."""
+    """The NAV record of every option that CRM has, created where it is missing; nothing is remembered of it.
+
+    An option keeps the record that is `known` to stand for it, also when the record was renamed, or the option: as long
+    as the record is there, and no option is called like it.
+    """
     definition = await nav.definition(mapping.nav_table)
     entity = await crm.definition(mapping.crm_entity)
     attribute = entity.fields.get(mapping.option_attribute or "")
     wanted = option_keys(definition, attribute.options if attribute else ())
-    present = await nav.by_key(mapping.nav_table, list(wanted), definition.primary_key)
+    before = known.get((mapping.nav_table, mapping.option_attribute or ""), {})
+    renamed = {value: key for key, value in before.items() if key not in wanted}
+    asked = [*wanted, *renamed.values()]
+    present = await nav.by_key(mapping.nav_table, asked, definition.primary_key)
+    wanted = {_kept(key, renamed.get(option.value), present): option for key, option in wanted.items()}
     missing = [key for key in wanted if key not in present]
     refused: dict[str, IntegrationError] = {}
     if missing and not preview:
@@ -131,6 +142,11 @@ def option_keys(table: TableDefinition, options: Iterable[Option]) -> dict[str, 
         if key and option.value >= 0:
             keys.setdefault(key, option)
     return keys
+
+
+def _kept(key: str, renamed: str | None, present: Container[str]) -> str:
+    """The key of the record that stood for an option, if it is there; else the one the option's name makes."""
+    return renamed if renamed is not None and renamed in present else key
 
 
 def _values(table: TableDefinition, option: Option) -> dict[str, str]:

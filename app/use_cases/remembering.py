@@ -20,7 +20,8 @@ def coupling_after(
     """The coupling as it is to be saved, or None when there is nothing new to say.
 
     A success does not clear the failure of the other direction: as long as a change of theirs is still to
-    come, the record stays among those that are tried again. `force` chose a side, which settles it.
+    come, the record stays among those that are tried again. `force` chose a side, which settles it. A coupling whose
+    mapping is gone belongs to this one now.
     """
     coupling = item.coupling
     if coupling is None or item.release or item.uncouple:
@@ -37,13 +38,16 @@ def coupling_after(
     base = rebase(
         setting.shape, run, item.source, item.after, item.translation, coupling.base, created=created
     )
-    if coupling.mapping != setting.mapping.name:
+    mapping = coupling.mapping if coupling.mapping in setting.mappings else setting.mapping.name
+    if mapping != setting.mapping.name:
         base = Base(base.nav, base.crm)  # a version says that nothing changed for the mapping of the coupling
     both_ways = setting.mapping.direction is Direction.BIDIRECTIONAL
     if coupling.last_error is not None and both_ways and not force and not base.version(run.destination):
-        return replace(coupling, base=base)
+        return replace(coupling, mapping=mapping, base=base, edition=setting.edition)
     key = item.source.key if run.source is Side.NAV else item.after.key
-    return coupling.agreed(base, item.action, at, job_id, nav_key=key)
+    return coupling.agreed(
+        base, item.action, at, job_id, nav_key=key, mapping=mapping, edition=setting.edition
+    )
 
 
 def outcome(setting: Setting, run: Direction, item: Item) -> Outcome:

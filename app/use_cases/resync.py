@@ -47,7 +47,7 @@ async def marks(ctx: Context, company: Company, connection: ConnectionSetup, res
     now = ctx.clock.now()
     found: list[Mark] = []
     for each in followed:
-        setting = await setting_of(ctx, company, connection, each.mapping, stored, options)
+        setting = await setting_of(ctx, company, connection, each, stored, options)
         for side in _sources(each.mapping):
             since = _watermark(each, side)
             if since is not None:  # a mapping that never ran begins with everything

@@ -167,10 +167,8 @@ class Run:
     async def _mark(self, tx: Transaction, side: Side, watermark: str, started: datetime) -> None:
         """Moves the watermark. Where somebody changed the mapping meanwhile everything is to be read again, also what
         this run has looked at as the mapping was."""
-        company, name = self._setting.company.id, self._setting.mapping.name
-        revision = self._setting.revision
-        if not await tx.mappings.set_watermark(company, name, side, watermark, started, revision=revision):
-            await tx.couplings.forget_versions(company, name)
+        company, name, edition = self._setting.company.id, self._setting.mapping.name, self._setting.edition
+        await tx.mappings.set_watermark(company, name, side, watermark, started, edition=edition)
 
     async def _follow(self, exchange: Exchange, tally: Tally, gone: Sequence[Coupling]) -> None:
         """What follows from deletions. The watermark is still before them: an interruption has them told again."""

@@ -29,7 +29,8 @@ class Setting:
     entities: Mapping[str, str]  # NAV table -> CRM entity, of every record mapping
     mapping_of: Mapping[str, str]  # NAV table -> the name of its default mapping
     options: Mapping[tuple[str, str], Mapping[str, int]]
-    revision: int = 0  # of the mapping, when it was read
+    mappings: frozenset[str] = frozenset()  # the names of all there are
+    edition: int = 0  # of the mapping
 
     @cached_property
     def mapping(self) -> TableMapping:
@@ -201,15 +202,14 @@ async def open_setting(
         connection = require_enabled(await tx.connections.find(company.id))
         chosen, stored = await choose(tx, company, name=mapping, nav_table=nav_table, crm_entity=crm_entity)
         options = await tx.option_mappings.all(company.id)
-    setting = await setting_of(ctx, company, connection, chosen.mapping, stored, options)
-    return replace(setting, revision=chosen.revision)
+    return await setting_of(ctx, company, connection, chosen, stored, options)
 
 
 async def setting_of(
     ctx: Context,
     company: Company,
     connection: ConnectionSetup,
-    mapping: TableMapping,
+    chosen: StoredMapping,
     stored: Collection[StoredMapping],
     options: Mapping[tuple[str, str], Mapping[str, int]],
 ) -> Setting:
@@ -219,6 +219,7 @@ async def setting_of(
     """
     nav, crm = ctx.sides.nav(company), ctx.sides.crm(company, connection)
     entities, mapping_of = entities_of(stored)
+    mapping = chosen.mapping
     complete = mapping.with_fields((*mapping.fields, *implied_fields(mapping)))
     described = await crm.definition(mapping.crm_entity, complete.names_on(Side.CRM))
     shape = Shape(complete, await nav.definition(mapping.nav_table), described)
@@ -233,4 +234,6 @@ async def setting_of(
         entities=entities,
         mapping_of=mapping_of,
         options=options,
+        mappings=frozenset(each.mapping.name for each in stored),
+        edition=chosen.edition,
     )

@@ -16,11 +16,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.db import migrate
 from app.db.engine import create_engine
 from app.db.readiness import readiness
-from app.domain.coupling import Changes, Outcome, SynchAction
+from app.domain.coupling import Base, Changes, Outcome, SynchAction
+from app.domain.mapping import Direction, TableMapping
 from app.domain.records import Side, Values
 from tests.database import TestServer
 from tests.integration.crashes.processes import running
-from tests.integration.db.memory import a_company, a_memory
+from tests.integration.db.memory import NOON, a_company, a_coupling, a_memory
 
 pytestmark = pytest.mark.anyio
 
@@ -106,6 +107,33 @@ async def test_what_was_written_to_records_is_told_the_same_after_the_log_took_i
         ("creditlimit", None, Decimal("10.50")),
         ("fax", "1", None),
     ]
+
+
+async def test_an_older_version_looks_at_what_was_agreed_on_under_another_edition(
+    engine: AsyncEngine,
+) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    async with memory() as tx:
+        mapping = TableMapping("CUSTOMER", "customers", "account", Direction.BIDIRECTIONAL)
+        stored = await tx.mappings.add(company.id, mapping)
+        for number, edition in enumerate((stored.edition, stored.edition - 1)):
+            held = await tx.couplings.reserve(company.id, [a_coupling(number)])
+            base = Base({}, {}, "17", 'W/"18"')
+            agreed = held[0].agreed(base, SynchAction.INSERTED, NOON, edition=edition)
+            assert await tx.couplings.save(company.id, [agreed])
+
+    def there_and_back(connection: Connection) -> Any:
+        config = migrate.config()
+        config.attributes["connection"] = connection
+        command.downgrade(config, "coupling_room_0001")
+        held = connection.execute(text("SELECT nav_version, crm_version FROM coupling ORDER BY nav_key"))
+        versions = [tuple(row) for row in held]
+        command.upgrade(config, "head")
+        return versions
+
+    async with engine.connect() as connection:
+        assert await connection.run_sync(there_and_back) == [("17", 'W/"18"'), (None, None)]
 
 
 async def test_each_test_gets_a_migrated_database_of_its_own(engine: AsyncEngine, database: str) -> None:

@@ -198,7 +198,7 @@ async def test_a_mapping_comes_back_as_it_was_saved(engine: AsyncEngine) -> None
     company = await a_company(memory)
     async with memory() as tx:
         added = await tx.mappings.add(company.id, CUSTOMER)
-        assert replace(added, revision=0) == StoredMapping(CUSTOMER)
+        assert replace(added, revision=0, edition=0) == StoredMapping(CUSTOMER)
         assert await tx.mappings.all(company.id) == [added]
     async with memory() as tx:
         with pytest.raises(AlreadyExists):
@@ -235,6 +235,21 @@ async def test_a_watermark_moves_without_changing_the_mapping(engine: AsyncEngin
         with pytest.raises(MappingNotFound):
             await tx.mappings.set_watermark(company.id, "VENDOR", Side.NAV, "17", NOON)
     assert stored == replace(added, nav_watermark="17", crm_watermark="token", nav_synched_until=NOON)
+
+
+async def test_a_mapping_that_is_to_be_read_again_is_of_another_edition(engine: AsyncEngine) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    async with memory() as tx:
+        added = await tx.mappings.add(company.id, CUSTOMER)
+        for side in Side:
+            await tx.mappings.set_watermark(company.id, "CUSTOMER", side, "17", NOON, edition=added.edition)
+        await tx.mappings.read_again(company.id, "CUSTOMER", [Side.NAV])
+        for side in Side:
+            await tx.mappings.set_watermark(company.id, "CUSTOMER", side, "18", NOON, edition=added.edition)
+        stored = await tx.mappings.get(company.id, "CUSTOMER")
+    assert (stored.nav_watermark, stored.crm_watermark) == (None, "17")
+    assert (stored.revision, stored.edition) == (added.revision, added.edition + 1)
 
 
 async def test_mappings_are_listed_in_their_order_and_deleted_with_their_rows(engine: AsyncEngine) -> None:

@@ -1,5 +1,6 @@
 """Mappings that are changed while records are coupled, and several mappings of one table: no edit is lost."""
 
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from app.domain.job import SynchMode
 from app.domain.mapping import Direction, FieldMapping, FieldStatus
 from app.use_cases.default_setup import use_default_setup
-from app.use_cases.mappings import add_field, change_field, delete_field
+from app.use_cases.mappings import add_field, change_field, create_mapping, delete_field, delete_mapping
 from app.use_cases.synchronize import create_in_crm
 from tests.integration.use_cases.office import Office
 
@@ -97,3 +98,20 @@ async def test_a_row_that_the_default_setup_brings_back_overwrites_nothing(offic
     assert (await office.in_crm("account", account))["address1_city"] == "Rome"
     assert (await office.in_nav("customers", "C0"))["City"] == "Berlin"
     assert (await office.coupled("C0")).last_error is not None
+
+
+async def test_couplings_of_a_mapping_that_is_gone_belong_to_the_one_that_takes_its_place(
+    office: Office,
+) -> None:
+    await a_pair(office)
+    async with office.ctx.uow() as tx:
+        old = (await tx.mappings.get(office.company.id, "CUSTOMER")).mapping
+    await delete_mapping(office.ctx, office.company, "CUSTOMER")
+    rows = [replace(row, id=None) for row in old.fields]
+    await create_mapping(office.ctx, office.company, replace(old, name="KUNDEN").with_fields(rows))
+    await office.run("KUNDEN")
+    assert (await office.coupled("C0")).mapping == "KUNDEN"
+    assert (await office.run("KUNDEN", SynchMode.FULL)).wrote_nothing
+    async with office.statements() as seen:
+        await office.run("KUNDEN", SynchMode.FULL)
+    assert not [each for each in seen if each.startswith("UPDATE coupling")]  # nothing to look at any more

@@ -59,6 +59,24 @@ async def test_a_code_that_is_renamed_stands_for_the_same_option(office: Office)
     assert (await office.in_crm("account", account))[ATTRIBUTE] == known["NET45"]
 
 
+async def test_a_code_that_is_renamed_is_not_made_again(office: Office) -> None:
+    known = await before_there_was(office, "none of them")
+    await nav_change(office.ctx, office.company, TABLE, "NET45", {"Code": "45D"})
+    assert (await office.run(PAYMENT_TERMS)).from_crm == Counts(unmodified=len(known))
+    await use_default_setup(office.ctx, office.company, mappings=[PAYMENT_TERMS], replace_existing=True)
+    assert "NET45" not in await office.numbers(TABLE)
+    async with office.ctx.uow() as tx:
+        now = (await tx.option_mappings.all(office.company.id))[TABLE, ATTRIBUTE]
+    assert now["45D"] == known["NET45"]
+
+
+async def test_a_code_that_is_renamed_and_deleted_is_made_again(office: Office) -> None:
+    known = await before_there_was(office, "none of them")
+    await nav_change(office.ctx, office.company, TABLE, "NET45", {"Code": "45D"})
+    await office.nav.remove(TABLE, "45D")
+    assert (await office.run(PAYMENT_TERMS)).from_crm == Counts(inserted=1, unmodified=len(known) - 1)
+
+
 async def test_a_code_is_renamed_to_one_that_was_there(office: Office) -> None:
     known = await before_there_was(office, "none of them")
     await office.nav.remove(TABLE, "NET45")
