@@ -1,13 +1,11 @@
 """Puts the parts together: the only module that knows NAV, CRM and our memory at once."""
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from uuid import UUID
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -26,6 +24,7 @@ from app.db.unit_of_work import SqlUnitOfWork
 from app.domain.breaker import BreakerPolicy
 from app.domain.company import Company, ConnectionSetup, NavKind
 from app.domain.errors import IntegrationError, NavUnavailable
+from app.domain.ids import time_ordered_id
 from app.domain.retention import Retention
 from app.jobs.handlers import ACCOUNT_STATISTICS, SYNCHRONIZE, TIMELINE_POSTS, registry
 from app.jobs.worker import Worker, WorkerOptions
@@ -44,15 +43,6 @@ LISTENER_TIMEOUT = 15.0
 """Seconds for a statement on the connection that a worker listens on: on one that nobody answers any more it would wait
 as long as TCP does, take no job and not stop."""
 TOLD_AGAIN_AFTER = 30.0  # seconds, with the news that nothing changed
-
-
-def time_ordered_id() -> UUID:
-    """A UUID of version 7 (RFC 9562): milliseconds first, so that rows written together lie together."""
-    milliseconds = time.time_ns() // 1_000_000
-    value = (milliseconds << 80) | int.from_bytes(os.urandom(10), "big")
-    value = (value & ~(0xF << 76)) | (0x7 << 76)
-    value = (value & ~(0x3 << 62)) | (0x2 << 62)
-    return UUID(int=value)
 
 
 class Sides:

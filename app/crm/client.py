@@ -70,17 +70,6 @@ class Patience:
 PATIENCE = Patience()
 
 
-@dataclass(slots=True)
-class Stats:
-    """What went over the wire since the client was made."""
-
-    requests: int = 0
-    throttled: int = 0
-    repeated: int = 0
-    bytes_sent: int = 0
-    bytes_received: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class Contact:
     """What the latest contact showed; `at` is the monotonic clock's time, `error` why CRM could not be worked
@@ -118,7 +107,6 @@ class DataverseClient:
         self.server_url = server_url.rstrip("/")
         self.root_path = root.path
         self.lanes = lanes or Lanes()
-        self.stats = Stats()
         self.contact: Contact | None = None
         self._root = str(root)
         self._auth = auth
@@ -258,7 +246,6 @@ class DataverseClient:
                     repeated = True
             if wait is None or not backoff.allows(wait):
                 raise failure
-            self.stats.repeated += 1
             crm_repeated()
             await backoff.pause(wait)
 
@@ -271,7 +258,6 @@ class DataverseClient:
         )
 
     def _throttled(self, seconds: float, answer: Answer) -> None:
-        self.stats.throttled += 1
         crm_throttled()
         self.lanes.throttled(seconds, at_once=code_and_message(answer)[0] == TOO_MANY_AT_ONCE)
 
@@ -288,13 +274,10 @@ class DataverseClient:
             timeout=httpx.Timeout(seconds, connect=self._patience.connect),
         )
         async with self._lane():
-            self.stats.requests += 1
-            self.stats.bytes_sent += len(request.body or b"")
             began = time.monotonic()
             response = await self._exchanged(built, self._auth)
             if response.status_code != TOO_MANY_REQUESTS:
                 self.lanes.told(time.monotonic() - began, *granted(response.headers))
-        self.stats.bytes_received += response.num_bytes_downloaded
         if response.status_code < 400:
             self.lanes.answered()
         names = {name.lower(): value for name, value in response.headers.items()}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import httpx
 
 from app.crm.auth import PUBLIC_CLOUD, EntraAuth
-from app.crm.client import PATIENCE, Contact, DataverseClient, Patience, Stats
+from app.crm.client import PATIENCE, Contact, DataverseClient, Patience
 from app.crm.connection_test import ConnectionTest
 from app.crm.lanes import DEFAULT_LANES, Lanes
 from app.crm.store import Dataverse
@@ -99,10 +99,6 @@ class Connector:
     def lanes(self) -> int:
         """Requests at once to one organization, all processes together."""
         return self._size
-
-    def stats(self) -> dict[int, Stats]:
-        """What went over the wire, by company, since each connection was opened."""
-        return {company_id: opened.store.client.stats for company_id, opened in self._opened.items()}
 
     def contacts(self) -> dict[int, Contact]:
         """What the latest contact of each company with its CRM showed, where there was one."""

@@ -208,11 +208,18 @@ def filter_name_problems(
     """Names in a filter that the table does not have. CRM lookups go by their Web API names too."""
     for name in sorted(names):
         head = name.partition("/")[0]
-        if side is Side.CRM and head.startswith("_") and head.endswith("_value"):
-            head = head.removeprefix("_").removesuffix("_value")
+        if side is Side.CRM:
+            head = logical_name(head)
         # A path goes through a navigation property, whose name need not be the attribute's.
         if head not in definition.fields and "/" not in name:
             yield unknown(f"/{side}_filter", f"{definition.name} has no field", name, definition.fields)
+
+
+def logical_name(name: str) -> str:
+    """The attribute behind the name a Web API filter uses: `_parentcustomerid_value` -> `parentcustomerid`."""
+    if name.startswith("_") and name.endswith("_value"):
+        return name[1 : -len("_value")]
+    return name
 
 
 def changed_row(row: FieldMapping, changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,16 +45,6 @@ def template_values(template: str | None, side: Side) -> Values:
     return _inline(template)
 
 
-def crm_template_values(name: str | None) -> Values:
-    """The values of the template for records created in CRM."""
-    return template_values(name, Side.CRM)
-
-
-def nav_template_values(name: str | None) -> Values:
-    """The values of the template for records created in NAV."""
-    return template_values(name, Side.NAV)
-
-
 def _inline(text: str) -> dict[str, Value]:
     try:
         values = json.loads(text)

@@ -4,7 +4,7 @@ import datetime as dt
 import re
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
-from functools import lru_cache, reduce
+from functools import lru_cache
 from typing import Any
 
 from odata_query import ast
@@ -260,9 +260,3 @@ def chain(node: ast._Node, op: type[ast._Node]) -> list[ast._Node]:
         else:
             parts.append(current)
     return parts
-
-
-def conjunction(nodes: Iterable[ast._Node]) -> ast._Node | None:
-    """One filter that asks for all of them; None if there is none."""
-    found = list(nodes)
-    return reduce(lambda left, right: ast.BoolOp(ast.And(), left, right), found) if found else None

@@ -1,7 +1,5 @@
 """Integration ids: which records have one, and since when (nav-behaviour 2)."""
 
-import os
-import time
 from collections.abc import Collection
 from uuid import UUID
 
@@ -9,6 +7,7 @@ from sqlalchemy import ARRAY, Text, any_, func, literal, or_, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.company import Company, Generation
+from app.domain.ids import time_ordered_id
 from app.nav.definitions import NavTable
 from app.nav.expressions import text_of
 from app.nav.filters import Condition
@@ -17,15 +16,6 @@ from app.nav.tables import nav_record
 from app.nav.values import StoredValues
 
 CHUNK = 5000
-# Version 7, variant 2 (RFC 9562), and the bits that are left to chance.
-VERSION = 7 << 76 | 0b10 << 62
-RANDOM = (1 << 76) - 1 & ~(0b11 << 62)
-
-
-def new_id() -> UUID:
-    """A new integration id: version 7, so that ids given together lie together in the index."""
-    milliseconds = time.time_ns() // 1_000_000
-    return UUID(int=milliseconds << 80 | VERSION | int.from_bytes(os.urandom(10)) & RANDOM)
 
 
 def may_have_id(company: Company, table: NavTable, fields: StoredValues) -> bool:
@@ -46,7 +36,7 @@ def id_after_change(
     if held is not None:
         loses_it = _persons_only(company, table) and fields.get("Type") != "Person"
         return None if loses_it else held
-    return new_id() if company.tracking and may_have_id(company, table, fields) else None
+    return time_ordered_id() if company.tracking and may_have_id(company, table, fields) else None
 
 
 def _persons_only(company: Company, table: NavTable) -> bool:
@@ -94,6 +84,6 @@ async def give_ids(
     if keys is not None:
         query = query.where(nav_record.c.key == any_(literal(sorted(keys), ARRAY(Text))))
     found = (await connection.execute(query)).all()
-    changes = [Change(key, new_id(), fields) for key, fields in found]
+    changes = [Change(key, time_ordered_id(), fields) for key, fields in found]
     stamps = await update(connection, company.id, table, changes)
     return {key: given for key, given, *_ in changes if key in stamps and given is not None}

@@ -13,6 +13,7 @@ from app.domain.connection import require_enabled
 from app.domain.defaults import implied_fields
 from app.domain.errors import MappingNotFound
 from app.domain.mapping import Direction, TableMapping
+from app.domain.mapping_rules import logical_name
 from app.domain.records import Reference, Side, Values
 from app.ports import Context, CrmSide, NavSide, RecordStore, StoredMapping, Transaction
 
@@ -74,13 +75,6 @@ class Setting:
         named = {logical_name(name) for name in filter_names(self.mapping.filter_on(side))}
         wanted = set(self.mapping.names_on(side)) | named | {definition.name_field or ""}
         return wanted & definition.fields.keys()
-
-
-def logical_name(name: str) -> str:
-    """The attribute behind the name a Web API filter uses: `_parentcustomerid_value` -> `parentcustomerid`."""
-    if name.startswith("_") and name.endswith("_value"):
-        return name[1 : -len("_value")]
-    return name
 
 
 def filter_names(text: str | None) -> frozenset[str]:

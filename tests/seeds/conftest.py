@@ -16,6 +16,7 @@ from app.db.clock import DatabaseClock
 from app.db.engine import create_engine
 from app.db.secrets import Vault
 from app.db.unit_of_work import SqlUnitOfWork
+from app.domain.ids import time_ordered_id
 from app.main import create_app, door
 from app.ports import Context
 from app.probes import vitals
@@ -24,7 +25,7 @@ from app.sandbox.imports import Solution
 from app.sandbox.imports import read as read_solution
 from app.settings import Settings
 from app.solution import build
-from app.wiring import Parts, Sides, Upkeep, time_ordered_id, working
+from app.wiring import Parts, Sides, Upkeep, working
 from tests.crm_sandbox import served
 from tests.database import TestServer, name_of
 from tests.integration.jobs.workers import SystemClock

@@ -21,7 +21,7 @@ from app.domain.errors import InvalidMapping
 from app.domain.job import EntryStatus
 from app.domain.mapping import Direction, FieldMapping, TableMapping, UpdateConflictResolution
 from app.domain.records import Side
-from app.domain.templates import crm_template_values, nav_template_values, template_values
+from app.domain.templates import template_values
 
 NOW = datetime(2026, 11, 22, 8, tzinfo=UTC)
 
@@ -73,7 +73,7 @@ def test_the_known_mappings_are_there_in_every_generation(generation: Generation
     customer = named(generation, "CUSTOMER")
     assert (customer.nav_table, customer.crm_entity) == ("customers", "account")
     assert customer.crm_filter == "statecode eq 0 and customertypecode eq 3"
-    assert crm_template_values(customer.crm_template) == {"customertypecode": 3}
+    assert template_values(customer.crm_template, Side.CRM) == {"customertypecode": 3}
     contact = named(generation, "CONTACT")
     assert contact.nav_filter == "Type eq 'Person' and Company_No ne ''"
     assert "_parentcustomerid_value ne null" in (contact.crm_filter or "")
@@ -204,8 +204,8 @@ def test_a_circle_of_dependencies_is_named_and_does_not_hang_the_order() -> None
 
 
 def test_a_template_is_named_or_given() -> None:
-    assert nav_template_values(None) == {}
-    assert nav_template_values('{"Country_Region_Code": "GB"}') == {"Country_Region_Code": "GB"}
+    assert template_values(None, Side.NAV) == {}
+    assert template_values('{"Country_Region_Code": "GB"}', Side.NAV) == {"Country_Region_Code": "GB"}
     for wrong in ("CRMACOUNT", "{", "{]", '{"a": [1]}', '{"a": 1.5}'):
         with pytest.raises(InvalidMapping):
             template_values(wrong, Side.CRM)

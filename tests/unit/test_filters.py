@@ -175,13 +175,6 @@ def test_nesting_that_is_just_accepted_can_be_walked() -> None:
     assert len(filters.conjuncts(node)) == 2
 
 
-def test_filters_are_joined_with_and() -> None:
-    joined = filters.conjunction([filters.parse("no eq '10000'"), filters.parse("blocked eq 1")])
-    assert joined is not None
-    assert filters.matches(joined, CUSTOMER.get) is False
-    assert filters.conjunction([]) is None
-
-
 @pytest.mark.parametrize(
     ("pattern", "text", "matched"),
     [
