@@ -135,7 +135,7 @@ async def _propagate(
     there = run.destination
     store, table = setting.side(there), setting.mapping.table_on(there)
     aftermath = Aftermath()
-    unsure = [c.id_on(there) for c in couplings if c.intent or not c.base or c.base.version(there) is None]
+    unsure = [c.id_on(there) for c in couplings if c.intent or setting.version(c, there) is None]
     shown = await store.get(table, unsure, setting.fields(there)) if unsure else {}
     doomed: list[tuple[Coupling, Delete]] = []
     for coupling in couplings:

@@ -267,19 +267,12 @@ class Exchange:
             self.options.force
             or self.options.look
             or self.setting.moves_with_base_rate
-            or coupling.base is None
-            or not self._speaks_of_ours(coupling)
             or coupling.intent is not None
             or coupling.last_error is not None
             or self.waiting.was_released(source.id)
         ):
             return False
-        return bool(source.version) and coupling.base.version(self.run.source) == source.version
-
-    def _speaks_of_ours(self, coupling: Coupling) -> bool:
-        """Whether a coupling's versions are of this mapping's fields, as they are now."""
-        setting = self.setting
-        return coupling.mapping == setting.mapping.name and coupling.edition == setting.edition
+        return bool(source.version) and self.setting.version(coupling, self.run.source) == source.version
 
     async def _look(self, todo: Iterable[Item]) -> None:
         """Finds out what the destination shows: from the base where its version may still stand, else by
@@ -307,15 +300,13 @@ class Exchange:
 
     def _assumed(self, coupling: Coupling) -> Snapshot | None:
         there = self.run.destination
-        if self.options.look or coupling.base is None or coupling.base.version(there) is None:
+        version = self.setting.version(coupling, there)
+        if self.options.look or coupling.base is None or version is None:
             return None
-        if not self._speaks_of_ours(coupling):
-            return None  # the base may know nothing of our fields
         if coupling.intent is not None:
             return None  # what was sent last may have got through
         if coupling.last_error is not None:
             return None  # what failed last may have been a change of theirs that we have not got yet
-        version = coupling.base.version(there) or ""
         key = coupling.nav_key if there is Side.NAV else str(coupling.crm_id)
         return Snapshot(coupling.id_on(there), key, version, coupling.base.on(there))
 

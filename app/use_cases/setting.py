@@ -10,6 +10,7 @@ from app import filters
 from app.domain.cell import EXCHANGE_RATE, Shape
 from app.domain.company import Company, ConnectionSetup
 from app.domain.connection import require_enabled
+from app.domain.coupling import Coupling
 from app.domain.defaults import implied_fields
 from app.domain.errors import MappingNotFound
 from app.domain.mapping import Direction, TableMapping
@@ -53,6 +54,13 @@ class Setting:
             or (route.crm is not None and entity in route.crm.relation)
             for route in self.shape.routes(run)
         )
+
+    def version(self, coupling: Coupling, side: Side) -> str | None:
+        """The version that the record of that side had when both agreed last: as long as it has it, it shows what they
+        agreed on. None where it is not known, or where the fields were others then and it says nothing about ours."""
+        if coupling.base is None or (coupling.mapping, coupling.edition) != (self.mapping.name, self.edition):
+            return None
+        return coupling.base.version(side)
 
     def shared(self, sharers: int) -> "Setting":
         """This setting for one of so many who write sets to CRM at the same time."""

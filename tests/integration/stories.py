@@ -70,10 +70,11 @@ KINDS = (CUSTOMERS, CONTACTS)
 
 @dataclass(frozen=True)
 class Rules:
-    """What the mappings say, and which side a person has just chosen for a record."""
+    """What the mappings say, and which fields they leave alone because their rows are switched off."""
 
     update: UpdateConflictResolution = UpdateConflictResolution.MERGE
     deletion: DeletionConflictResolution = DeletionConflictResolution.NONE
+    off: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -138,7 +139,8 @@ class Story:
         told = f"{self.tag} was deleted in {side}"
         assert rules.deletion is DeletionConflictResolution.PROPAGATE, f"{told} by nobody"
         assert self.deleted, f"{told}, and nobody deleted its partner"
-        unseen = {name: value for name, value in before.items() if value not in self.agreed[name]}
+        carried = {name: value for name, value in before.items() if name not in rules.off}
+        unseen = {name: value for name, value in carried.items() if value not in self.agreed[name]}
         assert not unseen, f"{told} with {unseen}, which was never carried over"
 
     def _carried(
@@ -147,6 +149,8 @@ class Story:
         old = before[name] if before is not None else None
         told = f"{self.tag}.{name} in {side}: {old!r} became {value!r}"
         sources = {shown[name] for shown in self.past[other]}
+        if old is None and not value and name in rules.off:
+            return  # a new record without it
         assert value in sources, f"{told}, while {other} showed {sorted(sources)}"
         if old is not None and old not in self.agreed[name] and self.chosen is not other:
             decided = WINNERS.get(rules.update) is other and self.agreed[name] != {value}
@@ -155,14 +159,15 @@ class Story:
 
     # --- what must be so in the end ---
 
-    def equal(self, *, surely: bool) -> None:
+    def equal(self, rules: Rules, *, surely: bool) -> None:
         """Where both show the same, they may agree on it; they surely do when a run was over and nothing failed."""
         ours, theirs = self.shown[Side.NAV], self.shown[Side.CRM]
         if ours is None or theirs is None:
             return
         for name in self.kind.fields:
             if ours[name] == theirs[name]:
-                self.agreed[name] = {ours[name]} if surely else self.agreed[name] | {ours[name]}
+                looked = surely and name not in rules.off
+                self.agreed[name] = {ours[name]} if looked else self.agreed[name] | {ours[name]}
 
     @property
     def differing(self) -> list[str]:

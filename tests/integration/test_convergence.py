@@ -1,8 +1,9 @@
 """Whatever people change and whatever breaks: both sides end up telling the same story, and no edit is lost.
 
-People create, change, couple and delete records on both sides and choose between them; the service runs in between,
-dies at any step, is overtaken, and meets a CRM that loses answers. After each of that, what it did must have been
-allowed (`stories`); once it is quiet, everything agrees but for conflicts that people made and that are reported.
+People create, change, couple and delete records on both sides, choose between them and change the mappings; the
+service runs in between, dies at any step, is overtaken, and meets a CRM that loses answers. After each of that, what it
+did must have been allowed (`stories`); once it is quiet, everything agrees but for conflicts that people made and that
+are reported.
 """
 
 import asyncio
@@ -36,7 +37,7 @@ from app.use_cases.matching import Criterion, match
 from app.use_cases.synchronize import create_in_crm, create_in_nav, synchronize_record
 from tests.database import TestServer
 from tests.integration.stories import CONTACTS, CUSTOMERS, KINDS, Kind, Rules, Story
-from tests.integration.town import DEATHS, MISHAPS, NUMBERS, SIDES, VALUES, Dies, Mishap, Town
+from tests.integration.town import DEATHS, MISHAPS, NUMBERS, SIDES, SWITCHES, VALUES, Dies, Mishap, Town
 
 RECORDS = 4
 COMPANIES = count()
@@ -112,6 +113,20 @@ class Convergence(RuleBasedStateMachine):
     @rule(number=NUMBERS, side=SIDES)
     def somebody_deletes_a_record(self, number: int, side: Side) -> None:
         self.runner.run(self.town.remove(self._story(number), side))
+
+    @rule(name=SWITCHES, number=NUMBERS, side=SIDES, value=VALUES, on=st.booleans())
+    def a_row_is_switched_off(self, name: str, number: int, side: Side, value: str, on: bool) -> None:
+        self.runner.run(self._without(name, self._story(number), side, value, on))
+
+    async def _without(self, name: str, story: Story, side: Side, value: str, on: bool) -> None:
+        """What is entered meanwhile waits until it is on again, by and by or in the end."""
+        if name not in self.town.rules.off:
+            await self.town.switch(name)
+        if name in story.kind.fields:
+            await self.town.change(story, side, name, value)
+            await self.town.run(story.kind)
+        if on:
+            await self.town.switch(name)
 
     # --- the service, asked for one record ----------------------------------------------------------------
 
@@ -272,6 +287,8 @@ class Convergence(RuleBasedStateMachine):
     async def _quiet(self) -> None:
         while self.town.broken:
             await self.town.carry_out(self.town.broken.pop())
+        for name in self.town.rules.off:
+            await self.town.switch(name)
         await restore(self.town.office.ctx, self.town.office.company)
         for _ in range(QUIET_RUNS):
             await self._runs()

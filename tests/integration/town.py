@@ -16,11 +16,12 @@ from app.domain.coupling import Coupling, SynchAction
 from app.domain.defaults import default_mappings
 from app.domain.errors import CrmUnavailable
 from app.domain.job import Counts, JobStatus, SynchJob, SynchMode
-from app.domain.mapping import Direction
+from app.domain.mapping import Direction, FieldStatus
 from app.domain.records import Reference, Side, Snapshot
 from app.jobs.report import JobReport
 from app.ports import Context
 from app.sandbox import Fault
+from app.use_cases.mappings import change_field
 from app.use_cases.run import run_job
 from tests.integration.fuses import Crash, Fuse, FusedWire, fused
 from tests.integration.stories import CUSTOMERS, KINDS, SHOWN, Kind, Rules, Story
@@ -68,11 +69,21 @@ class Unheard:
     every: int
 
 
-Mishap = Dies | Overtaken | Unheard | None
+@dataclass(frozen=True)
+class Switched:
+    """At the n-th step somebody switches a row of a mapping on or off."""
+
+    step: int
+    after: bool
+    name: str
+
+
+Mishap = Dies | Overtaken | Unheard | Switched | None
 STEPS = st.integers(1, 40)
 VALUES = st.sampled_from(["", "A", "B", "C"])
 NUMBERS = st.integers(0, 4)
 SIDES = st.sampled_from(Side)
+SWITCHES = st.sampled_from(["City", "Phone_No", "Pager"])
 ANSWERS = ("reset_after_commit", "reset_before_commit", "503", "truncated")
 DEATHS = st.builds(Dies, STEPS, st.booleans())
 MISHAPS: st.SearchStrategy[Mishap] = st.one_of(
@@ -81,8 +92,9 @@ MISHAPS: st.SearchStrategy[Mishap] = st.one_of(
     DEATHS,
     st.builds(Overtaken, STEPS, st.booleans(), NUMBERS, SIDES, VALUES),
     st.builds(Unheard, st.sampled_from(ANSWERS), st.integers(1, 3)),
+    st.builds(Switched, STEPS, st.booleans(), SWITCHES),
 )
-assert get_args(Mishap)[:3] == (Dies, Overtaken, Unheard)
+assert get_args(Mishap)[:4] == (Dies, Overtaken, Unheard, Switched)
 
 
 @dataclass
@@ -103,6 +115,7 @@ class Town:
         self.broken: list[Broken] = []
         self.leaving: set[str] = set()  # records that are about to leave their partner for a new one
         self.fuse = Fuse()
+        self._off_before: frozenset[str] = frozenset()  # when what is being done began
         self._stack = AsyncExitStack()
 
     async def open(self, engine: AsyncEngine, name: str) -> None:
@@ -191,12 +204,27 @@ class Town:
             await self.office.delete_crm(story.kind.entity, record.id)
         story.removed(side)
 
+    async def switch(self, name: str) -> None:
+        """A person switches the row of that field on or off."""
+        await self.look()
+        kind = next(kind for kind in KINDS if name in kind.fields)
+        ctx, company = self.office.ctx, self.office.company
+        async with ctx.uow() as tx:
+            mapping = (await tx.mappings.get(company.id, kind.mapping)).mapping
+        row = next(row for row in mapping.fields if row.nav_field == name)
+        assert row.id is not None
+        off = row.status is FieldStatus.ENABLED
+        status = FieldStatus.DISABLED if off else FieldStatus.ENABLED
+        await change_field(ctx, company, kind.mapping, row.id, {"status": status})
+        self.rules = replace(self.rules, off=self.rules.off ^ {name})
+
     # --- the service -------------------------------------------------------------------------------------
 
     async def do(self, act: Callable[[Context], Awaitable[object]], mishap: Mishap = None) -> bool:
         """The service does something, and something may befall it. Whether it came to its end undisturbed."""
         for story in self.stories:
             story.begin()
+        self._off_before = self.rules.off
         self._prepare(mishap)
         try:
             await act(self.ctx)
@@ -220,6 +248,8 @@ class Town:
                 self.fuse.light(step, after=after, instead=lambda: self._overtake(number, side, value))
             case Unheard(kind, every):
                 self.office.faults(Fault("(PATCH|POST|DELETE|GET) .*", kind, every=every, retry_after=0))
+            case Switched(step, after, name):
+                self.fuse.light(step, after=after, instead=lambda: self.switch(name))
 
     async def _overtake(self, number: int, side: Side, value: str) -> None:
         if number < len(self.stories):
@@ -293,18 +323,20 @@ class Town:
     async def agreed(self, story: Story) -> None:
         """Something that concerns the record came to its end undisturbed."""
         coupling = await self.coupling(story)
-        story.equal(surely=coupling is not None and coupling.last_error is None and coupling.base is not None)
+        done = coupling is not None and coupling.last_error is None and coupling.base is not None
+        story.equal(self.rules, surely=done)
 
     # --- looking -----------------------------------------------------------------------------------------
 
     async def look(self) -> None:
         """Looks at both sides, and at whether the service was allowed what it did."""
+        rules = replace(self.rules, off=self.rules.off | self._off_before)
         for kind in KINDS:
             found = {side: await self.records(kind, side) for side in Side}
             for story in self.stories:
                 if story.kind is kind:
                     now = {side: _shown(kind, found[side].get(story.tag), side) for side in Side}
-                    story.seen(now, self.rules)
+                    story.seen(now, rules)
             tags = {side: {record.id: tag for tag, record in found[side].items()} for side in Side}
             for coupling in await self.office.couplings(kind.mapping):
                 ours, theirs = tags[Side.NAV].get(coupling.nav_id), tags[Side.CRM].get(coupling.crm_id)

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from app.domain.job import SynchMode
-from app.domain.mapping import Direction, FieldMapping, FieldStatus
+from app.domain.mapping import DeletionConflictResolution, Direction, FieldMapping, FieldStatus
 from app.use_cases.default_setup import use_default_setup
 from app.use_cases.mappings import add_field, change_field, create_mapping, delete_field, delete_mapping
 from app.use_cases.synchronize import create_in_crm
@@ -115,3 +115,16 @@ async def test_couplings_of_a_mapping_that_is_gone_belong_to_the_one_that_takes_
     async with office.statements() as seen:
         await office.run("KUNDEN", SynchMode.FULL)
     assert not [each for each in seen if each.startswith("UPDATE coupling")]  # nothing to look at any more
+
+
+async def test_what_was_entered_while_its_row_was_off_is_not_deleted_with_its_partner(office: Office) -> None:
+    await office.set_up(deletion_conflict_resolution=DeletionConflictResolution.PROPAGATE)
+    account, row = await a_pair(office), await row_of(office, "City")
+    assert row.id is not None
+    await change_field(office.ctx, office.company, "CUSTOMER", row.id, {"status": FieldStatus.DISABLED})
+    await office.change_crm("account", account, address1_city="Rome")
+    await office.run()
+    await change_field(office.ctx, office.company, "CUSTOMER", row.id, {"status": FieldStatus.ENABLED})
+    await office.nav.remove("customers", "C0")
+    await office.run(direction=Direction.TO_CRM)
+    assert [row["address1_city"] for row in office.accounts()] == ["Rome"]
