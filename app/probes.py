@@ -17,6 +17,7 @@ from app.api.metrics import Scrape
 from app.db.figures import service_figures
 from app.db.readiness import readiness
 from app.ports import ProcessFigures, ServiceFigures
+from app.serving import Http
 from app.wiring import Parts
 from app.worker import run_worker
 
@@ -69,8 +70,8 @@ async def probed(told: health.Vitals, listening: socket.socket) -> AsyncIterator
     app.include_router(health.router)
     app.state.vitals = told
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, log_level="warning", server_header=False, ws="none", lifespan="off",
-        timeout_graceful_shutdown=1,
+        app, http=Http, ws="none", lifespan="off", log_config=None, access_log=False, log_level="warning",
+        server_header=False, timeout_graceful_shutdown=1,
     )  # fmt: skip
     server = _Server(config)
     serving = asyncio.create_task(server.serve([listening]))

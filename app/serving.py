@@ -10,10 +10,16 @@ from typing import Any, cast
 import httptools
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 LONGEST_HEAD = 64 * 1024
 """Bytes of a request before its body: address and headers."""
+HEAD_SECONDS = 30.0
+"""How long a whole head may be waited for, from when somebody connects or begins one: a connection costs a place."""
+TOO_SLOW = (
+    b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 46\r\n"
+    b"connection: close\r\n\r\nThe head of the request did not come in time.\n"
+)
 
 
 class Stopping:
@@ -56,7 +62,7 @@ def serve_until_told(
         "log_level": "warning",
         "server_header": False,
         "proxy_headers": False,  # the application believes those proxies alone that the settings name
-        "http": _Http,
+        "http": Http,
         "ws": "none",
         "timeout_graceful_shutdown": drain_seconds,
     }
@@ -115,8 +121,9 @@ class _InOne:
             self._transport.write(held)
 
 
-class _Http(HttpToolsProtocol):
-    """HTTP whose requests have heads of at most LONGEST_HEAD bytes; others are answered 400, and cut off.
+class Http(HttpToolsProtocol):
+    """HTTP whose requests have heads of at most LONGEST_HEAD bytes that come within HEAD_SECONDS; others are answered
+    400 or 408, and cut off.
 
     As many bytes may lie between two parts of a body, and behind the last one: sizes of chunks and trailers. An offer
     to go on in another protocol is declined, as HTTP lets a server do (RFC 9110, 7.8): the parser would take the body
@@ -129,10 +136,19 @@ class _Http(HttpToolsProtocol):
     _fed = 0  # bytes since the head, or a part of the body, beyond those that it came with
     _request_line = b""  # of one that offers another protocol
     _came = False  # whether one came with what is being fed
+    _overdue: asyncio.TimerHandle | None = None  # set while there is nothing to do but to wait for a head
+    head_seconds = HEAD_SECONDS
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Somebody connected."""
         super().connection_made(cast(asyncio.Transport, _InOne(transport)))
+        self._watch_the_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection ended."""
+        if self._overdue is not None:
+            self._overdue.cancel()
+        super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
         """A head begins."""
@@ -187,6 +203,24 @@ class _Http(HttpToolsProtocol):
         self._fed = self._fed + len(data) if self._in_message and not self._came else 0
         if self._fed > LONGEST_HEAD and not self.transport.is_closing():
             self.send_400_response("The head of the request is too long.")
+        self._watch_the_head()
+
+    def _watch_the_head(self) -> None:
+        """Limits the time until the next whole head, unless a request is being answered. Without a byte after an answer
+        uvicorn hangs up by itself, but any byte would hold the connection for good."""
+        latest = cast("RequestResponseCycle | None", self.cycle)  # none before the first head
+        if latest is None or latest.response_complete:
+            if self._overdue is None:
+                self._overdue = self.loop.call_later(self.head_seconds, self._hang_up)
+        elif self._overdue is not None:
+            self._overdue.cancel()
+            self._overdue = None
+
+    def _hang_up(self) -> None:
+        """Who began a head is told; where none was begun, an answer would be taken for that of a later request."""
+        if self._in_head:
+            self.transport.write(TOO_SLOW)
+        self.transport.close()
 
     def _parse(self, data: memoryview) -> None:
         """Raises HttpParserError."""
