@@ -15,6 +15,8 @@ DRIVER = "postgresql+asyncpg"
 STATEMENT_TIMEOUT = 60.0  # seconds; the longest a statement of the service may take
 CONNECT_TIMEOUT = 15.0  # seconds
 ASK_AFTER = 1.0  # seconds without use
+PORTS = range(1, 65536)
+NO_PORT = f"The port of a database address is a number from {PORTS[0]} to {PORTS[-1]}."
 USED = "used"  # when a connection was given back
 # Parameters of an address that asyncpg would hand to the server, which does not know them.
 NOT_FOR_THE_SERVER = {
@@ -25,8 +27,14 @@ NOT_FOR_THE_SERVER = {
 
 
 def async_url(address: str | URL) -> URL:
-    """The address with the driver's name, which `postgres://` and `postgresql://` leave open; else ValueError."""
-    url = make_url(address)
+    """The address with the driver's name, which `postgres://` and `postgresql://` leave open. Raises ArgumentError for
+    what is no address, ValueError for one that cannot be meant."""
+    try:
+        url = make_url(address)
+    except ValueError:  # what stands in place of the port may be a piece of the password
+        raise ValueError(NO_PORT) from None
+    if url.port is not None and url.port not in PORTS:
+        raise ValueError(NO_PORT)
     if url.drivername not in ("postgres", "postgresql", DRIVER):
         raise ValueError(f"A database address begins with postgresql://, not {url.drivername}://.")
     return url.set(drivername=DRIVER)
@@ -49,7 +57,7 @@ async def connect(
     named = url.query.get("application_name", "navcrm")
     return await asyncpg.connect(
         libpq_url(url),
-        timeout=float(str(url.query.get("connect_timeout", CONNECT_TIMEOUT))),
+        timeout=_number(url, "connect_timeout", CONNECT_TIMEOUT),
         command_timeout=statement_timeout,
         server_settings={"application_name": str(named), "timezone": "UTC"},
         **_statement_cache(url),
@@ -105,8 +113,16 @@ def _require_alive(connection: Any, record: ConnectionPoolEntry, proxy: object) 
 
 
 def _statement_cache(url: URL) -> dict[str, Any]:
-    size = url.query.get("prepared_statement_cache_size")
-    return {} if size is None else {"statement_cache_size": int(str(size))}
+    name = "prepared_statement_cache_size"
+    return {"statement_cache_size": int(_number(url, name, 0))} if name in url.query else {}
+
+
+def _number(url: URL, name: str, otherwise: float) -> float:
+    """What a parameter of the address says."""
+    try:
+        return float(str(url.query.get(name, otherwise)))
+    except ValueError:
+        raise ValueError(f"{name} of a database address is a number.") from None
 
 
 def _json(value: object) -> str:

@@ -18,6 +18,7 @@ from app.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
 NAVCRM = [sys.executable, "-c", "from app.cli import main; main()"]
+CANNOT = "NAVCRM_DATABASE_URL cannot be used."
 KEY = "kAevlggpokAzIe0MrUgwUt3voSDTCjIYCMfcvWFkDso="
 
 
@@ -45,6 +46,9 @@ def test_help_needs_none_of_the_heavy_libraries() -> None:
     [
         (["migrate"], {"NAVCRM_DATABASE_URL": "mysql://localhost/x"}, "begins with postgresql://"),
         (["migrate"], {"NAVCRM_DATABASE_URL": "postgresql://u:hunter2@127.0.0.1:1/x"}, "does not answer"),
+        (["migrate"], {"NAVCRM_DATABASE_URL": "postgresql://h:hunter2/x"}, f"{CANNOT} The port"),
+        (["migrate"], {"NAVCRM_DATABASE_URL": "postgresql://h:65536/x"}, f"{CANNOT} The port"),
+        (["migrate"], {"NAVCRM_DATABASE_URL": "postgresql://h/x?connect_timeout=x"}, f"{CANNOT} connect_"),
         (["serve"], {"NAVCRM_PORT": "hunter2"}, "NAVCRM_PORT"),
         (["api-key", "create", "--name", "n", "--scope", "all"], {}, "read, sync or admin"),
         (["api-key", "revoke", "x"], {}, "navcrm api-key list"),
