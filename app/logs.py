@@ -1,5 +1,6 @@
 """Logs: one line per event on standard error, for people or as JSON."""
 
+import json
 import logging
 import sys
 from typing import Any, Literal
@@ -21,6 +22,15 @@ def _printable(_: Any, __: str, line: structlog.typing.EventDict) -> structlog.t
     return line
 
 
+def _print_safe_json(line: structlog.typing.EventDict, **options: Any) -> str:
+    """The line as JSON, with an escape for whatever would move the cursor of whoever reads it: JSON by itself has them
+    for the older of such characters alone. Letters stay letters."""
+    text = json.dumps(line, ensure_ascii=False, **options)
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+    return text
+
+
 def configure_logs(level: Literal["debug", "info", "warning", "error"], style: str) -> None:
     """Sets up the logs of this process, those of the libraries too. `style` is `console` or `json`.
 
@@ -35,7 +45,7 @@ def configure_logs(level: Literal["debug", "info", "warning", "error"], style: s
         structlog.processors.format_exc_info,
     ]
     ending: list[structlog.typing.Processor] = (
-        [structlog.processors.JSONRenderer(ensure_ascii=False)]
+        [structlog.processors.JSONRenderer(_print_safe_json)]
         if style == "json"
         else [
             _printable,

@@ -17,7 +17,7 @@ def login(password):
 log = structlog.get_logger("x")
 log.debug("too quiet to be heard")
 log.info("synch job started", mapping="CUSTOMER")
-log.info("request", path="/\\x1b[2J\\x9b31m\\x08\\u2028")
+log.info("request", path="/\\x1b[2J\\x9b31m\\x08\\u2028", told=["Müller\\x9b"])
 logging.getLogger("some.library").warning("its own words")
 try:
     login("hunter2")
@@ -52,7 +52,20 @@ def test_a_traceback_shows_no_values(style: str) -> None:
     assert "hunter2" not in told
 
 
-def test_what_a_caller_sends_does_not_steer_the_terminal() -> None:
-    told = logged("console")
+@pytest.mark.parametrize(
+    ("style", "shown"),
+    [
+        ("console", r"/\x1b[2J\x9b31m\x08\u2028"),
+        ("json", r"/\u001b[2J\u009b31m\b\u2028"),
+    ],
+)
+def test_what_a_caller_sends_does_not_steer_the_terminal(style: str, shown: str) -> None:
+    told = logged(style)
     assert all(character.isprintable() or character == "\n" for character in told)
-    assert r"/\x1b[2J\x9b31m\x08\u2028" in told
+    assert shown in told
+    assert "Müller" in told
+
+
+def test_json_keeps_every_character_that_a_caller_sends() -> None:
+    line = json.loads(logged("json").split("\n")[1])
+    assert (line["path"], line["told"]) == ("/\x1b[2J\x9b31m\x08\u2028", ["Müller\x9b"])
