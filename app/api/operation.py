@@ -179,16 +179,23 @@ async def _check_preview(request: Request, heard: str | None) -> None:
     """Raises Invalid for a preview that is asked for where the operation does not look: it would write instead."""
     if request.method == "GET":
         return
-    asked = heard != "query" and request.query_params.get(PREVIEW, "false").lower() not in NO
-    if not asked and heard != "body" and b'"preview"' in (body := await request.body()):
-        try:
-            found = json.loads(body)
-        except (ValueError, RecursionError):
-            return  # whoever reads it says so
-        asked = isinstance(found, dict) and bool(found.get(PREVIEW))
-    if asked:
+    pointer = await _unheard_preview(request, heard)
+    if pointer is not None:
         message = _NO_PREVIEW if heard is None else f"Here preview belongs into the {heard}."
-        raise Invalid(f"{message} Nothing was written.", errors=[FieldProblem(PREVIEW, message)])
+        raise Invalid(f"{message} Nothing was written.", errors=[FieldProblem(pointer, message)])
+
+
+async def _unheard_preview(request: Request, heard: str | None) -> str | None:
+    """Where a preview is asked for that nobody hears: the name of the parameter, or a pointer into the body."""
+    if heard != "query" and request.query_params.get(PREVIEW, "false").lower() not in NO:
+        return PREVIEW
+    if heard == "body" or b'"preview"' not in (body := await request.body()):
+        return None
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return None  # whoever reads it says so
+    return f"/{PREVIEW}" if isinstance(found, dict) and found.get(PREVIEW) else None
 
 
 async def _json_of(request: Request) -> Any:
