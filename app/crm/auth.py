@@ -6,7 +6,6 @@ client as the request that needs it, so proxies, certificate authorities and tes
 
 import asyncio
 import base64
-import json
 import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from app.crm.failures import retry_after
+from app.crm.wire import read_json
 from app.domain.company import Credentials
 from app.domain.errors import CrmUnavailable, LoginRefused, Throttled
 
@@ -174,7 +174,7 @@ class EntraAuth(httpx.Auth):
 
 def _json(response: httpx.Response) -> dict[str, Any]:
     try:
-        answer = json.loads(response.content)
+        answer = read_json(response.content)
     except ValueError:
         return {}
     return answer if isinstance(answer, dict) else {}

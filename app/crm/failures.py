@@ -4,14 +4,12 @@
 """
 
 import email.utils
-import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
-from app.crm.wire import Answer
+from app.crm.wire import Answer, read_json
 from app.domain.errors import (
     AlreadyExists,
     CrmRecordNotFound,
@@ -120,7 +118,7 @@ def _by_status(answer: Answer, code: str, said: str, extra: dict[str, Any]) -> I
 def code_and_message(answer: Answer) -> tuple[str, str]:
     """CRM's own code (lower case, may be empty) and message; answers of its front ends have other shapes."""
     try:
-        body = json.loads(answer.body, parse_float=Decimal)
+        body = read_json(answer.body)
     except ValueError:
         body = None
     if not isinstance(body, dict):

@@ -77,10 +77,18 @@ class Answer:
         """The body; numbers with a point as Decimal. Raises ValueError if it is no JSON object."""
         if self.data is not None:
             return self.data
-        value = json.loads(self.body, parse_float=Decimal)
+        value = read_json(self.body)
         if not isinstance(value, dict):
             raise ValueError("The answer is JSON, but no object.")
         return value
+
+
+def read_json(body: bytes) -> Any:
+    """What a body says; numbers with a point as Decimal. Raises ValueError if it is no JSON, or too deep."""
+    try:
+        return json.loads(body, parse_float=Decimal)
+    except RecursionError as error:
+        raise ValueError("It is JSON, but nested too deep.") from error
 
 
 def batch_body(requests: Sequence[Request], boundary: str, root: str) -> bytes:
@@ -130,7 +138,7 @@ def _shows(status: int, body: bytes) -> bool:
 
 def _objects(bodies: Sequence[bytes]) -> list[dict[str, Any]]:
     """The JSON objects of many bodies, read as one list: the names of their columns are then made and kept once."""
-    read = json.loads(b"[" + b",".join(bodies) + b"]", parse_float=Decimal)
+    read = read_json(b"[" + b",".join(bodies) + b"]")
     if len(read) != len(bodies) or not all(isinstance(each, dict) for each in read):
         raise ValueError("A part of the answer to a $batch is no JSON object.")
     return read  # type: ignore[no-any-return]  # a list of dicts, as it was just seen

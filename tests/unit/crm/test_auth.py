@@ -117,6 +117,7 @@ async def test_a_refusal_says_what_entra_said_and_no_secret() -> None:
     [
         (httpx.Response(503, text="<html>"), CrmUnavailable),
         (httpx.Response(200, text="<html>"), CrmUnavailable),
+        (httpx.Response(200, text="[" * 200_000), CrmUnavailable),
         (httpx.Response(429, headers={"Retry-After": "7"}), Throttled),
         (httpx.Response(400, text="no json"), LoginRefused),
     ],

@@ -114,9 +114,12 @@ async def test_a_429_that_stays_is_throttled() -> None:
     assert throttled.value.retry_after.total_seconds() == 0.2
 
 
-async def test_what_is_no_json_is_not_crm() -> None:
+@pytest.mark.parametrize(
+    "body", ["<html>", '{"@odata.context":' + "[" * 200_000 + "]" * 200_000 + "}"], ids=["html", "deep"]
+)
+async def test_what_is_no_json_is_not_crm(body: str) -> None:
     with pytest.raises(CrmUnavailable, match="cannot be read"):
-        await client(lambda request: httpx.Response(200, text="<html>")).send(Request("GET", "accounts"))
+        await client(lambda request: httpx.Response(200, text=body)).send(Request("GET", "accounts"))
 
 
 async def test_a_401_after_the_renewal_is_a_refused_login() -> None:

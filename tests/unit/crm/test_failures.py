@@ -56,7 +56,9 @@ def test_crms_own_words_and_code_are_kept() -> None:
     assert error.extra["crm_code"] == "0x80044331"
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"Message":"no"}', b'{"error":"text"}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"[]", b'{"Message":"no"}', b'{"error":"text"}', b"[" * 200_000 + b"]" * 200_000]
+)
 def test_any_body_will_do(body: bytes) -> None:
     assert isinstance(error_of(Answer(503, {}, body)), errors.CrmUnavailable)
 

@@ -51,6 +51,7 @@ def test_answers_come_in_order_with_status_headers_and_body() -> None:
         multipart("nonsense\r\n\r\n"),
         multipart('HTTP/1.1 200 OK\r\n\r\n{"name":"x"', "HTTP/1.1 204 No Content\r\n\r\n"),
         multipart("HTTP/1.1 200 OK\r\n\r\n[]"),
+        multipart('HTTP/1.1 200 OK\r\n\r\n{"a":' + "[" * 200_000 + "]" * 200_000 + "}"),
         multipart("HTTP/1.1 200 OK\r\n\r\n{},{}"),
         multipart('HTTP/1.1 200 OK\r\n\r\n{"a":1', 'HTTP/1.1 200 OK\r\n\r\n"b":2}'),
     ],
