@@ -103,7 +103,8 @@ class EntraAuth(httpx.Auth):
             form |= {"client_assertion_type": ASSERTION_TYPE, "client_assertion": self._assertion()}
         else:
             form["client_secret"] = self._credentials.client_secret or ""
-        headers = {"Accept": "application/json", "User-Agent": request.headers.get("User-Agent", "")}
+        headers = {"Accept": "application/json", "Accept-Encoding": "gzip"}
+        headers["User-Agent"] = request.headers.get("User-Agent", "")
         # A request made by hand has no timeouts: it takes those of the request that it is made for.
         extensions = {"timeout": request.extensions.get("timeout", {})}
         return httpx.Request("POST", self.token_url, data=form, headers=headers, extensions=extensions)

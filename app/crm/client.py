@@ -20,6 +20,7 @@ from typing import TypeVar
 import httpx
 
 from app.crm import measured
+from app.crm.bounded import LARGEST, bounded
 from app.crm.failures import DEFAULT_WAIT, TOO_MANY_AT_ONCE, code_and_message, error_of, retry_after, shut_out
 from app.crm.lanes import Lanes, granted
 from app.crm.reach import watched
@@ -89,6 +90,7 @@ class DataverseClient:
         lanes: shared by all clients of the organization in this process.
         transport: what carries the requests; the network if not given.
         tls: whom to trust; the system's certificate authorities if not given.
+        largest: bytes of an answer; what has more is none of CRM.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class DataverseClient:
         tls: ssl.SSLContext | None = None,
         patience: Patience = PATIENCE,
         without_secrets: Callable[[bytes], bytes] = bytes,
+        largest: int = LARGEST,
     ) -> None:
         root = httpx.URL(f"{server_url.rstrip('/')}/api/data/{api_version}/")
         self.server_url = server_url.rstrip("/")
@@ -116,7 +119,10 @@ class DataverseClient:
         called = measured.hooks()
         self._http = httpx.AsyncClient(
             headers=HEADERS,
-            event_hooks={**called, "request": [watched, *called["request"]]},
+            event_hooks={
+                "request": [watched, *called["request"]],
+                "response": [*called["response"], bounded(largest)],
+            },
             transport=transport,
             verify=tls or _system_authorities(),
             limits=httpx.Limits(
