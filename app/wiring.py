@@ -83,17 +83,23 @@ class Upkeep:
     the requests that an organization takes at a time, and what the latest contact with each CRM showed."""
 
     def __init__(
-        self, engine: AsyncEngine, connector: Connector, context: Context, clock: DatabaseClock
+        self,
+        engine: AsyncEngine,
+        connector: Connector,
+        context: Context,
+        clock: DatabaseClock,
+        every: timedelta = UPKEEP_EVERY,
     ) -> None:
         self._engine = engine
         self._connector = connector
         self._context = context
         self._clock = clock
+        self._every = every
         self._process_id = context.new_id()
         self._told: dict[int, Contact] = {}
 
     async def run(self) -> None:
-        """Until it is cancelled; a database that is away for a while is no reason to stop."""
+        """Until it is cancelled: what went wrong once is tried again, a database that is away or a fault of ours."""
         try:
             while True:
                 try:
@@ -102,7 +108,9 @@ class Upkeep:
                     await self.tell()
                 except (OSError, SQLAlchemyError, IntegrationError) as error:
                     log.warning("the upkeep of the CRM connections failed", error=str(error))
-                await asyncio.sleep(UPKEEP_EVERY.total_seconds())
+                except Exception as error:
+                    log.error("the upkeep of the CRM connections failed unexpectedly", exc_info=error)
+                await asyncio.sleep(self._every.total_seconds())
         finally:
             with suppress(OSError, SQLAlchemyError):
                 async with self._engine.begin() as connection:
@@ -116,7 +124,7 @@ class Upkeep:
         now = self._context.clock.now()
         async with self._engine.begin() as connection:
             processes = await crm_shares.register(
-                connection, self._process_id, organizations, now, 3 * UPKEEP_EVERY
+                connection, self._process_id, organizations, now, 3 * self._every
             )
         for name, number in processes.items():
             organizations[name].resize(max(1, self._connector.lanes // number))

@@ -1,7 +1,12 @@
 """The status of a connection is what the latest contact with CRM showed."""
 
+import asyncio
+from datetime import timedelta
+
+import anyio
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 
 from app.db.clock import DatabaseClock
 from app.domain.company import ConnectionSetup, ConnectionStatus
@@ -43,3 +48,32 @@ async def test_a_crm_that_stops_answering_shows_and_so_does_its_return(
     await upkeep.tell()
     mended = await _setup(connected)
     assert (mended.status, mended.last_error) == (ConnectionStatus.CONNECTED, None)
+
+
+class Stumbling(DatabaseClock):
+    """Fails in a way that nobody thought of, the first time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks = 0
+        self.goes_on = asyncio.Event()
+
+    async def look(self, engine: AsyncEngine) -> None:
+        self.looks += 1
+        if self.looks == 1:
+            raise ZeroDivisionError
+        self.goes_on.set()
+
+
+async def test_the_upkeep_goes_on_after_an_error_that_nobody_expected(
+    connected: House, engine: AsyncEngine
+) -> None:
+    clock = Stumbling()
+    upkeep = Upkeep(engine, connected.connector, connected.ctx, clock, every=timedelta(milliseconds=10))
+    with capture_logs() as told:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(upkeep.run)
+            with anyio.fail_after(30):
+                await clock.goes_on.wait()
+            tasks.cancel_scope.cancel()
+    assert [type(line["exc_info"]) for line in told if line["log_level"] == "error"] == [ZeroDivisionError]
