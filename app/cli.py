@@ -226,6 +226,7 @@ def crm_sandbox(
         say(f"The sandbox CRM answers at {url}/api/data/v9.2; it forgets everything when it ends.")
         say(f"Log in with authority {url}, tenant_id {tenant}, client_id {client}, client_secret: {shown}.")
         exit_cleanly_on_sigterm()
+        listening.listen()  # whoever reads where it answers may be quicker than the server
         server(organization, host, port, certificate, key).run(sockets=[listening])
 
 

@@ -51,11 +51,11 @@ def serve_until_told(
 ) -> None:
     """Serves until SIGTERM or SIGINT; open requests get `drain_seconds` to end.
 
-    `started` is called once the application is ready. `stopping` is told at once, and requests are taken for
-    `notice_seconds` more, so that whoever sends them can learn it from /readyz; a second signal ends that.
+    `started` is called once the application is ready and can be reached. `stopping` is told at once, and requests are
+    taken for `notice_seconds` more, so that whoever sends them can learn it from /readyz; a second signal ends that.
     Raises what kept the application from becoming ready.
     """
-    watched = _Watched(app, started)
+    watched = _Watched(app)
     config: dict[str, Any] = {
         "log_config": None,
         "access_log": False,
@@ -66,7 +66,7 @@ def serve_until_told(
         "ws": "none",
         "timeout_graceful_shutdown": drain_seconds,
     }
-    server = _Server(uvicorn.Config(watched, **config), stopping or Stopping(), notice_seconds)
+    server = _Server(uvicorn.Config(watched, **config), started, stopping or Stopping(), notice_seconds)
     # The caller tells why the start failed, in words of its own.
     logging.getLogger("uvicorn.error").addFilter(lambda record: watched.failure is None)
     try:
@@ -250,13 +250,22 @@ class Http(HttpToolsProtocol):
 
 
 class _Server(uvicorn.Server):
-    """A server that says that it will stop before it does."""
+    """A server that says that it has started, and that it will stop before it does."""
 
-    def __init__(self, config: uvicorn.Config, stopping: Stopping, notice_seconds: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, told: Callable[[], None], stopping: Stopping, notice_seconds: float
+    ) -> None:
         super().__init__(config)
+        self._told = told
         self._stopping = stopping
         self._notice_seconds = notice_seconds
         self._ends_at: float | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Tells of it when connections are taken: when the application is ready they are not yet."""
+        await super().startup(sockets)
+        if self.started:
+            self._told()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal came: the first one gives notice, unless there is no time for that."""
@@ -280,9 +289,8 @@ class _Server(uvicorn.Server):
 class _Watched:
     """ASGI middleware that keeps what went wrong at the start, instead of having its traceback logged."""
 
-    def __init__(self, app: ASGIApp, started: Callable[[], None]) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.started = started
         self.failure: Exception | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -295,7 +303,6 @@ class _Watched:
             nonlocal started
             if message["type"] == "lifespan.startup.complete":
                 started = True
-                self.started()
             quiet = {"message": ""} if message["type"] == "lifespan.startup.failed" else {}
             await send({**message, **quiet})
 
