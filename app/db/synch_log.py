@@ -106,7 +106,8 @@ class SqlSynchLog:
         )
         if after is not None:
             query = query.where(synch_outcome.c.id <= after // _CHANGES)
-        found = await self._read(query.order_by(synch_outcome.c.id.desc()).limit(limit))
+        # One row more: of the row that the page before ended in, there may be nothing left.
+        found = await self._read(query.order_by(synch_outcome.c.id.desc()).limit(limit + 1))
         writes = [write for logged in found for write in _writes(logged)]
         return [write for write in writes if after is None or write["position"] < after][:limit]
 

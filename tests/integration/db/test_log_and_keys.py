@@ -53,6 +53,11 @@ def a_write(old: str, new: str) -> Outcome:
     )
 
 
+def a_rename(old: str, new: str) -> Outcome:
+    """A write of a single field."""
+    return replace(a_write(old, new), changes=Changes(Side.CRM, {"name": new}, {"name": old}))
+
+
 FAILED = Outcome(
     SynchAction.FAILED, nav_key="20000", error=Failure("crm-refused", "No.", "Ask.", True), message="No."
 )
@@ -122,6 +127,19 @@ async def test_the_history_of_a_coupling_is_every_field_that_was_written(engine:
         (Side.CRM, "name", "A", "B"),
         (Side.CRM, "creditlimit", Decimal("10.50"), None),
     ]
+
+
+async def test_a_page_of_history_is_full_after_one_that_ended_with_the_last_field_of_a_write(
+    engine: AsyncEngine,
+) -> None:
+    memory = a_memory(engine)
+    company = await a_company(memory)
+    async with memory() as tx:
+        for minute, (old, new) in enumerate([("A", "B"), ("B", "C"), ("C", "D"), ("D", "E")]):
+            await tx.synch_log.add(company.id, None, [a_rename(old, new)], NOON + timedelta(minutes=minute))
+        first = await tx.synch_log.history(company.id, COUPLING, None, 1)
+        rest = await tx.synch_log.history(company.id, COUPLING, first[-1]["position"], 3)
+    assert [one["new"] for one in [*first, *rest]] == ["E", "D", "C", "B"]
 
 
 def a_key(number: int = 1) -> tuple[ApiKey, bytes]:
