@@ -78,7 +78,8 @@ class Included(StrEnum):
 class NavRowIn(Input):
     """A record among several. Without `no` the number series of the table gives one."""
 
-    no: str | None = Field(default=None, min_length=1, max_length=250)
+    # A blank one is refused by the table: of many records, it must not harm the others.
+    no: str | None = Field(default=None, max_length=250)
     fields: dict[str, Any] = Field(default_factory=dict, examples=[FIELDS_EXAMPLE])
 
 

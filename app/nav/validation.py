@@ -68,7 +68,7 @@ def invalid(table: NavTable, key: str | None, problems: Iterable[FieldProblem]) 
     return InvalidValues(
         f"{record} cannot be saved. {told}",
         errors=found,
-        fix=f"Correct the fields named in errors; GET …/nav-tables/{table.name} lists what they can hold.",
+        fix=f"Correct these fields; GET …/nav-tables/{table.name} lists what they can hold.",
     )
 
 

@@ -93,6 +93,7 @@ async def test_one_bad_record_harms_no_other(cronus: httpx.AsyncClient) -> None:
     records = [
         {"no": "10000", "fields": {"Name": "Adatum"}},
         {"no": "20000", "fields": {"Name": "x" * 51}},
+        {"no": "", "fields": {"Name": "No number"}},
         {"no": "30000", "fields": {"Name": "Trey"}},
     ]
     answer = await cronus.post(f"{COMPANY}/nav/customers/bulk", json={"records": records})
@@ -101,6 +102,7 @@ async def test_one_bad_record_harms_no_other(cronus: httpx.AsyncClient) -> None:
     assert [(each["no"], each["error"] is None) for each in outcomes] == [
         ("10000", True),
         ("20000", False),
+        ("", False),
         ("30000", True),
     ]
     listed = (await cronus.get(f"{COMPANY}/nav/customers")).json()["items"]
