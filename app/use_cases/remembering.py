@@ -74,10 +74,15 @@ def outcome(setting: Setting, run: Direction, item: Item) -> Outcome:
 
 
 def told(item: Item) -> str | None:
-    """What there is to say about a record that did not fail: why it was left alone, what was left out."""
+    """What there is to say about a record that did not fail: why it was left alone, what was left out, and that
+    whoever synchronized it has not taken it back into background runs (nav-behaviour 6.6)."""
     if item.error is not None and item.action is SynchAction.SKIPPED:
         return item.error.detail
-    return "; ".join(item.translation.notes) or None
+    notes = list(item.translation.notes)
+    if item.coupling is not None and item.coupling.skipped and item.error is None:
+        restore = f"POST …/couplings/{item.coupling.id}/restore"
+        notes.append(f"Background runs still leave it out: {restore} takes it back.")
+    return "; ".join(notes) or None
 
 
 def named(setting: Setting, run: Direction, item: Item) -> str:

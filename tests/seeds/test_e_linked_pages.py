@@ -563,8 +563,11 @@ async def test_E_37_different_failures_do_not_skip_and_a_person_may_force_a_skip
     assert done["action"] == "modified"
     (coupling,) = await at_work.items("couplings", skipped="true")
     assert (coupling["last_synch_result"], coupling["last_error"]) == ("success", None)
+    assert f"couplings/{coupling['id']}/restore" in done["notes"], "nobody believes that it is mended"
     await at_work.post(f"couplings/{coupling['id']}/restore")
     assert await at_work.items("couplings", skipped="true") == []
+    again = await at_work.post(f"nav/customers/{coupling['nav_no']}/synchronize", {"direction": "to_crm"})
+    assert again["notes"] is None
 
 
 async def test_E_38_a_selection_says_how_many_of_how_many(at_work: World) -> None:
