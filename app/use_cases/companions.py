@@ -34,11 +34,13 @@ NAV_PRODUCT: Final = {
 
 
 class Companions:
-    """The companions of the records of one run."""
+    """The companions of the records of one run. Where somebody chose the side that wins (`force`), they are looked
+    at although the record did not change: in CRM the companions may have (nav-behaviour 11.2)."""
 
-    def __init__(self, setting: Setting, run: Direction) -> None:
+    def __init__(self, setting: Setting, run: Direction, *, force: bool) -> None:
         self._setting = setting
         self._run = run
+        self._force = force
         self._price_lists: dict[UUID, UUID] = {}  # currency -> its default price list
 
     async def follow(self, items: Sequence[Item]) -> None:
@@ -47,7 +49,7 @@ class Companions:
             return
         if self._setting.mapping.crm_entity == PRODUCT:
             await self._name_existing(items)
-        written = [item for item in items if _follows(item)]
+        written = [item for item in items if _follows(item, self._force)]
         if not written:
             return
         match self._setting.mapping.crm_entity:
@@ -139,7 +141,7 @@ class Companions:
                 new[f"{PRICE}.{PRICE}id"] = Reference(answer.id, PRICE)
             new[f"{PRICE}.amount"] = _price_of(item)
             old = {f"{PRICE}.amount": before.values.get("amount")} if before else {}
-            item.changes += Changes(Side.CRM, new, old)
+            _wrote(item, Changes(Side.CRM, new, old))
 
     async def _activate(self, items: Sequence[Item]) -> None:
         """New products become active and learn their price list, which CRM does not take with a create."""
@@ -175,13 +177,20 @@ async def _answers(crm: CrmSide, entity: str, writes: Sequence[Write]) -> Sequen
         return [Refused(write.id, error) for write in writes]
 
 
-def _follows(item: Item) -> bool:
+def _follows(item: Item, force: bool) -> bool:
     """Whether the record was written, or its companions may be missing: newly coupled, or failed last time."""
     if item.error is not None or item.after is None or item.coupling is None:
         return False
-    if item.action in (SynchAction.INSERTED, SynchAction.MODIFIED):
+    if force or item.action in (SynchAction.INSERTED, SynchAction.MODIFIED):
         return True
     return item.coupling.base is None or item.coupling.last_error is not None
+
+
+def _wrote(item: Item, changes: Changes) -> None:
+    """A companion was written: that counts as modified, too (nav-behaviour 7)."""
+    item.changes += changes
+    if item.action is SynchAction.UNMODIFIED:
+        item.action = SynchAction.MODIFIED
 
 
 def _fail(item: Item, error: IntegrationError) -> None:
@@ -236,6 +245,7 @@ async def _rename_units(crm: CrmSide, items: Sequence[Item]) -> None:
         return
     units = await crm.match("uom", "uomscheduleid", groups, UNIT_FIELDS)
     renamed: list[tuple[Item, Update]] = []
+    names: dict[UUID, Value] = {}
     for group, item in groups.items():
         try:
             unit = only_unit(item.source.key, units.get(group, ()))
@@ -244,7 +254,10 @@ async def _rename_units(crm: CrmSide, items: Sequence[Item]) -> None:
             continue
         if unit.values.get("name") != item.source.key:
             renamed.append((item, Update(unit.id, {"name": item.source.key})))
+            names[unit.id] = unit.values.get("name")
     answers = await crm.write("uom", [update for _, update in renamed])
-    for (item, _), answer in zip(renamed, answers, strict=True):
+    for (item, update), answer in zip(renamed, answers, strict=True):
         if isinstance(answer, Refused):
             _fail(item, answer.error)
+        else:
+            _wrote(item, Changes(Side.CRM, {"uom.name": item.source.key}, {"uom.name": names[update.id]}))

@@ -67,7 +67,7 @@ class Exchange:
         self.job_id = job_id
         self.waiting = Waiting(setting, run)
         self._resolver = Resolver(self.ctx, setting)
-        self._companions = Companions(setting, run)
+        self._companions = Companions(setting, run, force=options.force)
         self._source = setting.side(run.source)
         self._destination = setting.side(run.destination)
         self._reservations = Reservations(self.ctx, setting, run, options)

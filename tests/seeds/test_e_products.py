@@ -76,6 +76,25 @@ async def test_E_33_a_unit_group_with_two_units_is_refused_by_its_name(world: Wo
     assert await world.crm.rows("products") == []
 
 
+async def test_E_33_the_unit_itself_is_not_synchronized_with_such_a_group_either(world: World) -> None:
+    await world.new("units-of-measure", "PCS", Description="Piece")
+    group = (await world.post("nav/units-of-measure/PCS/create-in-crm"))["coupling"]["crm_id"]
+    (unit,) = await world.crm.rows("uoms", f"_uomscheduleid_value eq {group}")
+    await world.crm.change("uoms", unit["uomid"], name="Piece")
+    done = await world.post("nav/units-of-measure/PCS/synchronize")
+    assert (done["action"], [(c["field"], c["old"], c["new"]) for c in done["changes"]]) == (
+        "modified",
+        [("uom.name", "Piece", "PCS")],
+    )
+    bound = {
+        "uomscheduleid@odata.bind": f"/uomschedules({group})",
+        "baseuom@odata.bind": f"/uoms({unit['uomid']})",
+    }
+    await world.crm.create("uoms", name="BOX", quantity=10, **bound)
+    refused = await world.refused("POST", "nav/units-of-measure/PCS/synchronize")
+    assert refused.said == (422, "unit-group-invalid")
+
+
 async def test_E_32_a_currency_without_an_iso_code_is_left_out_with_the_reason(at_work: World) -> None:
     fields = await at_work.items(f"{MAPPINGS}/CURRENCY/fields")
     known_by = next(row["id"] for row in fields if row["crm_attribute"] == "isocurrencycode")
@@ -118,6 +137,24 @@ async def test_E_44_a_product_comes_with_its_price_in_the_default_price_list(wor
     await world.post("nav/items/1000/synchronize", {"direction": "to_crm"})
     (price,) = await world.crm.rows("productpricelevels")
     assert (price["amount"], (await world.crm.row("products", product))["price"]) == (4500, 4500)
+
+
+async def test_E_44_synchronize_now_puts_a_price_right_that_was_changed_in_crm_alone(world: World) -> None:
+    await two_items(world)
+    await world.post("nav/items/1000/create-in-crm")
+    (price,) = await world.crm.rows("productpricelevels")
+    now = ("nav/items/1000/synchronize", {"direction": "to_crm"})
+    await world.crm.change("productpricelevels", price["productpricelevelid"], amount=99)
+    done = await world.post(*now)
+    assert (done["action"], done["changes"]) == (
+        "modified",
+        [{"side": "crm", "field": "productpricelevel.amount", "old": 99, "new": 4000}],
+    )
+    await world.crm.delete("productpricelevels", price["productpricelevelid"])
+    assert (await world.post(*now))["action"] == "modified"
+    (price,) = await world.crm.rows("productpricelevels")
+    assert price["amount"] == 4000
+    assert (await world.post(*now))["action"] == "unmodified"
 
 
 async def one(world: World, table: str = "items", no: str = "1000") -> str:
