@@ -385,7 +385,7 @@ def _created(
 
 
 def require_inside(setting: Setting, side: Side, record: Snapshot) -> None:
-    """Raises Filtered for a record that background runs would leave out (seed-checklist E-20)."""
+    """Raises Filtered for a record whose changes background runs would leave alone (seed-checklist E-20)."""
     mapping = setting.mapping
     told_better = _WITHOUT_ACCOUNT if side is Side.CRM and mapping.nav_table == "contacts" else ()
     values = {
@@ -397,7 +397,8 @@ def require_inside(setting: Setting, side: Side, record: Snapshot) -> None:
     raise Filtered(
         f"{setting.shape.definition(side).label} {shown} lies outside the filter of mapping {mapping.name}: "
         f"{mapping.filter_on(side)}",
-        fix="Choose another record, or repeat the call with outside_filter: background runs will leave the pair out.",
+        fix="Choose another record, or repeat the call with outside_filter: background runs will not carry over "
+        "what changes in it, only what changes in its partner.",
     )
 
 

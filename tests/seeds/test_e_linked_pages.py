@@ -323,6 +323,22 @@ async def test_E_20_what_lies_outside_a_filter_is_created_when_the_call_says_so_
     assert made["record"]["coupling"]["crm_id"] == supplier
 
 
+async def test_E_20_a_pair_with_one_record_outside_is_carried_the_other_way_as_the_refusal_says(
+    at_work: World,
+) -> None:
+    supplier = await at_work.crm.account("Supplier", customertypecode=10)
+    path = f"crm/accounts/{supplier}/create-in-nav"
+    said = (await at_work.refused("POST", path)).text
+    assert "not carry over what changes in it, only what changes in its partner" in said
+    no = (await at_work.post(path, {"outside_filter": True}))["record"]["no"]
+    await at_work.change("customers", no, City="Leeds")
+    await at_work.crm.change("accounts", supplier, telephone1="555")
+    job = await at_work.job(f"{CUSTOMER}/synchronize", FULL)
+    assert (job["modified"], job["skipped"], job["failed"]) == (1, 1, 0)
+    assert (await at_work.crm.row("accounts", supplier))["address1_city"] == "Leeds"
+    assert (await at_work.nav("customers", no))["Phone_No"] == ""
+
+
 async def test_E_21_the_templates_of_customers_and_accounts(world: World) -> None:
     mapping = await world.get(CUSTOMER)
     assert mapping["crm_template"] == "CRMACCOUNT"
