@@ -53,6 +53,8 @@ async def test_a_key_from_the_command_line_opens_the_api_until_it_is_revoked(dat
             assert (await client.get("/companies")).status_code == 200
             assert (await key_behind_the_body(url, token)).startswith(b"HTTP/1.1 401")
             assert (await client.post("/companies", json={"name": "x"})).status_code == 403
+            await told_by_its_head(client, f"{url}/healthz")
+            await told_by_its_head(client, f"{url}/readyz")
             await navcrm(database, "api-key", "revoke", listed.split()[0])
             assert (await client.get("/companies")).status_code == 401
             ready = (await client.get(f"{url}/readyz")).json()
@@ -80,6 +82,14 @@ async def key_behind_the_body(url: str, token: str) -> bytes:
             b"0\r\nAuthorization: Bearer " + token.encode() + b"\r\n\r\n"
         )
         return await caller.receive()
+
+
+async def told_by_its_head(client: httpx.AsyncClient, path: str) -> None:
+    """HEAD has the status and the headers of GET, and no body."""
+    whole, head = await client.get(path), await client.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert {*head.headers} == {*whole.headers}
+    assert head.headers["content-length"] == whole.headers["content-length"]
 
 
 async def comes_in_one(url: str) -> bool:
