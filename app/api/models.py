@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import Path, Query, Response
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, Strict
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 from pydantic_core import to_json, to_jsonable_python
 
 from app.api.values import JsonValue, id_text, json_of, shown
@@ -54,6 +54,13 @@ Whole = Annotated[int, Strict()]
 """A whole number, and no text that might hold one."""
 
 
+def _no_count(moment: object) -> object:
+    """A number would be taken for seconds since 1970, and so would a year."""
+    if isinstance(moment, int | float) or (isinstance(moment, str) and moment.strip().isdecimal()):
+        raise ValueError("A time is written as 2026-11-22T12:00:00Z.")
+    return moment
+
+
 def _in_utc(moment: datetime) -> datetime:
     try:
         return moment.astimezone(UTC)
@@ -61,7 +68,7 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError("In UTC this lies outside of the years 1 to 9999.") from error
 
 
-Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_no_count), AfterValidator(_in_utc)]
 """A time with its offset, in UTC from here on."""
 
 
