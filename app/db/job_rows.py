@@ -9,7 +9,7 @@ from sqlalchemy.sql import alias
 
 from app.db.breaker_rows import let_in
 from app.db.coupling_rows import decode_failure, encode_failure
-from app.db.tables import synch_job
+from app.db.tables import crm_connection, synch_job
 from app.db.values import clean
 from app.domain.coupling import Failure
 from app.domain.job import Counts, JobStatus, SynchJob, SynchMode
@@ -91,6 +91,11 @@ def unblocked() -> ColumnElement[bool]:
     )
     is_parent = exists().where(child.c.parent_id == synch_job.c.id)
     return and_(~awaited, ~is_parent, let_in(synch_job.c.company_id))
+
+
+def is_enabled(company_id: ColumnElement[int]) -> ColumnElement[bool]:
+    """The company has a connection, and it is enabled."""
+    return exists().where(crm_connection.c.company_id == company_id, crm_connection.c.is_enabled)
 
 
 def mapping_free() -> ColumnElement[bool]:

@@ -24,12 +24,13 @@ from app.db.job_rows import (
     encode_counts,
     encode_error,
     fenced,
+    is_enabled,
     mapping_free,
     storable,
     summed,
     unblocked,
 )
-from app.db.tables import company, crm_connection, synch_job
+from app.db.tables import company, synch_job
 from app.db.tickets import Ticket, forget_history, send
 from app.db.violations import translated
 from app.domain.coupling import Failure
@@ -378,20 +379,15 @@ _JOB = select(
     synch_job.c.not_before,
     select(company.c.name).where(company.c.id == synch_job.c.company_id).scalar_subquery().label("company"),
 ).where(synch_job.c.id == bindparam("id", type_=Uuid))
-_IS_OFF = (
-    select(crm_connection.c.company_id)
-    .where(crm_connection.c.company_id == synch_job.c.company_id, ~crm_connection.c.is_enabled)
-    .exists()
-    .label("is_off")
-)
-"""Somebody disabled the connection of the job's company."""
+_IS_OFF = (~is_enabled(synch_job.c.company_id)).label("is_off")
+"""Somebody disabled or deleted the connection of the job's company."""
 _INSERT = insert(synch_job).values(created_at=func.coalesce(bindparam("created_at"), func.now()))
 _HEARTBEAT = text("""
     UPDATE synch_job AS job SET heartbeat_at = :now
     FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS integer[])) AS given(id, fence)
     WHERE job.id = given.id AND job.fence = given.fence AND job.status = 'running'
-    RETURNING job.id, job.cancel_requested, EXISTS (
-        SELECT 1 FROM crm_connection WHERE company_id = job.company_id AND NOT is_enabled) AS is_off
+    RETURNING job.id, job.cancel_requested, NOT EXISTS (
+        SELECT 1 FROM crm_connection WHERE company_id = job.company_id AND is_enabled) AS is_off
     """)
 _DELETE_ENDED = text(f"""
     DELETE FROM synch_job WHERE id IN (

@@ -31,7 +31,7 @@ class Standing(StrEnum):
 
     OURS = "ours"
     TO_STOP = "to_stop"  # ours still, but somebody cancelled it
-    TO_WAIT = "to_wait"  # ours still, but the connection was disabled
+    TO_WAIT = "to_wait"  # ours still, but the connection was disabled or deleted
     LOST = "lost"  # another worker took it, or it ended
 
 

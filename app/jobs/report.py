@@ -35,7 +35,7 @@ class JobReport:
         if self._standing is Standing.TO_STOP:
             raise Cancelled(f"Synch job {self.job.id} was cancelled.")
         if self._standing is Standing.TO_WAIT:
-            raise Draining(f"The connection was disabled during synch job {self.job.id}.")
+            raise Draining(f"The connection was disabled or deleted during synch job {self.job.id}.")
         if self._draining:
             raise Draining(f"The worker of synch job {self.job.id} is stopping.")
 

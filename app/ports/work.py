@@ -72,7 +72,7 @@ class Cancelled(JobStopped):
 
 
 class Draining(JobStopped):
-    """The worker is stopping; another one continues the job."""
+    """The worker is stopping, and another one continues the job; or the job waits for its connection."""
 
 
 class Report(Protocol):

@@ -48,6 +48,14 @@ async def a_company(
         return await tx.companies.add(Company(0, name, name.title(), nav or {"kind": "embedded"}))
 
 
+async def a_connected_company(memory: SqlUnitOfWork, name: str = "cronus") -> Company:
+    """A saved company whose connection is enabled: its jobs run."""
+    company = await a_company(memory, name)
+    async with memory() as tx:
+        await tx.connections.save(company.id, a_setup(is_enabled=True))
+    return company
+
+
 def a_setup(**changes: Any) -> ConnectionSetup:
     """A connection with a client secret."""
     login = Credentials("client_secret", "tenant", "client", client_secret="not for the log")

@@ -10,12 +10,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db.unit_of_work import SqlUnitOfWork
+from app.domain.company import Company
 from app.domain.coupling import Failure
 from app.domain.errors import NotFound
 from app.domain.job import Counts, JobStatus, Standing, SynchJob, SynchMode
 from app.domain.mapping import Direction
-from app.ports import JobFilter
-from tests.integration.db.memory import NOON, a_company, a_job, a_memory
+from app.ports import JobFilter, Transaction
+from tests.integration.db.memory import NOON, a_connected_company, a_job, a_memory
 
 pytestmark = pytest.mark.anyio
 WORKER = UUID(int=1)
@@ -39,9 +40,15 @@ async def end(memory: SqlUnitOfWork, job: SynchJob, status: JobStatus = JobStatu
         return await tx.jobs.finish(job, status, None, NOON + timedelta(minutes=2))
 
 
+async def switch(tx: Transaction, company: Company, *, on: bool) -> None:
+    setup = await tx.connections.find(company.id)
+    assert setup is not None
+    await tx.connections.save(company.id, replace(setup, is_enabled=on))
+
+
 async def test_the_ticket_of_a_job_is_rolled_back_with_it(engine: AsyncEngine) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
     job = a_job()
 
     async def add_and_fail() -> None:
@@ -59,7 +66,7 @@ async def test_the_ticket_of_a_job_is_rolled_back_with_it(engine: AsyncEngine) -
 
 async def test_a_job_comes_back_as_it_was_saved(engine: AsyncEngine) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
     job = a_job(direction=Direction.TO_CRM, request={"create_uncoupled": True}, maximum_attempts=4)
     async with memory() as tx:
         await tx.jobs.add(company.id, [job])
@@ -70,7 +77,7 @@ async def test_a_job_comes_back_as_it_was_saved(engine: AsyncEngine) -> None:
 
 async def test_one_job_of_a_mapping_runs_and_its_end_sends_the_next(engine: AsyncEngine) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
     first, second, other = a_job(), a_job(minutes=0.5), a_job("CONTACT")
     async with memory() as tx:
         await tx.jobs.add(company.id, [first, second, other])
@@ -87,7 +94,7 @@ async def test_one_job_of_a_mapping_runs_and_its_end_sends_the_next(engine: Asyn
 
 async def test_what_waited_for_its_mapping_starts_at_once_though_it_is_old(engine: AsyncEngine) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
     first, second = a_job(), a_job(minutes=0.5, not_before=NOON + timedelta(minutes=1))
     async with memory() as tx:
         await tx.jobs.add(company.id, [first])
@@ -104,7 +111,7 @@ async def test_what_waited_for_its_mapping_starts_at_once_though_it_is_old(engin
 
 async def test_twenty_who_claim_jobs_of_one_mapping_get_one(engine: AsyncEngine) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
     jobs = [a_job(minutes=number / 60) for number in range(20)]
     async with memory() as tx:
         await tx.jobs.add(company.id, jobs)
@@ -118,7 +125,7 @@ async def test_twenty_who_claim_jobs_of_one_mapping_get_one(engine: AsyncEngine)
 
 async def test_those_that_have_started_are_found_behind_those_that_wait(engine: AsyncEngine) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
     first, second = a_job(), a_job(minutes=0.5)
     async with memory() as tx:
         await tx.jobs.add(company.id, [first, second])
@@ -129,9 +136,29 @@ async def test_those_that_have_started_are_found_behind_those_that_wait(engine: 
     assert (newest.id, last_run.id) == (second.id, first.id)
 
 
+@pytest.mark.parametrize("deleted", [False, True])
+async def test_a_running_job_hears_that_its_connection_was_disabled_or_deleted(
+    engine: AsyncEngine, deleted: bool
+) -> None:
+    memory = a_memory(engine)
+    company = await a_connected_company(memory)
+    job = a_job()
+    async with memory() as tx:
+        await tx.jobs.add(company.id, [job])
+    running = await claimed(memory, job)
+    async with memory() as tx:
+        if deleted:
+            await tx.connections.delete(company.id)
+        else:
+            await switch(tx, company, on=False)
+    async with memory() as tx:
+        assert await tx.jobs.heartbeat([running], NOON) == {job.id: Standing.TO_WAIT}
+        assert await tx.jobs.progress(running, "to_crm", Counts()) is Standing.TO_WAIT
+
+
 async def test_a_worker_that_lost_its_job_can_write_nothing_for_it(engine: AsyncEngine) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
     job = a_job()
     async with memory() as tx:
         await tx.jobs.add(company.id, [job])
@@ -161,7 +188,7 @@ async def test_a_worker_that_lost_its_job_can_write_nothing_for_it(engine: Async
 
 async def test_a_job_that_waits_for_its_time_keeps_nobody_else_waiting(engine: AsyncEngine) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
     first, second = a_job(), a_job(minutes=0.5)
     async with memory() as tx:
         await tx.jobs.add(company.id, [first, second])
@@ -194,7 +221,7 @@ async def test_children_start_when_those_they_depend_on_ended_and_the_parent_sum
     engine: AsyncEngine,
 ) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
     parent, people, customers, contacts = a_family()
     async with memory() as tx:
         await tx.jobs.add(company.id, [contacts, customers, people, parent])
@@ -222,7 +249,7 @@ async def test_children_start_when_those_they_depend_on_ended_and_the_parent_sum
 
 async def test_the_dependants_of_a_failed_child_fail_and_name_it(engine: AsyncEngine) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
     parent, people, customers, contacts = a_family()
     async with memory() as tx:
         await tx.jobs.add(company.id, [parent, people, customers, contacts])
@@ -246,7 +273,7 @@ async def test_the_dependants_of_a_failed_child_fail_and_name_it(engine: AsyncEn
 
 async def test_cancelling_a_parent_ends_what_waits_and_stops_what_runs(engine: AsyncEngine) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
     parent, people, customers, contacts = a_family()
     async with memory() as tx:
         await tx.jobs.add(company.id, [parent, people, customers, contacts])
@@ -264,7 +291,7 @@ async def test_cancelling_a_parent_ends_what_waits_and_stops_what_runs(engine: A
 
 async def test_a_request_for_what_waits_already_finds_it(engine: AsyncEngine) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
 
     async def ask() -> UUID:
         async with memory() as tx:
@@ -285,7 +312,7 @@ async def test_a_request_for_what_waits_already_finds_it(engine: AsyncEngine) ->
 
 async def test_a_lost_ticket_is_sent_again_once(engine: AsyncEngine) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
     parent, people, customers, contacts = a_family()
     async with memory() as tx:
         await tx.jobs.add(company.id, [parent, people, customers, contacts])
@@ -301,7 +328,7 @@ async def test_a_lost_ticket_is_sent_again_once(engine: AsyncEngine) -> None:
 
 async def test_jobs_are_listed_newest_first_in_pages(engine: AsyncEngine) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
     jobs = [a_job("CUSTOMER" if number % 2 else "CONTACT", number) for number in range(6)]
     async with memory() as tx:
         await tx.jobs.add(company.id, jobs)

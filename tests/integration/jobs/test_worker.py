@@ -22,7 +22,7 @@ from app.domain.errors import CrmUnavailable, DatabaseUnavailable, IntegrationEr
 from app.domain.job import Counts, JobStatus, SynchJob
 from app.jobs.worker import Worker
 from app.ports import Context, Handler, Report
-from tests.integration.db.memory import a_company, a_job, a_memory
+from tests.integration.db.memory import a_connected_company, a_job, a_memory
 from tests.integration.jobs.workers import (
     PATIENCE,
     QUICK,
@@ -62,7 +62,7 @@ def failing(*errors: Exception) -> Handler:
 
 async def test_an_idle_worker_starts_a_job_at_once(engine: AsyncEngine, database: str) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
     started: list[float] = []
 
     async def handler(_ctx: Context, _company: Company, _job: SynchJob, _report: Report) -> None:
@@ -81,7 +81,7 @@ async def test_an_idle_worker_starts_a_job_at_once(engine: AsyncEngine, database
 
 async def test_two_runs_of_a_mapping_never_overlap(engine: AsyncEngine, database: str) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
     running: set[str | None] = set()
     overlaps = []
 
@@ -107,7 +107,7 @@ async def test_when_a_worker_is_killed_another_continues_and_no_page_is_committe
     engine: AsyncEngine, database: str
 ) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
     job = a_job()
     await add(memory, company, job)
     async with a_worker_process(database) as process:
@@ -152,7 +152,7 @@ async def test_a_worker_that_was_paused_finds_its_job_taken_and_stops(
     engine: AsyncEngine, database: str
 ) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
     job = a_job()
     await add(memory, company, job)
     async with a_worker_process(database) as process:
@@ -176,7 +176,7 @@ async def test_a_worker_that_is_told_to_stop_ends_its_page_and_gives_the_job_bac
     engine: AsyncEngine, database: str
 ) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
     job = a_job()
     await add(memory, company, job)
     async with a_worker_process(database) as process:
@@ -196,7 +196,7 @@ async def test_a_worker_that_is_told_to_stop_ends_its_page_and_gives_the_job_bac
 
 async def test_a_cancelled_job_stops_after_the_page_in_flight(engine: AsyncEngine, database: str) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
     job, next_job = a_job(), a_job(minutes=1, kind="quick")
     await add(memory, company, job, next_job)
     async with a_worker(database, memory, {"synchronize": pages(200, 0.02), "quick": failing()}):
@@ -215,7 +215,7 @@ async def test_a_job_that_was_cancelled_before_its_worker_died_is_not_started_ag
     engine: AsyncEngine, database: str
 ) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
     (job_id,) = await add(memory, company, a_job())
     async with memory() as tx:
         assert await tx.jobs.claim(job_id, UUID(int=1), datetime(2026, 1, 1, tzinfo=UTC)) is not None
@@ -227,7 +227,7 @@ async def test_a_job_that_was_cancelled_before_its_worker_died_is_not_started_ag
 
 async def test_what_may_pass_is_tried_again_and_then_succeeds(engine: AsyncEngine, database: str) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
     job = a_job(maximum_attempts=3, request={"rerun_delay_seconds": 0.1})
     handler = failing(CrmUnavailable("No answer."), Throttled("Wait.", retry_after=timedelta(seconds=0.4)))
     began = time.perf_counter()
@@ -249,7 +249,7 @@ async def test_a_job_that_fails_for_good_says_why_and_lets_the_next_one_run(
     engine: AsyncEngine, database: str, error: Exception, code: str, attempts: int
 ) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
     job = a_job(maximum_attempts=2, request={"rerun_delay_seconds": 0.05})
     other = a_job(minutes=1)
     async with a_worker(database, memory, {"synchronize": failing(*[error] * attempts)}):
@@ -265,7 +265,7 @@ async def test_a_job_that_fails_for_good_says_why_and_lets_the_next_one_run(
 
 async def test_a_kind_that_nobody_knows_fails_and_blocks_nothing(engine: AsyncEngine, database: str) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
     async with a_worker(database, memory, {}):
         (found,) = await ended(memory, company.id, await add(memory, company, a_job(kind="unheard")))
     assert found.status is JobStatus.FAILED
@@ -295,7 +295,7 @@ async def cut_all_connections(engine: AsyncEngine) -> None:
 
 async def test_a_worker_survives_the_loss_of_its_connection(engine: AsyncEngine, database: str) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
     async with a_worker(database, memory, {"synchronize": failing()}):
         await asyncio.sleep(0.3)
         await cut_all_connections(engine)
@@ -306,7 +306,7 @@ async def test_a_worker_survives_the_loss_of_its_connection(engine: AsyncEngine,
 
 async def test_a_job_goes_on_when_the_database_is_back(engine: AsyncEngine, database: str) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
     job = a_job()
     await add(memory, company, job)
     async with a_worker(database, memory, {"synchronize": pages(40, 0.02)}):
@@ -322,7 +322,7 @@ async def test_a_job_goes_on_when_the_database_is_back(engine: AsyncEngine, data
 
 async def test_a_job_whose_company_is_deleted_just_ends(engine: AsyncEngine, database: str) -> None:
     memory = a_memory(engine)
-    company, other = await a_company(memory), await a_company(memory, "fabrikam")
+    company, other = await a_connected_company(memory), await a_connected_company(memory, "fabrikam")
     job = a_job()
     async with a_worker(database, memory, {"synchronize": pages(100, 0.02)}):
         await add(memory, company, job)
@@ -338,7 +338,7 @@ async def test_a_page_that_does_not_end_is_interrupted_when_the_worker_stops(
     engine: AsyncEngine, database: str
 ) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
     begun = asyncio.Event()
 
     async def stuck(_ctx: Context, _company: Company, _job: SynchJob, _report: Report) -> None:
@@ -356,7 +356,7 @@ async def test_a_page_that_does_not_end_is_interrupted_when_the_worker_stops(
 
 async def test_a_worker_inside_another_process_may_be_cancelled(engine: AsyncEngine, database: str) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
     job = a_job()
     await add(memory, company, job)
     worker = Worker(lambda: connect(database), a_context(memory), {"synchronize": pages(100, 0.02)}, QUICK)
@@ -374,7 +374,7 @@ async def test_a_worker_inside_another_process_may_be_cancelled(engine: AsyncEng
 
 async def test_more_jobs_than_a_worker_runs_at_once_all_run(engine: AsyncEngine, database: str) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
     at_once, most, three = 0, 0, asyncio.Barrier(3)
 
     async def handler(_ctx: Context, _company: Company, _job: SynchJob, _report: Report) -> None:
@@ -393,7 +393,7 @@ async def test_more_jobs_than_a_worker_runs_at_once_all_run(engine: AsyncEngine,
 
 async def test_a_worker_at_its_limit_leaves_tickets_to_others(engine: AsyncEngine, database: str) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
     begun, end = asyncio.Semaphore(0), asyncio.Event()
 
     async def handler(_ctx: Context, _company: Company, _job: SynchJob, _report: Report) -> None:
@@ -419,7 +419,7 @@ async def test_four_workers_of_one_job_each_run_four_waiting_mappings_at_the_sam
     engine: AsyncEngine, database: str
 ) -> None:
     memory = a_memory(engine)
-    company = await a_company(memory)
+    company = await a_connected_company(memory)
     together = asyncio.Barrier(4)
 
     async def handler(_ctx: Context, _company: Company, _job: SynchJob, _report: Report) -> None:
