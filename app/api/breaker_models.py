@@ -1,5 +1,6 @@
-"""How the circuit breaker of a connection looks over HTTP, and where it shows."""
+"""How the circuit breaker of a connection looks over HTTP, and what it, or a connection that is not enabled, stops."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -8,6 +9,10 @@ from pydantic import BaseModel, Field
 
 from app.api.dependencies import CompanyDep, ContextDep
 from app.domain.breaker import Breaker
+from app.domain.connection import require_enabled
+from app.domain.coupling import Failure
+from app.domain.errors import ConnectionDisabled, SecretsUnreadable
+from app.ports import Transaction
 
 
 class BreakerOut(BaseModel):
@@ -59,14 +64,46 @@ def breaker_out(breaker: Breaker) -> dict[str, Any]:
     }
 
 
-def stopped_out(breaker: Breaker) -> dict[str, Any] | None:
-    """A breaker for `StoppedOut`; None while it is closed."""
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """What keeps the jobs of a company waiting, and until when they wait."""
+
+    reason: Failure
+    until: str
+    since: datetime | None = None
+    next_probe_at: datetime | None = None
+
+
+async def stop_of(tx: Transaction, company_id: int) -> Stop | None:
+    """What keeps the jobs of the company waiting; None when nothing does."""
+    try:
+        require_enabled(await tx.connections.find(company_id))
+    except ConnectionDisabled as error:
+        return Stop(Failure.of(error), "the connection is enabled")
+    except SecretsUnreadable:
+        return None  # its jobs run, and say so
+    breaker = await tx.breakers.find(company_id)
     if not breaker.is_open or breaker.reason is None:
         return None
+    return Stop(breaker.reason, "CRM lets us in", breaker.opened_at, breaker.probe_at)
+
+
+async def _stop(ctx: ContextDep, company: CompanyDep) -> Stop | None:
+    async with ctx.uow(reading=True) as tx:
+        return await stop_of(tx, company.id)
+
+
+StopDep = Annotated[Stop | None, Depends(_stop)]
+
+
+def stopped_out(stop: Stop | None) -> dict[str, Any] | None:
+    """A stop for `StoppedOut`."""
+    if stop is None:
+        return None
     return {
-        "code": breaker.reason.code,
-        "message": breaker.reason.message,
-        "fix": breaker.reason.fix,
-        "since": breaker.opened_at,
-        "next_probe_at": breaker.probe_at,
+        "code": stop.reason.code,
+        "message": stop.reason.message,
+        "fix": stop.reason.fix,
+        "since": stop.since,
+        "next_probe_at": stop.next_probe_at,
     }

@@ -138,7 +138,8 @@ async def change_crm_connection(
 
     `is_enabled: true` tests the connection first; on failure it stays disabled and the answer is 422
     `connection-test-failed` with the cause. Mappings are never touched. `is_enabled: false` keeps everything, and
-    jobs wait.
+    jobs wait: one that is running stops after the pages in flight and goes on from there when the connection is enabled
+    again. Who does not want that cancels it.
     `sales_order_integration_enabled` is a setting of CRM, which is switched there and may be refused: another value
     than the present one is sent alone.
     """

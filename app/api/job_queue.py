@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import Depends, Path, Response
 from pydantic import BaseModel, Field
 
-from app.api.breaker_models import BreakerDep, StoppedOut, stopped_out
+from app.api.breaker_models import Stop, StopDep, StoppedOut, stopped_out
 from app.api.dependencies import BASE, CompanyDep, ContextDep
 from app.api.etags import PreconditionsDep, of_revision
 from app.api.models import Moment, Whole
@@ -17,7 +17,6 @@ from app.api.previews import Previewable, PreviewQuery, previewed
 from app.api.synch_job_models import SynchJobOut, job_out
 from app.api.synch_jobs import RUN_BY_THEMSELVES, accepted
 from app.domain.access import Scope
-from app.domain.breaker import CLOSED, Breaker
 from app.domain.job import EntryStatus, JobQueueEntry
 from app.ports import JobFilter
 from app.use_cases import job_queue
@@ -77,13 +76,14 @@ class EntryOut(BaseModel):
     error_message: str | None
     is_default: bool = Field(description="Whether the default setup made it.")
     stopped_by: StoppedOut | None = Field(
-        description="Why it does not run although it would: CRM refuses our user. It goes on by itself."
+        description="Why it does not run although it would: the connection is not enabled, or CRM refuses our user. It "
+        "goes on by itself once that has ended."
     )
 
 
-def _out(entry: JobQueueEntry, breaker: Breaker = CLOSED) -> dict[str, Any]:
+def _out(entry: JobQueueEntry, stop: Stop | None = None) -> dict[str, Any]:
     shown = {name: getattr(entry, name) for name in EntryOut.model_fields if name != "stopped_by"}
-    return shown | {"stopped_by": stopped_out(breaker) if entry.status in RUN_BY_THEMSELVES else None}
+    return shown | {"stopped_by": stopped_out(stop) if entry.status in RUN_BY_THEMSELVES else None}
 
 
 async def _entry(ctx: ContextDep, company: CompanyDep, entry_id: EntryId) -> JobQueueEntry:
@@ -96,13 +96,13 @@ EntryDep = Annotated[JobQueueEntry, Depends(_entry)]
 
 @router.get("", summary="List job queue entries", response_model=Page[EntryOut], **operation(Scope.READ, 404))
 async def list_job_queue_entries(
-    ctx: ContextDep, company: CompanyDep, breaker: BreakerDep, paging: PagingDep
+    ctx: ContextDep, company: CompanyDep, stop: StopDep, paging: PagingDep
 ) -> dict[str, object]:
     """The recurring jobs of the company, by description."""
     async with ctx.uow(reading=True) as tx:
         entries = await tx.job_queue.all(company.id)
     page, next_cursor = paging.of_all(entries, UUID, lambda entry: entry.id)
-    return {"items": [_out(entry, breaker) for entry in page], "next_cursor": next_cursor}
+    return {"items": [_out(entry, stop) for entry in page], "next_cursor": next_cursor}
 
 
 @router.post(
@@ -127,9 +127,9 @@ async def create_job_queue_entry(
 
 
 @router.get("/{id}", summary="Get a job queue entry", response_model=EntryOut, **operation(Scope.READ, 404))
-async def get_job_queue_entry(entry: EntryDep, breaker: BreakerDep, preconditions: PreconditionsDep) -> Any:
+async def get_job_queue_entry(entry: EntryDep, stop: StopDep, preconditions: PreconditionsDep) -> Any:
     """One recurring job."""
-    return preconditions.answer(_out(entry, breaker), of_revision(entry.revision))
+    return preconditions.answer(_out(entry, stop), of_revision(entry.revision))
 
 
 @router.patch(
@@ -143,7 +143,7 @@ async def change_job_queue_entry(
     company: CompanyDep,
     entry: EntryDep,
     body: EntryPatch,
-    breaker: BreakerDep,
+    stop: StopDep,
     preconditions: PreconditionsDep,
 ) -> Any:
     """Changes what the body names: when it runs next, how often, how patiently."""
@@ -152,7 +152,7 @@ async def change_job_queue_entry(
     changes = body.model_dump(exclude_unset=True)
     saved = await job_queue.change_entry(ctx, company, entry.id, changes, revision)
     present = entry if body.preview else saved
-    return preconditions.answer(_out(saved, breaker), of_revision(present.revision))
+    return preconditions.answer(_out(saved, stop), of_revision(present.revision))
 
 
 @router.delete(
@@ -166,14 +166,14 @@ async def delete_job_queue_entry(
     ctx: ContextDep,
     company: CompanyDep,
     entry: EntryDep,
-    breaker: BreakerDep,
+    stop: StopDep,
     preconditions: PreconditionsDep,
     preview: PreviewQuery = False,
 ) -> Response | None:
     """Deletes the entry. A job of it that is queued or running goes on. A preview answers 200 with the entry."""
     revision = preconditions.revision(of_revision(entry.revision), entry.revision)
     await job_queue.delete_entry(rehearsal(ctx, preview), company, entry.id, revision)
-    return previewed(EntryOut, _out(entry, breaker)) if preview else None
+    return previewed(EntryOut, _out(entry, stop)) if preview else None
 
 
 @router.post(
@@ -203,12 +203,12 @@ async def run_job_queue_entry(
     **operation(Scope.SYNC, 404),
 )
 async def hold_job_queue_entry(
-    ctx: ContextDep, company: CompanyDep, entry_id: EntryId, breaker: BreakerDep, response: Response
+    ctx: ContextDep, company: CompanyDep, entry_id: EntryId, stop: StopDep, response: Response
 ) -> dict[str, Any]:
     """It runs no more by itself until it is set ready. A job at work goes on."""
     entry = await job_queue.hold_entry(ctx, company, entry_id)
     response.headers["ETag"] = of_revision(entry.revision)
-    return _out(entry, breaker)
+    return _out(entry, stop)
 
 
 @router.post(
@@ -218,12 +218,12 @@ async def hold_job_queue_entry(
     **operation(Scope.SYNC, 404),
 )
 async def ready_job_queue_entry(
-    ctx: ContextDep, company: CompanyDep, entry_id: EntryId, breaker: BreakerDep, response: Response
+    ctx: ContextDep, company: CompanyDep, entry_id: EntryId, stop: StopDep, response: Response
 ) -> dict[str, Any]:
     """It runs again when its time comes, at once when that has passed; its attempts start over."""
     entry = await job_queue.set_entry_ready(ctx, company, entry_id)
     response.headers["ETag"] = of_revision(entry.revision)
-    return _out(entry, breaker)
+    return _out(entry, stop)
 
 
 @router.get(
@@ -233,11 +233,11 @@ async def ready_job_queue_entry(
     **operation(Scope.READ, 404),
 )
 async def list_job_queue_entry_log(
-    ctx: ContextDep, company: CompanyDep, entry: EntryDep, breaker: BreakerDep, paging: PagingDep
+    ctx: ContextDep, company: CompanyDep, entry: EntryDep, stop: StopDep, paging: PagingDep
 ) -> dict[str, object]:
     """The synch jobs of the entry, the newest first."""
     after = paging.after(tuple[datetime, UUID])
     async with ctx.uow(reading=True) as tx:
         found = await tx.jobs.page(company.id, JobFilter(entry_id=entry.id), after, paging.limit + 1)
     jobs, next_cursor = paging.cut(found, lambda job: (job.created_at, job.id))
-    return {"items": [job_out(job, [], breaker) for job in jobs], "next_cursor": next_cursor}
+    return {"items": [job_out(job, [], stop) for job in jobs], "next_cursor": next_cursor}

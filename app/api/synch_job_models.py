@@ -6,8 +6,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from app.api.breaker_models import Stop
 from app.api.models import ChangeOut, FailureOut, changes_out, failure_out
-from app.domain.breaker import CLOSED, Breaker
 from app.domain.company import ConnectionStatus
 from app.domain.coupling import SynchAction
 from app.domain.job import Counts, JobStatus, SynchJob, SynchMode
@@ -129,9 +129,9 @@ def counts_out(counts: Counts) -> dict[str, int]:
     return {name: getattr(counts, name) for name in Counts.__slots__} | {"total": counts.total}
 
 
-def job_out(job: SynchJob, children: list[UUID], breaker: Breaker = CLOSED) -> dict[str, Any]:
-    """A job for `SynchJobOut`. One that waits because CRM refuses our user says so."""
-    stopped = breaker.reason if breaker.is_open and job.status is JobStatus.QUEUED else None
+def job_out(job: SynchJob, children: list[UUID], stop: Stop | None = None) -> dict[str, Any]:
+    """A job for `SynchJobOut`. One that waits because the connection is not enabled or CRM refuses our user says so."""
+    stopped = stop if job.status is JobStatus.QUEUED else None
     return counts_out(job.counted) | {
         "id": job.id,
         "kind": job.kind,
@@ -144,8 +144,10 @@ def job_out(job: SynchJob, children: list[UUID], breaker: Breaker = CLOSED) -> d
         "created_at": job.created_at,
         "started_at": job.started_at,
         "finished_at": job.finished_at,
-        "message": job.message if stopped is None else f"It waits until CRM lets us in. {stopped.message}",
-        "error": failure_out(job.error if stopped is None else stopped),
+        "message": job.message
+        if stopped is None
+        else f"It waits until {stopped.until}. {stopped.reason.message}",
+        "error": failure_out(job.error if stopped is None else stopped.reason),
         "attempt": job.attempt,
         "cancel_requested": job.cancel_requested,
         "parent_id": job.parent_id,

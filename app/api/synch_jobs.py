@@ -10,7 +10,7 @@ from uuid import UUID
 from fastapi import Depends, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from app.api.breaker_models import BreakerDep
+from app.api.breaker_models import Stop, StopDep, stop_of
 from app.api.dependencies import BASE, CompanyDep, ContextDep, door_of
 from app.api.operation import api_router, operation
 from app.api.pages import Page, PagingDep
@@ -27,7 +27,6 @@ from app.api.synch_job_models import (
     outcome_out,
 )
 from app.domain.access import Scope
-from app.domain.breaker import Breaker
 from app.domain.company import Company, ConnectionStatus
 from app.domain.coupling import SynchAction
 from app.domain.errors import NotFound
@@ -55,22 +54,22 @@ async def accepted(ctx: Context, company: Company, job: SynchJob, response: Resp
     """The answer of every call that starts a job: the job, and its Location."""
     response.headers["Location"] = job_address(company, job)
     async with ctx.uow(reading=True) as tx:
-        breaker = await tx.breakers.find(company.id)
-        return await _with_children(tx, await tx.jobs.get(company.id, job.id), breaker)
+        stop = await stop_of(tx, company.id)
+        return await _with_children(tx, await tx.jobs.get(company.id, job.id), stop)
 
 
-async def _with_children(tx: Transaction, job: SynchJob, breaker: Breaker) -> dict[str, Any]:
-    (told,) = await _all_with_children(tx, [job], breaker)
+async def _with_children(tx: Transaction, job: SynchJob, stop: Stop | None) -> dict[str, Any]:
+    (told,) = await _all_with_children(tx, [job], stop)
     return told
 
 
 async def _all_with_children(
-    tx: Transaction, jobs: Sequence[SynchJob], breaker: Breaker
+    tx: Transaction, jobs: Sequence[SynchJob], stop: Stop | None
 ) -> list[dict[str, Any]]:
     below: defaultdict[UUID | None, list[UUID]] = defaultdict(list)
     for child in await tx.jobs.children([job.id for job in jobs if job.mapping is None]):
         below[child.parent_id].append(child.id)
-    return [job_out(job, below[job.id], breaker) for job in jobs]
+    return [job_out(job, below[job.id], stop) for job in jobs]
 
 
 @router.get(
@@ -90,8 +89,7 @@ async def list_synch_jobs(
         if not found and mapping is not None:
             await tx.mappings.get(company.id, mapping)  # a mistyped name is no empty list
         jobs, next_cursor = paging.cut(found, lambda job: (job.created_at, job.id))
-        breaker = await tx.breakers.find(company.id)
-        items = await _all_with_children(tx, jobs, breaker)
+        items = await _all_with_children(tx, jobs, await stop_of(tx, company.id))
     return {"items": items, "next_cursor": next_cursor}
 
 
@@ -106,13 +104,14 @@ JobDep = Annotated[SynchJob, Depends(_job)]
 @router.get(
     "/synch-jobs/{id}", summary="Get a synch job", response_model=SynchJobOut, **operation(Scope.READ, 404)
 )
-async def get_synch_job(ctx: ContextDep, job: JobDep, breaker: BreakerDep) -> dict[str, object]:
+async def get_synch_job(ctx: ContextDep, job: JobDep, stop: StopDep) -> dict[str, object]:
     """How the job stands: its status, its counts by direction, how far it came.
 
-    While CRM refuses our user a `queued` job says so in `message` and `error`; it goes on by itself.
+    While the connection is not enabled, or CRM refuses our user, a `queued` job says so in `message` and `error`. It
+    goes on by itself, from where it was, once that has ended.
     """
     async with ctx.uow(reading=True) as tx:
-        return await _with_children(tx, job, breaker)
+        return await _with_children(tx, job, stop)
 
 
 @router.get(
@@ -178,7 +177,7 @@ async def follow_synch_job(
         try:
             async with ctx.uow(reading=True) as tx:
                 job = await tx.jobs.get(company.id, job.id)
-                found = await _with_children(tx, job, await tx.breakers.find(company.id))
+                found = await _with_children(tx, job, await stop_of(tx, company.id))
         except NotFound:
             return
         now = ctx.clock.now()
@@ -207,7 +206,7 @@ async def cancel_synch_job(ctx: ContextDep, company: CompanyDep, job_id: JobId) 
     """
     async with ctx.uow() as tx:
         job = await tx.jobs.cancel(company.id, job_id, ctx.clock.now())
-        return await _with_children(tx, job, await tx.breakers.find(company.id))
+        return await _with_children(tx, job, await stop_of(tx, company.id))
 
 
 @router.get(

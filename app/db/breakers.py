@@ -3,17 +3,14 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, func, literal, select, update
+from sqlalchemy import delete, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.breaker_rows import decode, encode
-from app.db.job_ends import send_tickets
-from app.db.job_rows import decode as decode_job
-from app.db.job_rows import mapping_free, unblocked
-from app.db.tables import crm_breaker, crm_connection, synch_job
+from app.db.job_ends import send_waiting
+from app.db.tables import crm_breaker, crm_connection
 from app.domain.breaker import CLOSED, Breaker
-from app.domain.job import JobStatus
 from app.ports import CompanyBreaker
 
 
@@ -67,13 +64,5 @@ class SqlBreakers:
         )
         if (await self._connection.execute(closed)).scalar_one_or_none() is None:
             return False
-        waiting = select(synch_job).where(
-            synch_job.c.company_id == company_id,
-            synch_job.c.status == JobStatus.QUEUED,
-            func.coalesce(synch_job.c.not_before, now) <= now,
-            unblocked(),
-            mapping_free(),
-        )
-        jobs = [decode_job(row) for row in await self._connection.execute(waiting)]
-        await send_tickets(self._connection, jobs, now)
+        await send_waiting(self._connection, company_id, now)
         return True

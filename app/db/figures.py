@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import and_, case, exists, func, literal, select, table, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app.db.job_rows import is_enabled
 from app.db.readiness import SEEN_WITHIN
 from app.db.tables import (
     coupling,
@@ -108,7 +109,9 @@ async def _entries(connection: AsyncConnection) -> dict[EntryStatus, int]:
 async def _single(connection: AsyncConnection, now: datetime) -> dict[str, Any]:
     """The figures that are one number each."""
     since = func.coalesce(synch_job.c.not_before, synch_job.c.created_at)
-    oldest = select(func.min(since)).where(synch_job.c.status == JobStatus.QUEUED, since <= now)
+    # Those of a connection that somebody disabled wait for that person.
+    enabled = is_enabled(synch_job.c.company_id)
+    oldest = select(func.min(since)).where(synch_job.c.status == JobStatus.QUEUED, since <= now, enabled)
     seen = select(func.count()).select_from(worker).where(worker.c.seen_at > func.now() - SEEN_WITHIN)
     tickets = select(func.count()).select_from(table("pgqueuer"))
     shut = select(func.count()).select_from(crm_breaker).where(crm_breaker.c.opened_at.is_not(None))

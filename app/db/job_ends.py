@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.job_rows import NOT_ENDED, decode, unblocked
+from app.db.job_rows import NOT_ENDED, decode, mapping_free, unblocked
 from app.db.tables import synch_job
 from app.db.tickets import Ticket, send
 from app.domain.job import JobStatus, SynchJob, settle
@@ -44,6 +44,18 @@ async def send_next(connection: AsyncConnection, company_id: int, mapping: str |
         )
         .order_by(synch_job.c.entry_id.is_not(None), synch_job.c.created_at, synch_job.c.id)
         .limit(1)
+    )
+    await send_tickets(connection, [decode(row) for row in await connection.execute(query)], now)
+
+
+async def send_waiting(connection: AsyncConnection, company_id: int, now: datetime) -> None:
+    """A ticket for each queued job of the company that nothing keeps any more."""
+    query = select(synch_job).where(
+        synch_job.c.company_id == company_id,
+        synch_job.c.status == JobStatus.QUEUED,
+        func.coalesce(synch_job.c.not_before, now) <= now,
+        unblocked(),
+        mapping_free(),
     )
     await send_tickets(connection, [decode(row) for row in await connection.execute(query)], now)
 

@@ -82,7 +82,8 @@ def summed(parent: SynchJob, children: Iterable[SynchJob]) -> SynchJob:
 
 
 def unblocked() -> ColumnElement[bool]:
-    """No sibling that the job depends on is still to end, it is no parent, and CRM lets its company in."""
+    """No sibling that the job depends on is still to end, it is no parent, the connection of its company is enabled and
+    CRM lets the company in."""
     sibling, child = alias(synch_job), alias(synch_job)
     awaited = exists().where(
         sibling.c.parent_id == synch_job.c.parent_id,
@@ -90,7 +91,8 @@ def unblocked() -> ColumnElement[bool]:
         sibling.c.status.in_(NOT_ENDED),
     )
     is_parent = exists().where(child.c.parent_id == synch_job.c.id)
-    return and_(~awaited, ~is_parent, let_in(synch_job.c.company_id))
+    company_id = synch_job.c.company_id
+    return and_(~awaited, ~is_parent, is_enabled(company_id), let_in(company_id))
 
 
 def is_enabled(company_id: ColumnElement[int]) -> ColumnElement[bool]:

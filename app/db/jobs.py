@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.arrays import one_of_ids
-from app.db.job_ends import after_end, priority, send_next, send_tickets
+from app.db.job_ends import after_end, priority, send_next, send_tickets, send_waiting
 from app.db.job_rows import (
     NOT_ENDED,
     REFERRED_TO,
@@ -266,6 +266,10 @@ class SqlSynchJobs:
         gone = await self._read(ended)
         await after_end(self._connection, company_id, gone, at)
         return await self.get(company_id, job_id)
+
+    async def send_waiting(self, company_id: int, now: datetime) -> None:
+        """New tickets for the queued jobs of the company that nothing keeps any more."""
+        await send_waiting(self._connection, company_id, now)
 
     # --- keeping order -----------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from app.domain.errors import ConnectionDisabled, LoginRefused, PermissionMissing
+from app.domain.errors import LoginRefused, PermissionMissing
 from app.domain.job import EntryStatus, JobQueueEntry, JobStatus, SynchJob, SynchMode
 
 RERUN_DELAY = "rerun_delay_seconds"
@@ -42,10 +42,9 @@ def started(entry: JobQueueEntry, job: SynchJob) -> JobQueueEntry:
 def after_run(entry: JobQueueEntry, job: SynchJob | None, now: datetime) -> JobQueueEntry:
     """The entry after its job ended, or was deleted (None).
 
-    Records that failed are no failure of the run. After one that found the connection disabled, or to which CRM
-    gave no right, the entry goes on later: its next run finds out whether that has ended. One that failed
-    otherwise, its attempts used up, needs a person. After a run with nothing to do an entry with an inactivity
-    timeout sleeps until a change wakes it, or the timeout.
+    Records that failed are no failure of the run. After one to which CRM gave no right the entry goes on later: its
+    next run finds out whether that has ended. One that failed otherwise, its attempts used up, needs a person. After a
+    run with nothing to do an entry with an inactivity timeout sleeps until a change wakes it, or the timeout.
     An entry that a person has meanwhile put on hold stays there.
     """
     if job is None:
@@ -60,8 +59,6 @@ def after_run(entry: JobQueueEntry, job: SynchJob | None, now: datetime) -> JobQ
     if entry.status is not EntryStatus.IN_PROCESS:
         return entry
     if job.error is not None:
-        if job.error.code == ConnectionDisabled.code:
-            return _ready(entry, now)
         if job.error.code in REFUSED:
             # Twice as far ahead: the change that it could not write does not wake it at once.
             return _ready(entry, now, pauses=2)

@@ -10,7 +10,7 @@ import structlog
 
 from app.domain.breaker import BreakerPolicy
 from app.domain.coupling import Failure
-from app.domain.errors import IntegrationError, Invalid, NotFound, UnexpectedError
+from app.domain.errors import ConnectionDisabled, IntegrationError, Invalid, NotFound, UnexpectedError
 from app.domain.job import JobStatus, SynchJob, ended_as, failures_told
 from app.domain.retry import FIRST_DELAY, RetryIn, after_failure
 from app.domain.schedule import RERUN_DELAY
@@ -38,7 +38,7 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """The worker stops; the job goes on elsewhere, and this was no attempt of it."""
+    """The worker stops, or the connection was disabled; the job goes on later, and this was no attempt of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ class Runner:
                 return Lost()
             case Cancelled():
                 return Stopped()
-            case Draining():
+            case Draining() | ConnectionDisabled():  # it waits until somebody enables the connection again
                 return Interrupted()
             case IntegrationError() as error:
                 return Failed(error)
@@ -205,7 +205,7 @@ class Runner:
         match end:
             case Lost():
                 return
-            case Interrupted():
+            case Interrupted() if not present.cancel_requested:
                 await tx.jobs.requeue(replace(job, attempt=job.attempt - 1), None, now)
                 return
             case Failed(error=error) if not present.cancel_requested:
@@ -218,7 +218,7 @@ class Runner:
                     await tx.jobs.requeue(told, now + retry.delay, now)
                     return
                 ours = await tx.jobs.finish(job, JobStatus.FAILED, error.detail, now, Failure.of(error))
-            case Stopped() | Failed():
+            case Stopped() | Interrupted() | Failed():
                 ours = await tx.jobs.finish(job, JobStatus.CANCELLED, "It was cancelled.", now)
             case Done():
                 failures = failures_told(present.counted, job.id)

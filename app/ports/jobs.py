@@ -71,7 +71,8 @@ class SynchJobs(Protocol):
 
     async def claim(self, job_id: UUID, worker_id: UUID, now: datetime) -> CompanyJob | None:
         """Makes a queued job a running one. None when it is not to run now: it is gone or not queued,
-        its mapping is busy, it waits for siblings, or its `not_before` has not come."""
+        its mapping is busy, it waits for siblings, its `not_before` has not come, the connection of its company is
+        not enabled, or CRM refuses our user."""
         ...
 
     async def heartbeat(self, jobs: Collection[SynchJob], now: datetime) -> dict[UUID, Standing]:
@@ -110,6 +111,10 @@ class SynchJobs(Protocol):
     async def cancel(self, company_id: int, job_id: UUID, at: datetime) -> SynchJob:
         """A queued job ends at once, a running one is asked to stop; a parent with all its children.
         One that ended is left as it is. Raises NotFound."""
+        ...
+
+    async def send_waiting(self, company_id: int, now: datetime) -> None:
+        """New tickets for the queued jobs of the company that nothing keeps any more."""
         ...
 
     async def lost(self, before: datetime, limit: int = 100) -> list[CompanyJob]:

@@ -122,7 +122,8 @@ async def enable_connection(
 ) -> Enabled:
     """Tests the connection, enables it, and says what is still to be done.
 
-    Never touches mappings. Jobs that waited because nothing happened are woken.
+    Never touches mappings. Jobs that waited for the connection go on; entries that slept because nothing happened are
+    woken.
 
     Args:
         changes: what is to change about the setup before, as for `save_connection`; saved only if the test succeeds.
@@ -151,6 +152,7 @@ async def enable_connection(
         await tx.breakers.close(company.id, ctx.clock.now())
         mappings = [stored.mapping for stored in await tx.mappings.all(company.id)]
         await tx.job_queue.wake(company.id, [mapping.name for mapping in mappings], ctx.clock.now())
+        await tx.jobs.send_waiting(company.id, ctx.clock.now())
     if not preview:
         await show_company(ctx, company, saved)
     tables = mapped_tables(company.defaults_generation, mappings)
@@ -160,7 +162,8 @@ async def enable_connection(
 async def disable_connection(
     ctx: Context, company: Company, reason: str | None = None, revision: int | None = None
 ) -> ConnectionSetup:
-    """Disables the connection. Mappings, couplings, watermarks and jobs are kept; jobs wait."""
+    """Disables the connection. Mappings, couplings, watermarks and jobs are kept; jobs wait, those under way from
+    where they are after the pages in flight."""
     async with ctx.uow() as tx:
         setup = await tx.connections.find(company.id)
         if setup is None:
@@ -180,7 +183,8 @@ def turned_off(setup: ConnectionSetup, reason: str | None = None) -> ConnectionS
 
 
 async def delete_connection(ctx: Context, company: Company, revision: int | None = None) -> None:
-    """Removes the setup with its secrets. Mappings, couplings and jobs are kept. Raises NotFound."""
+    """Removes the setup with its secrets. Mappings, couplings and jobs are kept; jobs wait until there is a connection
+    again and it is enabled. Raises NotFound."""
     async with ctx.uow() as tx:
         setup = await tx.connections.find(company.id, lock=True)
         if setup is None:

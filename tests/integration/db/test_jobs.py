@@ -156,6 +156,23 @@ async def test_a_running_job_hears_that_its_connection_was_disabled_or_deleted(
         assert await tx.jobs.progress(running, "to_crm", Counts()) is Standing.TO_WAIT
 
 
+async def test_a_job_waits_while_the_connection_is_off_and_is_announced_anew(engine: AsyncEngine) -> None:
+    memory = a_memory(engine)
+    company = await a_connected_company(memory)
+    job, later = a_job(), a_job("CONTACT", not_before=NOON + timedelta(hours=1))
+    async with memory() as tx:
+        await tx.jobs.add(company.id, [job, later])
+        await switch(tx, company, on=False)
+        assert await tx.jobs.claim(job.id, WORKER, NOON + timedelta(minutes=1)) is None
+        assert await tx.jobs.send_missing_tickets(NOON + timedelta(minutes=1), timedelta()) == 0
+    before = await tickets(engine)
+    async with memory() as tx:
+        await switch(tx, company, on=True)
+        await tx.jobs.send_waiting(company.id, NOON + timedelta(minutes=2))
+    assert await tickets(engine) == [*before, job.id]
+    assert (await claimed(memory, job)).attempt == 1
+
+
 async def test_a_worker_that_lost_its_job_can_write_nothing_for_it(engine: AsyncEngine) -> None:
     memory = a_memory(engine)
     company = await a_connected_company(memory)

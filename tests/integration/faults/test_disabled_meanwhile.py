@@ -1,4 +1,7 @@
-"""Somebody disables the connection while a worker in another process runs a job."""
+"""Somebody disables or deletes the connection while a worker in another process runs a job: it waits until there is an
+enabled one again, and goes on."""
+
+from collections import Counter
 
 import pytest
 
@@ -21,8 +24,9 @@ pytestmark = pytest.mark.anyio
 MORE = 8000
 
 
-async def test_a_run_elsewhere_stops_when_the_connection_is_disabled(
-    crm: Crm, made: str, test_server: TestServer
+@pytest.mark.parametrize("way", ["disabled", "deleted"])
+async def test_a_run_elsewhere_waits_while_the_connection_is_off_and_goes_on(
+    crm: Crm, made: str, test_server: TestServer, way: str
 ) -> None:
     crm.restore()
     async with test_server.clone(made) as database:
@@ -41,7 +45,20 @@ async def test_a_run_elsewhere_stops_when_the_connection_is_disabled(
             world.faults(Fault(match=r"POST .*\$batch", kind="hang", seconds=0.5))
             job = await world.start()
             await world.until(job, lambda found: found["inserted"] > 0)
-            await world.call("PATCH", CONNECTION, {"is_enabled": False})
+            if way == "disabled":
+                await world.call("PATCH", CONNECTION, {"is_enabled": False})
+            else:
+                await world.call("DELETE", CONNECTION)
+            waits = await world.until(job, lambda found: found["status"] != "running")
+            assert (waits["status"], waits["error"]["code"]) == ("queued", "connection-disabled")
+            assert waits["message"].startswith("It waits until the connection is enabled.")
+            assert waits["inserted"] < MORE
+            world.faults()
+            if way == "deleted":
+                await world.call("PUT", CONNECTION, crm.setup())
+            await world.call("PATCH", CONNECTION, {"is_enabled": True})
             ended = await world.until(job, has_ended)
-            assert (ended["status"], ended["error"]["code"]) == ("failed", "connection-disabled")
-            assert ended["inserted"] < MORE
+            assert (ended["status"], ended["attempt"], ended["message"]) == ("succeeded", 1, None)
+            names = Counter(row["name"] for row in crm.accounts.values())
+            assert sum(name.startswith("More ") for name in names) == MORE
+            assert set(names.values()) == {1}

@@ -150,7 +150,6 @@ async def test_an_entry_runs_again_after_its_minutes(engine: AsyncEngine) -> Non
     [
         (Failure.of(InvalidMapping("No such field.")), EntryStatus.ERROR),
         (Failure.of(CrmUnavailable("No answer.")), EntryStatus.ERROR),
-        (Failure.of(ConnectionDisabled("Not enabled.")), EntryStatus.READY),
         (Failure.of(LoginRefused("The secret has expired.")), EntryStatus.READY),
         (Failure.of(PermissionMissing("missing prvWriteAccount privilege")), EntryStatus.READY),
     ],

@@ -18,7 +18,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.db.engine import connect
 from app.db.unit_of_work import SqlUnitOfWork
 from app.domain.company import Company
-from app.domain.errors import CrmUnavailable, DatabaseUnavailable, IntegrationError, InvalidMapping, Throttled
+from app.domain.errors import (
+    ConnectionDisabled,
+    CrmUnavailable,
+    DatabaseUnavailable,
+    IntegrationError,
+    InvalidMapping,
+    Throttled,
+)
 from app.domain.job import Counts, JobStatus, SynchJob
 from app.jobs.worker import Worker
 from app.ports import Context, Handler, Report
@@ -223,6 +230,28 @@ async def test_a_job_that_was_cancelled_before_its_worker_died_is_not_started_ag
     async with a_worker(database, memory, {"synchronize": pages(5, 0)}):
         (found,) = await ended(memory, company.id, [job_id])
     assert (found.status, found.counted, found.fence) == (JobStatus.CANCELLED, Counts(), 2)
+
+
+async def test_a_cancelled_job_that_finds_its_connection_disabled_does_not_wait_for_it(
+    engine: AsyncEngine, database: str
+) -> None:
+    memory = a_memory(engine)
+    company = await a_connected_company(memory)
+    begun, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def handler(_ctx: Context, _company: Company, _job: SynchJob, _report: Report) -> None:
+        begun.set()
+        await cancelled.wait()
+        raise ConnectionDisabled("Not enabled.")
+
+    async with a_worker(database, memory, {"synchronize": handler}):
+        (job_id,) = await add(memory, company, a_job())
+        await asyncio.wait_for(begun.wait(), PATIENCE)
+        async with memory() as tx:
+            await tx.jobs.cancel(company.id, job_id, datetime.now(UTC))
+        cancelled.set()
+        (found,) = await ended(memory, company.id, [job_id])
+    assert (found.status, found.fence) == (JobStatus.CANCELLED, 1)
 
 
 async def test_what_may_pass_is_tried_again_and_then_succeeds(engine: AsyncEngine, database: str) -> None:
