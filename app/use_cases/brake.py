@@ -47,7 +47,7 @@ class Brake:
         if page.more:
             self._released, at_least, gone = True, "At least ", 0
             async for each in self._reading.ahead(self._run):
-                gone += len(await self._gone(each.deleted))
+                gone += await self._gone(each.deleted)
                 if gone > limit:
                     break
         if gone > limit:
@@ -58,5 +58,7 @@ class Brake:
                 fix=f"If that is right, POST …/integration-table-mappings/{name}/synchronize with allow_deletions.",
             )
 
-    async def _gone(self, ids: Sequence[UUID]) -> Sequence[object]:
-        return await deleted.gone(self._ctx, self._setting, self._run, ids) if ids else ()
+    async def _gone(self, ids: Sequence[UUID]) -> int:
+        if not ids:
+            return 0
+        return deleted.to_ask_about(await deleted.gone(self._ctx, self._setting, self._run, ids))

@@ -6,7 +6,7 @@ from typing import assert_never
 from uuid import UUID
 
 from app.domain.coupling import Base, Coupling, Failure, Outcome, SynchAction
-from app.domain.errors import DeletionConflict, IntegrationError, StaleRecord
+from app.domain.errors import CouplingSkipped, DeletionConflict, IntegrationError, StaleRecord
 from app.domain.intents import settled
 from app.domain.mapping import DeletionConflictResolution, Direction
 from app.domain.plan import covers
@@ -23,6 +23,7 @@ class Aftermath:
     """What deletions lead to, decided and acted on, still to be remembered."""
 
     failed: list[tuple[Coupling, IntegrationError]] = field(default_factory=list)
+    skipped: list[tuple[Coupling, IntegrationError]] = field(default_factory=list)
     uncoupled: list[Coupling] = field(default_factory=list)
     deleted: list[Coupling] = field(default_factory=list)
     restored: list[Item] = field(default_factory=list)
@@ -39,9 +40,21 @@ async def follow(
     preview: bool = False,
 ) -> Aftermath:
     """Decides and acts on couplings whose record on the source side of the run is gone; a preview decides and leaves
-    it there. Ask the brake first."""
-    if not couplings:
-        return Aftermath()
+    it there. Ask the brake first. Skipped ones are left alone, and told."""
+    followed = [coupling for coupling in couplings if not coupling.skipped]
+    aftermath = await _follow(ctx, setting, run, followed, job_id, preview) if followed else Aftermath()
+    aftermath.skipped = [(c, _skipped(setting, run, c)) for c in couplings if c.skipped]
+    return aftermath
+
+
+async def _follow(
+    ctx: Context,
+    setting: Setting,
+    run: Direction,
+    couplings: Sequence[Coupling],
+    job_id: UUID | None,
+    preview: bool,
+) -> Aftermath:
     match setting.mapping.deletion_conflict_resolution:
         case DeletionConflictResolution.NONE:
             return Aftermath(failed=[(c, conflict(setting, run, c)) for c in couplings])
@@ -66,7 +79,8 @@ async def remember(
 ) -> None:
     """Records what became of deleted records, in the transaction that moves the watermark over them."""
     company, now = setting.company.id, ctx.clock.now()
-    await tx.couplings.save(company, [c.failed(Failure.of(e), now, job_id) for c, e in aftermath.failed])
+    troubled = [*aftermath.failed, *aftermath.skipped]
+    await tx.couplings.save(company, [c.failed(Failure.of(e), now, job_id) for c, e in troubled])
     gone = [c.id for c in (*aftermath.uncoupled, *aftermath.deleted)]
     if gone:
         await tx.couplings.delete(company, gone)
@@ -82,7 +96,7 @@ def count(aftermath: Aftermath, tally: Tally) -> None:
     """Counts what becomes of deleted records."""
     tally.add(aftermath.restored)
     tally.count(SynchAction.FAILED, len(aftermath.failed))
-    tally.count(SynchAction.SKIPPED, len(aftermath.uncoupled))
+    tally.count(SynchAction.SKIPPED, len(aftermath.skipped) + len(aftermath.uncoupled))
     tally.count(SynchAction.UNCOUPLED, len(aftermath.uncoupled))
     tally.count(SynchAction.DELETED, len(aftermath.deleted))
 
@@ -91,6 +105,10 @@ def outcomes_of(run: Direction, aftermath: Aftermath) -> list[Outcome]:
     """What becomes of deleted records, as it is logged, without those that are created again."""
     return [
         *(outcome(run, c, SynchAction.FAILED, error) for c, error in aftermath.failed),
+        *(
+            outcome(run, c, SynchAction.SKIPPED, reason=CouplingSkipped.code, message=told.detail)
+            for c, told in aftermath.skipped
+        ),
         *(outcome(run, c, SynchAction.SKIPPED, reason="uncoupled") for c in aftermath.uncoupled),
         *(outcome(run, c, SynchAction.DELETED) for c in aftermath.deleted),
     ]
@@ -101,7 +119,7 @@ async def gone(ctx: Context, setting: Setting, run: Direction, ids: Collection[U
     company, table = setting.company.id, setting.mapping.nav_table
     async with ctx.uow(reading=True) as tx:
         by_source = tx.couplings.of_nav if run.source is Side.NAV else tx.couplings.of_crm
-        coupled = [c for c in (await by_source(company, table, ids)).values() if not c.skipped]
+        coupled = list((await by_source(company, table, ids)).values())
     return await _really_gone(setting, run, coupled)
 
 
@@ -114,6 +132,26 @@ async def _really_gone(setting: Setting, run: Direction, couplings: Sequence[Cou
     ids = [c.id_on(here) for c in couplings]
     alive = await setting.side(here).get(setting.mapping.table_on(here), ids, ())
     return [c for c in couplings if c.id_on(here) not in alive]
+
+
+def is_known(coupling: Coupling) -> bool:
+    """Whether it was told before that a half of the coupling was deleted."""
+    return coupling.last_error is not None and coupling.last_error.code == DeletionConflict.code
+
+
+def to_ask_about(couplings: Sequence[Coupling]) -> int:
+    """How many of these deletions the brake counts: those that are to be followed, and for the first time."""
+    return sum(not coupling.skipped and not is_known(coupling) for coupling in couplings)
+
+
+def _skipped(setting: Setting, run: Direction, coupling: Coupling) -> DeletionConflict:
+    """What is told of a skipped coupling whose half on the source side of the run was deleted. It is kept with the
+    coupling: once that is restored, the deletion is not reported any more."""
+    error = conflict(setting, run, coupling)
+    return DeletionConflict(
+        f"{error.detail} The coupling is skipped.",
+        fix=f"POST …/couplings/{coupling.id}/restore lets the next run do about it what the mapping says; {error.fix}",
+    )
 
 
 def conflict(setting: Setting, run: Direction, coupling: Coupling) -> DeletionConflict:
@@ -199,6 +237,7 @@ def outcome(
     action: SynchAction,
     error: IntegrationError | None = None,
     reason: str | None = None,
+    message: str | None = None,
 ) -> Outcome:
     """What happened to a coupling, as it is logged."""
     return Outcome(
@@ -211,6 +250,7 @@ def outcome(
         crm_id=coupling.crm_id,
         coupling_id=coupling.id,
         reason=reason,
+        message=message,
         error=Failure.of(error) if error else None,
         extra={"mapping": coupling.mapping},
     )

@@ -188,7 +188,7 @@ async def _pages(
             _count(exchange, tally, report, await exchange.synchronize(chunk))
         if page.deleted:
             gone = await deleted.gone(ctx, setting, run, page.deleted)
-            await brake.check(page, len(gone))
+            await brake.check(page, deleted.to_ask_about(gone))
             aftermath = await deleted.follow(ctx, setting, run, gone, job_id=None, preview=True)
             deleted.count(aftermath, tally)
             report.tell(deleted.outcomes_of(run, aftermath))

@@ -9,7 +9,7 @@ from uuid import UUID
 from app.domain.coupling import Coupling, CouplingStatus, SynchResult
 from app.domain.errors import IntegrationError, NotCoupled, WatermarkExpired
 from app.domain.links import address_of
-from app.domain.mapping import Direction
+from app.domain.mapping import DeletionConflictResolution, Direction
 from app.domain.records import Side, Snapshot
 from app.ports import Context, Page
 from app.use_cases import deleted
@@ -91,13 +91,34 @@ class Reading:
 
     async def _failed(self, run: Direction) -> AsyncIterator[Page]:
         """Records whose last synchronization failed are tried again although they did not change
-        (nav-behaviour 9.1)."""
-        side, table = run.source, self._setting.mapping.table_on(run.source)
-        async for couplings in self.couplings(last_synch_result=SynchResult.FAILURE):
-            ids = [c.id_on(side) for c in couplings if self._job_id is None or c.last_job_id != self._job_id]
-            if ids:
-                found = await self._setting.side(side).get(table, ids, self._setting.fields(side))
-                yield Page(list(found.values()))
+        (nav-behaviour 9.1). A deletion that was told and not followed comes again, too: while its coupling was skipped,
+        or before the mapping had a rule for it."""
+        mapping, side = self._setting.mapping, run.source
+        follows = mapping.deletion_conflict_resolution is not DeletionConflictResolution.NONE
+        async for failed in self.couplings(last_synch_result=SynchResult.FAILURE):
+            again = [c for c in failed if self._job_id is None or c.last_job_id != self._job_id]
+            known = {c.id_on(side): c for c in again if follows and c.intent is None and deleted.is_known(c)}
+            if not again:
+                continue
+            ids = [c.id_on(side) for c in again]
+            found = await self._setting.side(side).get(
+                mapping.table_on(side), ids, self._setting.fields(side)
+            )
+            gone = [key for key in known if key not in found]
+            for elsewhere in await self._deleted_there(run, [c for key, c in known.items() if key in found]):
+                del found[elsewhere.id_on(side)]
+            yield Page(list(found.values()), deleted=gone)
+
+    async def _deleted_there(self, run: Direction, couplings: Sequence[Coupling]) -> list[Coupling]:
+        """Those whose other half is gone, where that is to be followed to this one: by the run that reads over there.
+        To the run that reads here such a record looks like one that was just changed."""
+        mapping, there = self._setting.mapping, run.destination
+        propagates = mapping.deletion_conflict_resolution is DeletionConflictResolution.PROPAGATE
+        if not couplings or not propagates or not mapping.direction.allows(run.opposite):
+            return []
+        ids = [c.id_on(there) for c in couplings]
+        alive = await self._setting.side(there).get(mapping.table_on(there), ids, ())
+        return [c for c in couplings if c.id_on(there) not in alive]
 
     async def _everything(self, run: Direction) -> AsyncIterator[Page]:
         seen = Seen()

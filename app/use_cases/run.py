@@ -136,7 +136,7 @@ class Run:
         # known as the new half of its coupling before it is looked at, or it would get a second partner.
         if page.deleted:
             gone = await deleted.gone(self._ctx, self._setting, exchange.run, page.deleted)
-            await brake.check(page, len(gone))
+            await brake.check(page, deleted.to_ask_about(gone))
             await self._follow(exchange, tally, gone)
         sets = sets_of(page, together)
         sharing = exchange.shared(min(len(sets), together))

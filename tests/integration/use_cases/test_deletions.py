@@ -1,15 +1,17 @@
 """Records that were deleted on one side: what becomes of their partners and couplings, and the brake."""
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from app.crm.store import Dataverse
-from app.domain.coupling import Coupling
-from app.domain.errors import TooManyDeletions
+from app.domain.coupling import Coupling, Failure
+from app.domain.errors import CrmRefused, TooManyDeletions
 from app.domain.job import SynchMode
 from app.domain.mapping import DeletionConflictResolution, Direction
+from app.use_cases.couplings import restore
 from app.use_cases.deleted import follow, gone
 from app.use_cases.setting import open_setting
 from tests.integration.use_cases.office import Office, Quiet
@@ -225,6 +227,53 @@ async def test_a_worker_that_dies_meanwhile_follows_each_deletion_once(
         assert (await office.run()).wrote_nothing
     expected = {RESTORE: (2, 2, 2), PROPAGATE: (1, 1, 1)}
     assert await counted(office) == expected.get(resolution, (1, 2, 1) if side == NAV else (2, 1, 1))
+
+
+async def skip(office: Office, coupling: Coupling) -> None:
+    """It failed twice in the same way."""
+    failed = coupling.failed(Failure.of(CrmRefused("No.")), office.ctx.clock.now())
+    async with office.ctx.uow() as tx:
+        await tx.couplings.save(office.company.id, [failed])
+        await tx.couplings.save(
+            office.company.id, [replace(failed, skipped=True, revision=failed.revision + 1)]
+        )
+
+
+@SIDES
+@pytest.mark.parametrize("resolution", [UNCOUPLE, PROPAGATE, RESTORE])
+async def test_the_deletion_of_a_skipped_record_is_told_and_followed_once_it_is_restored(
+    office: Office, side: str, resolution: DeletionConflictResolution
+) -> None:
+    first, _ = await pairs(office, 2, resolution)
+    await skip(office, first)
+    await delete(office, side, first)
+    ran = await office.run()
+    assert [(told[2], told[3]) for told in ran.told] == [("skipped", "skipped")]
+    assert (ran.to_crm + ran.from_crm).skipped == 1
+    assert sum(await counted(office)) == 5
+    held = next(c for c in await office.couplings() if c.id == first.id)
+    assert held.skipped
+    assert held.last_error is not None
+    assert f"was deleted in {side}" in held.last_error.message
+    assert (await office.run()).told == []
+
+    await restore(office.ctx, office.company)
+    await office.run()
+    expected = {RESTORE: (2, 2, 2), PROPAGATE: (1, 1, 1)}
+    assert await counted(office) == expected.get(resolution, (1, 2, 1) if side == NAV else (2, 1, 1))
+    assert (await office.run()).wrote_nothing
+
+
+@SIDES
+async def test_a_rule_that_is_set_later_is_applied_to_the_deletions_that_were_told(
+    office: Office, side: str
+) -> None:
+    first, _ = await pairs(office, 2, NONE)
+    await delete(office, side, first)
+    await office.run()
+    await office.set_up(deletion_conflict_resolution=PROPAGATE)
+    await office.run()
+    assert await counted(office) == (1, 1, 1)
 
 
 async def test_a_record_that_fails_does_not_keep_the_couplings_of_the_gone_ones(office: Office) -> None:
