@@ -4,8 +4,17 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
+
+AHEAD = timedelta(minutes=1)
+"""Further apart than this the clocks of two processes never are."""
+
+
+def was_set_back(noted: ColumnElement[datetime], now: datetime) -> ColumnElement[bool]:
+    """The clock of the database was set back since something that had happened was noted. What was planned by the time
+    it showed then would come too late."""
+    return noted > now + AHEAD
 
 
 class DatabaseClock:

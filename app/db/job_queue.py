@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db import job_rows
 from app.db.arrays import one_of_ids, one_of_texts
 from app.db.breaker_rows import let_in
+from app.db.clock import was_set_back
 from app.db.tables import crm_connection, synch_job
 from app.db.tables import job_queue_entry as entry_row
 from app.db.violations import translated
@@ -76,7 +77,7 @@ class SqlJobQueue:
     async def due(self, now: datetime, limit: int) -> list[CompanyEntry]:
         """Entries whose time has come, of companies whose connection is enabled and whom CRM lets in; locked,
         skipping what another worker has locked. One that is on hold for inactivity is due when its timeout has
-        passed."""
+        passed; any is after the clock of the database was set back, whose plan goes by the time before."""
         query = (
             select(entry_row)
             .join(crm_connection, crm_connection.c.company_id == entry_row.c.company_id)
@@ -84,7 +85,11 @@ class SqlJobQueue:
                 crm_connection.c.is_enabled,
                 let_in(crm_connection.c.company_id),
                 entry_row.c.status.in_((EntryStatus.READY, EntryStatus.ON_HOLD_INACTIVITY)),
-                or_(entry_row.c.earliest_start_at.is_(None), entry_row.c.earliest_start_at <= now),
+                or_(
+                    entry_row.c.earliest_start_at.is_(None),
+                    entry_row.c.earliest_start_at <= now,
+                    was_set_back(entry_row.c.last_run_at, now),
+                ),
             )
             .order_by(entry_row.c.earliest_start_at.nulls_first(), entry_row.c.id)
             .limit(limit)

@@ -9,12 +9,27 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Integer, Row, Text, Uuid, bindparam, func, insert, or_, select, text, tuple_, update
+from sqlalchemy import (
+    Integer,
+    Row,
+    Text,
+    Uuid,
+    and_,
+    bindparam,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.arrays import one_of_ids
+from app.db.clock import was_set_back
 from app.db.job_ends import after_end, priority, send_next, send_tickets, send_waiting
 from app.db.job_rows import (
     NOT_ENDED,
@@ -274,12 +289,15 @@ class SqlSynchJobs:
     # --- keeping order -----------------------------------------------------------------
 
     async def send_missing_tickets(self, now: datetime, older_than: timedelta) -> int:
-        """New tickets for queued jobs that could start and have not for so long; how many."""
+        """New tickets for queued jobs that could start and have not for so long; how many. A ticket that was sent
+        before the clock of the database was set back waits for a time that is long in coming."""
+        since = func.coalesce(synch_job.c.not_before, synch_job.c.created_at)
+        sent_ahead = and_(synch_job.c.not_before.is_(None), was_set_back(synch_job.c.created_at, now))
         query = (
             select(synch_job)
             .where(
                 synch_job.c.status == JobStatus.QUEUED,
-                func.coalesce(synch_job.c.not_before, synch_job.c.created_at) < now - older_than,
+                or_(since < now - older_than, sent_ahead),
                 unblocked(),
                 mapping_free(),
             )

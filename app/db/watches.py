@@ -7,6 +7,7 @@ from sqlalchemy import exists, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.breaker_rows import let_in
+from app.db.clock import was_set_back
 from app.db.job_queue import starts_on_change
 from app.db.job_rows import NOT_ENDED
 from app.db.tables import coupling, crm_connection, job_queue_entry, synch_job
@@ -33,7 +34,11 @@ class SqlWatches:
             .where(
                 crm_connection.c.is_enabled,
                 let_in(crm_connection.c.company_id),
-                or_(crm_connection.c.watched_at.is_(None), crm_connection.c.watched_at <= before),
+                or_(
+                    crm_connection.c.watched_at.is_(None),
+                    crm_connection.c.watched_at <= before,
+                    was_set_back(crm_connection.c.watched_at, now),
+                ),
             )
             .order_by(crm_connection.c.watched_at.nulls_first())
             .limit(limit)
@@ -58,6 +63,7 @@ class SqlWatches:
             job.company_id == mapping.c.company_id,
             job.mapping == mapping.c.name,
             job.finished_at > ended_before,
+            ~was_set_back(job.finished_at, now),
         )
         startable = exists().where(
             entry.company_id == mapping.c.company_id,

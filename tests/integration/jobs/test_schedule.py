@@ -100,6 +100,48 @@ def scene(engine: AsyncEngine) -> tuple[SqlUnitOfWork, SetClock, Context]:
     return memory, clock, replace(a_context(memory), clock=clock)
 
 
+@pytest.mark.parametrize("timeout", [None, 720])
+async def test_an_entry_does_not_sleep_until_a_time_before_the_clock_was_set_back(
+    engine: AsyncEngine, timeout: int | None
+) -> None:
+    memory, clock, ctx = scene(engine)
+    entry = an_entry(inactivity_timeout_minutes=timeout)
+    company = await a_tenant(memory, entry)
+    await tick(ctx, TIMEOUT)
+    (job,) = await jobs_of(ctx, company)
+    await run_to_its_end(ctx, company, job.id)
+    clock.after(hours=-3)
+    assert (await tick(ctx, TIMEOUT)).started == 1
+    again = (await jobs_of(ctx, company))[-1]
+    await run_to_its_end(ctx, company, again.id)
+    after = await entry_of(ctx, company, entry)
+    assert after.earliest_start_at == clock.now() + timedelta(minutes=timeout or 30)
+    assert (await tick(ctx, TIMEOUT)).started == 0
+
+
+async def test_a_start_that_a_person_set_is_kept_though_clocks_are_a_little_apart(
+    engine: AsyncEngine,
+) -> None:
+    memory, clock, ctx = scene(engine)
+    ran_at, start = NOON + timedelta(seconds=5), NOON + timedelta(days=2)
+    await a_tenant(memory, an_entry(last_run_at=ran_at, earliest_start_at=start))
+    assert (await tick(ctx, TIMEOUT)).started == 0
+    clock.after(days=2)
+    assert (await tick(ctx, TIMEOUT)).started == 1
+
+
+async def test_a_job_whose_ticket_is_of_a_time_before_the_clock_was_set_back_gets_another(
+    engine: AsyncEngine,
+) -> None:
+    memory, clock, ctx = scene(engine)
+    company = await a_tenant(memory)
+    async with memory() as tx:
+        await tx.jobs.add(company.id, [a_job()])
+    assert (await tick(ctx, TIMEOUT)).tickets == 0
+    clock.after(hours=-3)
+    assert (await tick(ctx, TIMEOUT)).tickets == 1
+
+
 async def test_workers_that_tick_at_once_start_each_due_entry_once(engine: AsyncEngine) -> None:
     memory, clock, ctx = scene(engine)
     entries = [an_entry(f"M{number}") for number in range(20)]

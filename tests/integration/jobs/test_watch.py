@@ -198,6 +198,16 @@ async def test_a_mapping_is_left_alone_just_after_its_run_and_while_it_runs(queu
     assert "CUSTOMER" in await queue.look(2, second)
 
 
+async def test_changes_are_seen_after_the_clock_was_set_back(queue: Queue) -> None:
+    office = queue.office
+    account = await coupled(office)
+    await queue.run_all()
+    office.house.clock.pass_by(hours=-3)
+    await queue.tick()
+    await office.change_crm("account", account, name="One")
+    assert "CUSTOMER" in await queue.look()
+
+
 async def test_two_workers_look_at_a_company_once(queue: Queue) -> None:
     office = queue.office
     await coupled(office)
