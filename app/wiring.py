@@ -25,8 +25,9 @@ from app.domain.breaker import BreakerPolicy
 from app.domain.company import Company, ConnectionSetup, NavKind
 from app.domain.errors import IntegrationError, NavUnavailable
 from app.domain.ids import time_ordered_id
+from app.domain.job import JobKind
 from app.domain.retention import Retention
-from app.jobs.handlers import ACCOUNT_STATISTICS, SYNCHRONIZE, TIMELINE_POSTS, registry
+from app.jobs.handlers import registry
 from app.jobs.worker import Worker, WorkerOptions
 from app.nav.store import EmbeddedNav
 from app.ports import ConnectionReport, Context, CrmSide, Handler, NavSide
@@ -186,9 +187,9 @@ def _patience(settings: Settings) -> Patience:
 
 
 HANDLERS: Mapping[str, Handler] = registry(
-    ((SYNCHRONIZE,), run_job),
-    ((ACCOUNT_STATISTICS,), run_account_statistics),
-    ((TIMELINE_POSTS,), run_timeline_posts),
+    ((JobKind.SYNCHRONIZE,), run_job),
+    ((JobKind.ACCOUNT_STATISTICS,), run_account_statistics),
+    ((JobKind.TIMELINE_POSTS,), run_timeline_posts),
 )
 
 

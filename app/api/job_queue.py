@@ -17,7 +17,7 @@ from app.api.previews import Previewable, PreviewQuery, previewed
 from app.api.synch_job_models import SynchJobOut, job_out
 from app.api.synch_jobs import RUN_BY_THEMSELVES, accepted
 from app.domain.access import Scope
-from app.domain.job import EntryStatus, JobQueueEntry
+from app.domain.job import EntryStatus, JobKind, JobQueueEntry
 from app.ports import JobFilter
 from app.use_cases import job_queue
 from app.use_cases.job_queue import LONGEST_MINUTES, MOST_ATTEMPTS
@@ -54,7 +54,9 @@ class EntryIn(EntryPatch):
         description="The mapping that it synchronizes; of the other kinds, which belong to none, null.",
         examples=["CUSTOMER"],
     )
-    kind: Literal["synchronize", "account_statistics", "timeline_posts"] = "synchronize"
+    kind: Literal[JobKind.SYNCHRONIZE, JobKind.ACCOUNT_STATISTICS, JobKind.TIMELINE_POSTS] = (
+        JobKind.SYNCHRONIZE
+    )
     status: Literal[EntryStatus.READY, EntryStatus.ON_HOLD] = EntryStatus.READY
 
 

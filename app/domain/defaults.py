@@ -14,7 +14,7 @@ from uuid import UUID
 
 from app.domain.cell import BASE_UNIT, EXCHANGE_RATE, LOCAL_CURRENCY
 from app.domain.company import Generation
-from app.domain.job import EntryStatus, JobQueueEntry
+from app.domain.job import EntryStatus, JobKind, JobQueueEntry
 from app.domain.mapping import (
     DeletionConflictResolution,
     Direction,
@@ -28,9 +28,6 @@ FEATURES: Final = frozenset({"unit_groups", "price_lists", "sales_orders_to_crm"
 """What Business Central can switch on. Units of measure, customer price groups and sales prices serve
 where the first two are off; a company without features integrates no orders."""
 
-ACCOUNT_STATISTICS: Final = "account_statistics"
-TIMELINE_POSTS: Final = "timeline_posts"
-SYNCHRONIZE: Final = "synchronize"
 PRODUCT: Final = {
     Generation.NAV2017: "Dynamics CRM",
     Generation.NAV2018: "Dynamics 365 for Sales",
@@ -135,7 +132,7 @@ def default_entries(
         JobQueueEntry(
             id=new_id(),
             description=f"{row['name']} - {PRODUCT[generation]} synchronization job.",
-            kind=SYNCHRONIZE,
+            kind=JobKind.SYNCHRONIZE,
             mapping=row["name"],
             minutes_between_runs=row["job"]["minutes_between_runs"],
             inactivity_timeout_minutes=row["job"]["inactivity_timeout_minutes"],
@@ -150,10 +147,10 @@ def default_entries(
     ]
     if timelines:
         description = f"Sales Order Posts - {PRODUCT[generation]} synchronization job."
-        entries.append(_entry(TIMELINE_POSTS, description, 2, 10, new_id(), now))
+        entries.append(_entry(JobKind.TIMELINE_POSTS, description, 2, 10, new_id(), now))
     if solution_installed:
         description = f"Customer Statistics - {PRODUCT[generation]} synchronization job."
-        entries.append(_entry(ACCOUNT_STATISTICS, description, 30, 2, new_id(), now))
+        entries.append(_entry(JobKind.ACCOUNT_STATISTICS, description, 30, 2, new_id(), now))
     return tuple(entries)
 
 

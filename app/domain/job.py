@@ -10,6 +10,19 @@ from app.domain.coupling import Failure, SynchAction
 from app.domain.mapping import Direction
 
 
+class JobKind(StrEnum):
+    """What a synch job does, and what a job queue entry does again and again."""
+
+    SYNCHRONIZE = "synchronize"
+    ACCOUNT_STATISTICS = "account_statistics"
+    TIMELINE_POSTS = "timeline_posts"
+
+    @property
+    def has_mapping(self) -> bool:
+        """Whether a job of the kind runs a mapping."""
+        return self is JobKind.SYNCHRONIZE
+
+
 class JobStatus(StrEnum):
     """The life of a synch job."""
 
@@ -91,7 +104,7 @@ class SynchJob:
     """
 
     id: UUID
-    kind: str  # "synchronize", "account_statistics" or "timeline_posts"
+    kind: str  # a JobKind, or one of a later version
     mapping: str | None
     mode: SynchMode
     direction: Direction | None = None

@@ -123,6 +123,10 @@ class TableMapping:
     position: int = 0  # among the default mappings: the order in which they are installed
     fields: tuple[FieldMapping, ...] = ()
 
+    def runs(self, asked: Direction | None = None) -> tuple[Direction, ...]:
+        """The one-way runs of the mapping, in their order; of the direction that was asked for those that it has."""
+        return tuple(run for run in (asked or self.direction).runs if self.direction.allows(run))
+
     def rows(self, run: Direction) -> tuple[FieldMapping, ...]:
         """The field rows of a one-way run."""
         return self._rows[run]

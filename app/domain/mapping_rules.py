@@ -87,7 +87,7 @@ def direction_problems(mapping: TableMapping) -> Iterator[FieldProblem]:
     """Directions of the mapping in which no row takes part; a mapping without rows waits for some."""
     if not mapping.fields:
         return
-    for run in mapping.direction.runs:
+    for run in mapping.runs():
         if not mapping.rows(run):
             yield FieldProblem("/direction", f"No enabled field row is used in the direction {run}.")
 

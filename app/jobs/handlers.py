@@ -5,10 +5,6 @@ from types import MappingProxyType
 
 from app.ports import Handler
 
-SYNCHRONIZE = "synchronize"
-ACCOUNT_STATISTICS = "account_statistics"
-TIMELINE_POSTS = "timeline_posts"
-
 
 def registry(*entries: tuple[Iterable[str], Handler]) -> Mapping[str, Handler]:
     """Kind -> handler, out of handlers and the kinds each carries out. A kind has one handler."""

@@ -10,12 +10,11 @@ from app.domain.connection import require_enabled
 from app.domain.defaults import full_synch_order
 from app.domain.eligibility import one_way
 from app.domain.errors import DirectionNotAllowed, FieldProblem, Invalid, MappingNotFound
-from app.domain.job import SynchJob, SynchMode
+from app.domain.job import JobKind, SynchJob, SynchMode
 from app.domain.mapping import Direction, TableMapping
 from app.ports import Context, Transaction
 from app.use_cases.setting import choose
 
-SYNCHRONIZE = "synchronize"
 MAXIMUM_ATTEMPTS = 5
 """How often a synch job that somebody asked for is tried; a recurring one goes by its job queue entry."""
 
@@ -44,7 +43,7 @@ async def start(
     async with ctx.uow() as tx:
         chosen = await _mapping(tx, company, mapping)
         require_direction(chosen, direction)
-        waiting = await tx.jobs.waiting(company.id, mapping, mode, direction, SYNCHRONIZE)
+        waiting = await tx.jobs.waiting(company.id, mapping, mode, direction, JobKind.SYNCHRONIZE)
         if waiting is not None and dict(waiting.request) == request:
             return waiting
         job = _job(ctx, mapping, mode, direction, request)
@@ -101,7 +100,7 @@ async def start_uncouple(ctx: Context, company: Company, mapping: str) -> SynchJ
     """Removes all couplings of a mapping; the records stay."""
     async with ctx.uow() as tx:
         await _mapping(tx, company, mapping)
-        waiting = await tx.jobs.waiting(company.id, mapping, SynchMode.UNCOUPLE, None, SYNCHRONIZE)
+        waiting = await tx.jobs.waiting(company.id, mapping, SynchMode.UNCOUPLE, None, JobKind.SYNCHRONIZE)
         if waiting is not None:
             return waiting
         job = _job(ctx, mapping, SynchMode.UNCOUPLE, None, {})
@@ -178,7 +177,7 @@ def _job(
 ) -> SynchJob:
     return SynchJob(
         id=ctx.new_id(),
-        kind=SYNCHRONIZE,
+        kind=JobKind.SYNCHRONIZE,
         mapping=mapping,
         mode=mode,
         direction=direction,

@@ -1,5 +1,7 @@
 """How many rows a synch job will read, where a statement or two can tell: what its progress is measured against."""
 
+from collections.abc import Sequence
+
 from app.domain.job import Counts, SynchJob, SynchMode
 from app.domain.mapping import Direction
 from app.domain.records import Side
@@ -12,11 +14,7 @@ async def announce(ctx: Context, setting: Setting, job: SynchJob, report: Report
 
     `create` says that uncoupled records get a partner, and so are read too.
     """
-    runs = [
-        run
-        for run in (job.direction or setting.mapping.direction).runs
-        if setting.mapping.direction.allows(run)
-    ]
+    runs = setting.mapping.runs(job.direction)
     expected = await _expected(ctx, setting, job, runs, create=create)
     if expected is not None and runs:
         first = runs[0].value
@@ -24,7 +22,7 @@ async def announce(ctx: Context, setting: Setting, job: SynchJob, report: Report
 
 
 async def _expected(
-    ctx: Context, setting: Setting, job: SynchJob, runs: list[Direction], *, create: bool
+    ctx: Context, setting: Setting, job: SynchJob, runs: Sequence[Direction], *, create: bool
 ) -> int | None:
     match job.mode:
         case SynchMode.SELECTION:

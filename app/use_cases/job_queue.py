@@ -9,14 +9,10 @@ from uuid import UUID
 from app.domain.company import Company
 from app.domain.connection import require_enabled
 from app.domain.errors import FieldProblem, Invalid, MappingNotFound, NotFound, PreconditionFailed
-from app.domain.job import EntryStatus, JobQueueEntry, SynchJob
+from app.domain.job import EntryStatus, JobKind, JobQueueEntry, SynchJob
 from app.domain.schedule import job_of, started
 from app.ports import Context, Transaction
 
-OF_THEIR_OWN: Final = ("account_statistics", "timeline_posts")
-"""Kinds of jobs that belong to no mapping."""
-KINDS: Final = ("synchronize", *OF_THEIR_OWN)
-"""What an entry made by hand can do."""
 CHANGEABLE: Final = (
     "description",
     "earliest_start_at",
@@ -33,7 +29,7 @@ async def create_entry(
     company: Company,
     *,
     description: str,
-    kind: str,
+    kind: JobKind,
     mapping: str | None,
     minutes_between_runs: int,
     inactivity_timeout_minutes: int | None = None,
@@ -55,13 +51,11 @@ async def create_entry(
         maximum_attempts=maximum_attempts,
     )
     problems = _problems(entry)
-    if kind not in KINDS:
-        problems.append(FieldProblem("/kind", f"An entry can be of kind {' or '.join(KINDS)}.", KINDS[0]))
     if status not in (EntryStatus.READY, EntryStatus.ON_HOLD):
         problems.append(FieldProblem("/status", "A new entry is ready or on hold.", EntryStatus.READY))
-    if kind in OF_THEIR_OWN and mapping is not None:
+    if not kind.has_mapping and mapping is not None:
         problems.append(FieldProblem("/mapping", f"An entry of kind {kind} belongs to no mapping."))
-    if kind not in OF_THEIR_OWN and mapping is None:
+    if kind.has_mapping and mapping is None:
         problems.append(FieldProblem("/mapping", "Name the mapping that the entry synchronizes."))
     async with ctx.uow() as tx:
         if mapping is not None:

@@ -161,9 +161,7 @@ async def _mapping(
     allow_deletions: bool,
 ) -> None:
     options = Options(create=creates(setting, create_uncoupled), preview=True)
-    for run in direction.runs if direction else setting.mapping.direction.runs:
-        if not setting.mapping.direction.allows(run):
-            continue
+    for run in setting.mapping.runs(direction):
         tally = Tally()
         exchange = Exchange(ctx, setting, run, options)
         reading = Reading(ctx, setting)

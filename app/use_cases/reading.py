@@ -66,7 +66,7 @@ class Reading:
         mapping = self._setting.mapping
         async with self._ctx.uow(reading=True) as tx:
             begun = await tx.couplings.replacing(self._setting.company.id, mapping.name)
-        for run in mapping.direction.runs:
+        for run in mapping.runs():
             ids = [c.id_on(run.source) for c in begun if c.intent and c.intent.side is run.destination]
             for chunk in chunks(ids):
                 side = self._setting.side(run.source)

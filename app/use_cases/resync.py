@@ -62,7 +62,7 @@ async def set_marks(tx: Transaction, company: Company, found: Collection[Mark]) 
 
 
 def _sources(mapping: TableMapping) -> list[Side]:
-    return [run.source for run in mapping.direction.runs]
+    return [run.source for run in mapping.runs()]
 
 
 def _watermark(stored: StoredMapping, side: Side) -> str | None:

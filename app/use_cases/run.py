@@ -59,9 +59,8 @@ async def run_job(ctx: Context, company: Company, job: SynchJob, report: Report)
         await run.finish_replacements()
     match job.mode:
         case SynchMode.MODIFIED | SynchMode.FULL:
-            for direction in job.direction.runs if job.direction else setting.mapping.direction.runs:
-                if setting.mapping.direction.allows(direction):
-                    await run.whole(direction)
+            for direction in setting.mapping.runs(job.direction):
+                await run.whole(direction)
         case SynchMode.SELECTION:
             await run.selection()
         case SynchMode.UNCOUPLE:
@@ -197,7 +196,7 @@ class Run:
 
     async def selection(self) -> None:
         """The records named in the job, each with its own outcome. The chosen side wins."""
-        run = self._job.direction or self._setting.mapping.direction.runs[0]
+        run = self._job.direction or self._setting.mapping.runs()[0]
         named = self._job.request.get("keys")
         keys = [str(key) for key in named] if isinstance(named, list | tuple) else []
         options = Options(force=True, background=False, log_unmodified=True)

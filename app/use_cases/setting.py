@@ -225,7 +225,7 @@ async def setting_of(
     complete = mapping.with_fields((*mapping.fields, *implied_fields(mapping)))
     described = await crm.definition(mapping.crm_entity, complete.names_on(Side.CRM))
     shape = Shape(complete, await nav.definition(mapping.nav_table), described)
-    for run in mapping.direction.runs:
+    for run in mapping.runs():
         shape.routes(run)  # a mapping that cannot work is no failure of any record
     return Setting(
         company=company,

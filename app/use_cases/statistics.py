@@ -16,7 +16,7 @@ from app.domain.errors import (
     SolutionNotInstalled,
     TableNotFound,
 )
-from app.domain.job import Counts, JobStatus, SynchJob, SynchMode
+from app.domain.job import Counts, JobKind, JobStatus, SynchJob, SynchMode
 from app.domain.links import address_of
 from app.domain.mapping import Direction, TableMapping
 from app.domain.records import FieldDefinition, Reference, Side, Snapshot, TableDefinition, Value
@@ -28,7 +28,6 @@ from app.use_cases.tally import Tally
 
 CUSTOMERS = "customers"
 ACCOUNT = "account"
-KIND = "account_statistics"
 UPDATED = "The account statistics were updated"
 UP_TO_DATE = "The account statistics are up to date"
 PAGE = 1000
@@ -296,7 +295,7 @@ def _job_of_one(entry: _Entry, job_id: UUID, started: datetime, ended: datetime)
     failed = entry.error is not None
     return SynchJob(
         id=job_id,
-        kind=KIND,
+        kind=JobKind.ACCOUNT_STATISTICS,
         mapping=None,
         mode=SynchMode.SELECTION,
         direction=Direction.TO_CRM,

@@ -17,7 +17,7 @@ from app.domain.errors import (
     Filtered,
     IntegrationError,
 )
-from app.domain.job import Counts, SynchJob, SynchMode, ended_as, failures_told
+from app.domain.job import Counts, JobKind, SynchJob, SynchMode, ended_as, failures_told
 from app.domain.links import address_of
 from app.domain.mapping import Direction
 from app.domain.records import Side, Snapshot
@@ -78,7 +78,7 @@ def _runs(about: Subject, direction: str | None) -> tuple[Direction, ...]:
             fix=f"Use direction {mapping.direction.value}.",
             errors=[FieldProblem("/direction", f"Only {mapping.direction.value} is possible.")],
         )
-    return mapping.direction.runs
+    return mapping.runs()
 
 
 async def _source(about: Subject, coupling: Coupling, run: Direction) -> Snapshot:
@@ -151,7 +151,7 @@ def _job(
         message = items[0].error.detail
     return SynchJob(
         id=job_id,
-        kind="synchronize",
+        kind=JobKind.SYNCHRONIZE,
         mapping=setting.mapping.name,
         mode=SynchMode.SELECTION,
         direction=run,

@@ -15,7 +15,6 @@ from app.domain.timeline import FIELDS, INVOICES, POST, PostedOrder
 from app.ports import Context, Insert, NavSide, Refused, Report
 from app.use_cases.tally import Tally
 
-KIND = "timeline_posts"
 CUSTOMERS, ACCOUNT = "customers", "account"
 TO_CRM = Direction.TO_CRM.value
 
