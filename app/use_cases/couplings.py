@@ -383,7 +383,8 @@ async def restore(
     preview: bool = False,
 ) -> Restored:
     """Takes skipped couplings back into synchronization: these, those of a mapping, those with an error
-    code, or all. Raises MappingNotFound for a name that neither a mapping nor a skipped coupling has."""
+    code, or all; job queue entries that slept because nothing happened run for them. Raises MappingNotFound for a name
+    that neither a mapping nor a skipped coupling has."""
     ctx = rehearsal(ctx, preview)
     number, first, after = 0, list[Coupling](), None
     while True:
@@ -396,6 +397,8 @@ async def restore(
                 and (error_code is None or (c.last_error is not None and c.last_error.code == error_code))
             ]
             saved = await tx.couplings.save(company.id, chosen) if chosen else set()
+            if chosen:  # after a run that skipped them their job may sleep for hours
+                await tx.job_queue.wake(company.id, {c.mapping for c in chosen}, ctx.clock.now())
             if after is None and not page and mapping is not None:
                 await tx.mappings.get(company.id, mapping)  # a mistyped name is nothing to restore
         number += len(saved)

@@ -17,7 +17,7 @@ from app.jobs.watch import QUIET, watch
 from app.ports import JobFilter
 from app.sandbox import Fault
 from app.use_cases.connection import disable_connection, enable_connection
-from app.use_cases.couplings import couple
+from app.use_cases.couplings import couple, restore
 from app.use_cases.run import run_job
 from tests.integration.use_cases.office import Office, an_office
 
@@ -206,6 +206,18 @@ async def test_changes_are_seen_after_the_clock_was_set_back(queue: Queue) -> No
     await queue.tick()
     await office.change_crm("account", account, name="One")
     assert "CUSTOMER" in await queue.look()
+
+
+async def test_a_skipped_record_that_is_restored_wakes_its_entry(queue: Queue) -> None:
+    office = queue.office
+    await coupled(office)
+    await queue.run_all()
+    held = replace(await office.coupled("C1"), skipped=True)
+    async with office.ctx.uow() as tx:
+        await tx.couplings.save(office.company.id, [held])
+    assert (await queue.entry()).status is EntryStatus.ON_HOLD_INACTIVITY
+    await restore(office.ctx, office.company)
+    assert await queue.tick() == ["CUSTOMER"]
 
 
 async def test_two_workers_look_at_a_company_once(queue: Queue) -> None:
