@@ -39,6 +39,10 @@ class JobStatus(StrEnum):
         return self not in (JobStatus.QUEUED, JobStatus.RUNNING)
 
 
+WAS_CANCELLED = "It was cancelled."
+"""The message of a job that somebody cancelled while it ran."""
+
+
 class Standing(StrEnum):
     """How a running job stands with the worker that runs it."""
 

@@ -11,7 +11,7 @@ import structlog
 from app.domain.breaker import BreakerPolicy
 from app.domain.coupling import Failure
 from app.domain.errors import ConnectionDisabled, IntegrationError, Invalid, NotFound, UnexpectedError
-from app.domain.job import JobStatus, SynchJob, ended_as, failures_told
+from app.domain.job import WAS_CANCELLED, JobStatus, SynchJob, ended_as, failures_told
 from app.domain.retry import FIRST_DELAY, RetryIn, after_failure
 from app.domain.schedule import RERUN_DELAY
 from app.jobs.entries import settle_entry
@@ -219,7 +219,7 @@ class Runner:
                     return
                 ours = await tx.jobs.finish(job, JobStatus.FAILED, error.detail, now, Failure.of(error))
             case Stopped() | Interrupted() | Failed():
-                ours = await tx.jobs.finish(job, JobStatus.CANCELLED, "It was cancelled.", now)
+                ours = await tx.jobs.finish(job, JobStatus.CANCELLED, WAS_CANCELLED, now)
             case Done():
                 failures = failures_told(present.counted, job.id)
                 ours = await tx.jobs.finish(job, ended_as(present.counted), failures, now)

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from app.domain.coupling import Failure
 from app.domain.errors import Busy
-from app.domain.job import JobStatus, SynchJob
+from app.domain.job import WAS_CANCELLED, JobStatus, SynchJob
 from app.domain.retry import RetryIn, after_loss
 from app.domain.schedule import after_run, job_of, started
 from app.jobs.entries import settle_entry
@@ -41,20 +41,26 @@ async def tick(ctx: Context, heartbeat_timeout: timedelta) -> Ticked:
 
 
 async def take_back_lost(ctx: Context, heartbeat_timeout: timedelta) -> int:
-    """Jobs whose worker gives no sign of life go back to the queue; one that kills its workers fails."""
+    """Jobs whose worker gives no sign of life go back to the queue; one that was cancelled ends, and one that kills its
+    workers fails."""
     now = ctx.clock.now()
     async with ctx.uow() as tx:
         lost = await tx.jobs.lost(now - heartbeat_timeout, AT_ONCE)
     for each in lost:
         job = each.job
         async with ctx.uow() as tx:
-            if isinstance(after_loss(job.attempt, job.maximum_attempts), RetryIn):
+            if job.cancel_requested:  # in the queue it might wait for long: until its connection is enabled
+                ours = await tx.jobs.finish(job, JobStatus.CANCELLED, WAS_CANCELLED, now)
+            elif isinstance(after_loss(job.attempt, job.maximum_attempts), RetryIn):
                 await tx.jobs.requeue(job, None, now)
                 continue
-            why = Busy(
-                f"The worker of this job vanished {job.attempt} times.", fix="See the logs of the workers."
-            )
-            if await tx.jobs.finish(job, JobStatus.FAILED, why.detail, now, Failure.of(why)):
+            else:
+                why = Busy(
+                    f"The worker of this job vanished {job.attempt} times.",
+                    fix="See the logs of the workers.",
+                )
+                ours = await tx.jobs.finish(job, JobStatus.FAILED, why.detail, now, Failure.of(why))
+            if ours:
                 await settle_entry(tx, each.company_id, job, now)
     return len(lost)
 

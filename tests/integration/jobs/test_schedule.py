@@ -351,6 +351,27 @@ async def test_an_entry_whose_job_was_cancelled_in_the_queue_goes_on(engine: Asy
     assert (await entry_of(ctx, company, entry)).status is EntryStatus.READY
 
 
+async def test_a_cancelled_job_whose_worker_died_ends_though_the_connection_is_disabled(
+    engine: AsyncEngine,
+) -> None:
+    memory, clock, ctx = scene(engine)
+    entry = an_entry()
+    company = await a_tenant(memory, entry)
+    await tick(ctx, TIMEOUT)
+    (job,) = await jobs_of(ctx, company)
+    async with memory() as tx:
+        assert await tx.jobs.claim(job.id, WORKER, clock.now()) is not None
+        await tx.jobs.cancel(company.id, job.id, clock.now())
+        setup = await tx.connections.find(company.id)
+        assert setup is not None
+        await tx.connections.save(company.id, replace(setup, is_enabled=False))
+    clock.after(minutes=1)
+    await tick(ctx, TIMEOUT)
+    (ended,) = await jobs_of(ctx, company)
+    assert (ended.status, ended.message) == (JobStatus.CANCELLED, "It was cancelled.")
+    assert (await entry_of(ctx, company, entry)).status is EntryStatus.READY
+
+
 async def test_a_job_that_kills_its_workers_fails_in_the_end(engine: AsyncEngine) -> None:
     memory, clock, ctx = scene(engine)
     company = await a_tenant(memory)

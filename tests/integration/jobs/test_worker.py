@@ -229,7 +229,7 @@ async def test_a_job_that_was_cancelled_before_its_worker_died_is_not_started_ag
         await tx.jobs.cancel(company.id, job_id, datetime.now(UTC))
     async with a_worker(database, memory, {"synchronize": pages(5, 0)}):
         (found,) = await ended(memory, company.id, [job_id])
-    assert (found.status, found.counted, found.fence) == (JobStatus.CANCELLED, Counts(), 2)
+    assert (found.status, found.counted, found.fence) == (JobStatus.CANCELLED, Counts(), 1)
 
 
 async def test_a_cancelled_job_that_finds_its_connection_disabled_does_not_wait_for_it(
