@@ -27,11 +27,17 @@ def job_of(entry: JobQueueEntry, job_id: UUID, now: datetime) -> SynchJob:
     )
 
 
-def started(entry: JobQueueEntry, job: SynchJob) -> JobQueueEntry:
-    """The entry while that job is in the queue or running. One that is held stays so."""
+def started(entry: JobQueueEntry, job: SynchJob, now: datetime, *, by_hand: bool = False) -> JobQueueEntry:
+    """The entry while that job is in the queue or running. One that is held stays so.
+
+    A start that was planned for later is still to come where somebody started this run `by_hand`, unless the plan
+    was only how long the entry may sleep.
+    """
     held = entry.status is EntryStatus.ON_HOLD
+    planned = by_hand and entry.status is not EntryStatus.ON_HOLD_INACTIVITY
     return replace(
         entry,
+        earliest_start_at=entry.earliest_start_at if planned else now,
         status=entry.status if held else EntryStatus.IN_PROCESS,
         last_job_id=job.id,
         attempts=0,
@@ -45,7 +51,8 @@ def after_run(entry: JobQueueEntry, job: SynchJob | None, now: datetime) -> JobQ
     Records that failed are no failure of the run. After one to which CRM gave no right the entry goes on later: its
     next run finds out whether that has ended. One that failed otherwise, its attempts used up, needs a person. After a
     run with nothing to do an entry with an inactivity timeout sleeps until a change wakes it, or the timeout.
-    An entry that a person has meanwhile put on hold stays there.
+    An entry that a person has meanwhile put on hold stays there, and a start that lies further ahead than the next one
+    by the interval was set by a person, and stands.
     """
     if job is None:
         return entry if entry.status is not EntryStatus.IN_PROCESS else _ready(entry, now)
@@ -63,14 +70,21 @@ def after_run(entry: JobQueueEntry, job: SynchJob | None, now: datetime) -> JobQ
             # Twice as far ahead: the change that it could not write does not wake it at once.
             return _ready(entry, now, pauses=2)
         return replace(entry, status=EntryStatus.ERROR)
-    if entry.inactivity_timeout_minutes and _had_nothing_to_do(job):
+    if entry.inactivity_timeout_minutes and not _planned(entry, now) and _had_nothing_to_do(job):
         wakes_at = ran_at + timedelta(minutes=entry.inactivity_timeout_minutes)
         return replace(entry, status=EntryStatus.ON_HOLD_INACTIVITY, earliest_start_at=wakes_at)
     return _ready(entry, now)
 
 
+def _planned(entry: JobQueueEntry, now: datetime) -> datetime | None:
+    """The start that a person set, if one did."""
+    start, next_one = entry.earliest_start_at, now + timedelta(minutes=entry.minutes_between_runs)
+    return start if start is not None and start > next_one else None
+
+
 def _ready(entry: JobQueueEntry, now: datetime, pauses: int = 1) -> JobQueueEntry:
     start = now + pauses * timedelta(minutes=entry.minutes_between_runs)
+    start = max(start, _planned(entry, now) or start)
     return replace(entry, status=EntryStatus.READY, earliest_start_at=start)
 
 

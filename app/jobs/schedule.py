@@ -84,7 +84,7 @@ async def start_due(ctx: Context) -> int:
         for each in due:
             job = job_of(each.entry, ctx.new_id(), now)
             jobs[each.company_id].append(job)
-            await tx.job_queue.save(each.company_id, started(each.entry, job))
+            await tx.job_queue.save(each.company_id, started(each.entry, job, now))
         for company_id, of_company in jobs.items():
             await tx.jobs.add(company_id, of_company)
     return len(due)

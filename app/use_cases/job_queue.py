@@ -104,8 +104,9 @@ async def run_entry(ctx: Context, company: Company, entry_id: UUID) -> SynchJob:
         current = await _at_work(tx, company, entry)
         if current is not None:
             return current
-        job = job_of(entry, ctx.new_id(), ctx.clock.now())
-        await tx.job_queue.save(company.id, started(entry, job))
+        now = ctx.clock.now()
+        job = job_of(entry, ctx.new_id(), now)
+        await tx.job_queue.save(company.id, started(entry, job, now, by_hand=True))
         await tx.jobs.add(company.id, [job])
         return job
 

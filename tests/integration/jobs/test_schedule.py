@@ -25,7 +25,7 @@ from app.jobs import schedule
 from app.jobs.entries import settle_entry
 from app.jobs.schedule import tick
 from app.ports import Context, JobFilter, Report
-from app.use_cases.job_queue import hold_entry, run_entry, set_entry_ready
+from app.use_cases.job_queue import change_entry, hold_entry, run_entry, set_entry_ready
 from tests.integration.db.memory import NOON, a_company, a_job, a_memory, a_setup
 from tests.integration.jobs.workers import a_context, a_worker, until
 
@@ -300,6 +300,46 @@ async def test_a_change_starts_entries_with_an_inactivity_timeout_that_run_by_th
         assert (found.status, found.earliest_start_at) == (EntryStatus.READY, clock.now())
     else:
         assert found == entry
+
+
+@pytest.mark.parametrize("timeout", [None, 720])
+@pytest.mark.parametrize("by_hand", [False, True])
+async def test_a_start_that_a_person_plans_is_not_overwritten_by_the_end_of_a_run(
+    engine: AsyncEngine, timeout: int | None, by_hand: bool
+) -> None:
+    memory, clock, ctx = scene(engine)
+    entry, planned = an_entry(inactivity_timeout_minutes=timeout), NOON + timedelta(days=2)
+    company = await a_tenant(memory, entry)
+    if by_hand:
+        await change_entry(ctx, company, entry.id, {"earliest_start_at": planned})
+        await run_entry(ctx, company, entry.id)
+    else:
+        await tick(ctx, TIMEOUT)
+        await change_entry(ctx, company, entry.id, {"earliest_start_at": planned})
+    (job,) = await jobs_of(ctx, company)
+    await run_to_its_end(ctx, company, job.id)
+    after = await entry_of(ctx, company, entry)
+    assert (after.status, after.earliest_start_at) == (EntryStatus.READY, planned)
+    clock.after(days=1)
+    assert (await tick(ctx, TIMEOUT)).started == 0
+    clock.after(days=1)
+    assert (await tick(ctx, TIMEOUT)).started == 1
+
+
+async def test_an_entry_that_slept_and_was_run_by_hand_goes_by_its_interval_again(
+    engine: AsyncEngine,
+) -> None:
+    memory, clock, ctx = scene(engine)
+    asleep = an_entry(
+        status=EntryStatus.ON_HOLD_INACTIVITY,
+        inactivity_timeout_minutes=720,
+        earliest_start_at=NOON + timedelta(hours=12),
+    )
+    company = await a_tenant(memory, asleep)
+    job = await run_entry(ctx, company, asleep.id)
+    await run_to_its_end(ctx, company, job.id, Counts(modified=1))
+    after = await entry_of(ctx, company, asleep)
+    assert (after.status, after.earliest_start_at) == (EntryStatus.READY, clock.now() + timedelta(minutes=30))
 
 
 async def test_a_run_that_was_cancelled_puts_no_entry_to_sleep(engine: AsyncEngine) -> None:
