@@ -1,7 +1,9 @@
 """When a recurring job queue entry runs, and how it stands after a run (nav-behaviour 13)."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from app.domain.errors import LoginRefused, PermissionMissing
@@ -43,6 +45,28 @@ def started(entry: JobQueueEntry, job: SynchJob, now: datetime, *, by_hand: bool
         attempts=0,
         error_message=None,
     )
+
+
+def awake(entry: JobQueueEntry, status: EntryStatus, now: datetime) -> JobQueueEntry:
+    """The entry with that status. How long it may have slept is no plan any more: it would be taken for a person's."""
+    asleep = entry.status is EntryStatus.ON_HOLD_INACTIVITY
+    return replace(entry, status=status, earliest_start_at=now if asleep else entry.earliest_start_at)
+
+
+def changed(entry: JobQueueEntry, changes: Mapping[str, Any], now: datetime) -> JobQueueEntry:
+    """The entry as a person changed it. Without a word about its next start that goes by the new interval or timeout
+    where it went by the old one; who wants an entry to sleep no more wakes it."""
+    after = replace(entry, **changes)
+    if "earliest_start_at" in changes or entry.earliest_start_at is None:
+        return after
+    minutes = after.minutes_between_runs
+    if entry.status is EntryStatus.ON_HOLD_INACTIVITY:
+        if not after.inactivity_timeout_minutes:
+            return awake(after, EntryStatus.READY, now)
+        minutes = after.inactivity_timeout_minutes
+    elif entry.status is not EntryStatus.READY or _planned(entry, now):
+        return after
+    return replace(after, earliest_start_at=min(entry.earliest_start_at, now + timedelta(minutes=minutes)))
 
 
 def after_run(entry: JobQueueEntry, job: SynchJob | None, now: datetime) -> JobQueueEntry:

@@ -10,7 +10,7 @@ from app.domain.company import Company
 from app.domain.connection import require_enabled
 from app.domain.errors import FieldProblem, Invalid, MappingNotFound, NotFound, PreconditionFailed
 from app.domain.job import EntryStatus, JobKind, JobQueueEntry, SynchJob
-from app.domain.schedule import job_of, started
+from app.domain.schedule import awake, changed, job_of, started
 from app.ports import Context, Transaction
 
 CHANGEABLE: Final = (
@@ -81,11 +81,11 @@ async def change_entry(
     async with ctx.uow() as tx:
         entry = await _locked(tx, company, entry_id)
         _require_revision(entry, revision)
-        changed = replace(entry, **changes)
-        _refuse(_problems(changed))
-        if changed == entry:
+        _refuse(_problems(replace(entry, **changes)))
+        after = changed(entry, changes, ctx.clock.now())
+        if after == entry:
             return entry
-        return await tx.job_queue.save(company.id, changed)
+        return await tx.job_queue.save(company.id, after)
 
 
 async def delete_entry(ctx: Context, company: Company, entry_id: UUID, revision: int | None = None) -> None:
@@ -115,7 +115,7 @@ async def hold_entry(ctx: Context, company: Company, entry_id: UUID) -> JobQueue
     """Puts the entry on hold until somebody sets it ready; a job at work goes on. Raises NotFound."""
     async with ctx.uow() as tx:
         entry = await _locked(tx, company, entry_id)
-        return await tx.job_queue.save(company.id, replace(entry, status=EntryStatus.ON_HOLD))
+        return await tx.job_queue.save(company.id, awake(entry, EntryStatus.ON_HOLD, ctx.clock.now()))
 
 
 async def set_entry_ready(ctx: Context, company: Company, entry_id: UUID) -> JobQueueEntry:

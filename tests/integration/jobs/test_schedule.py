@@ -326,6 +326,46 @@ async def test_a_start_that_a_person_plans_is_not_overwritten_by_the_end_of_a_ru
     assert (await tick(ctx, TIMEOUT)).started == 1
 
 
+@pytest.mark.parametrize(
+    ("entry", "changes", "minutes"),
+    [
+        ({"minutes_between_runs": 1440}, {"minutes_between_runs": 5}, 5),
+        ({"minutes_between_runs": 30}, {"minutes_between_runs": 1440}, 20),
+        ({"minutes_between_runs": 10}, {"minutes_between_runs": 5}, 20),  # planned by a person
+        ({"status": EntryStatus.ON_HOLD_INACTIVITY}, {"inactivity_timeout_minutes": 15}, 15),
+        ({"status": EntryStatus.ON_HOLD_INACTIVITY}, {"inactivity_timeout_minutes": None}, 0),
+        ({"status": EntryStatus.ON_HOLD_INACTIVITY}, {"description": "Other"}, 20),
+    ],
+)
+async def test_an_entry_that_is_changed_starts_by_what_it_says_now(
+    engine: AsyncEngine, entry: dict[str, Any], changes: dict[str, Any], minutes: int
+) -> None:
+    memory, _, ctx = scene(engine)
+    waits: dict[str, Any] = {
+        "inactivity_timeout_minutes": 720,
+        "earliest_start_at": NOON + timedelta(minutes=20),
+    }
+    there = an_entry(**waits | entry)
+    company = await a_tenant(memory, there)
+    after = await change_entry(ctx, company, there.id, changes)
+    assert after.earliest_start_at == NOON + timedelta(minutes=minutes)
+    assert (await tick(ctx, TIMEOUT)).started == (minutes == 0)
+
+
+async def test_an_entry_that_is_held_while_it_sleeps_runs_as_soon_as_it_is_ready(engine: AsyncEngine) -> None:
+    memory, _, ctx = scene(engine)
+    asleep = an_entry(
+        status=EntryStatus.ON_HOLD_INACTIVITY,
+        inactivity_timeout_minutes=720,
+        earliest_start_at=NOON + timedelta(hours=12),
+    )
+    company = await a_tenant(memory, asleep)
+    await hold_entry(ctx, company, asleep.id)
+    assert (await tick(ctx, TIMEOUT)).started == 0
+    assert (await set_entry_ready(ctx, company, asleep.id)).status is EntryStatus.READY
+    assert (await tick(ctx, TIMEOUT)).started == 1
+
+
 async def test_an_entry_that_slept_and_was_run_by_hand_goes_by_its_interval_again(
     engine: AsyncEngine,
 ) -> None:
