@@ -1,8 +1,11 @@
 """Saving, testing, enabling and disabling the connection."""
 
 from dataclasses import replace
+from uuid import UUID
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.domain.company import ConnectionSetup, ConnectionStatus
 from app.domain.errors import ConnectionTestFailed, Invalid, InvalidServerUrl, NotFound, PreconditionFailed
@@ -15,6 +18,7 @@ from app.use_cases.connection import (
     test_connection,
 )
 from app.use_cases.default_setup import use_default_setup
+from tests.integration.db.memory import a_job
 from tests.integration.use_cases.house import CRM, House, a_connection
 
 pytestmark = pytest.mark.anyio
@@ -143,6 +147,21 @@ async def test_disabling_keeps_the_setup_and_says_why(connected: House) -> None:
         assert len(await tx.mappings.all(connected.company.id)) == 15
         assert await tx.job_queue.all(connected.company.id)
     assert not (await enable_connection(connected.ctx, connected.company)).default_setup_needed
+
+
+async def test_enabling_announces_the_jobs_that_waited(connected: House, engine: AsyncEngine) -> None:
+    job = a_job(created_at=connected.clock.now())
+    async with connected.ctx.uow() as tx:
+        await tx.jobs.add(connected.company.id, [job])
+    await disable_connection(connected.ctx, connected.company)
+    async with engine.begin() as connection:
+        await connection.exec_driver_sql(
+            "DELETE FROM pgqueuer"
+        )  # a worker took the ticket, and could not run it
+    await enable_connection(connected.ctx, connected.company)
+    async with engine.connect() as connection:
+        sent = await connection.scalars(text("SELECT payload FROM pgqueuer"))
+        assert [UUID(bytes=payload) for payload in sent] == [job.id]
 
 
 async def test_records_added_while_disabled_are_counted_when_it_is_enabled_again(connected: House) -> None:
