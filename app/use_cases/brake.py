@@ -33,6 +33,7 @@ class Brake:
         self._run = run
         self._reading = reading
         self._released = released
+        self._followed = 0  # of pages before
 
     async def check(self, page: Page, gone: int) -> None:
         """Asks before `gone` deletions of that page are followed. Raises TooManyDeletions.
@@ -44,8 +45,9 @@ class Brake:
         async with self._ctx.uow(reading=True) as tx:
             coupled = await tx.couplings.count(self._setting.company.id, self._setting.mapping.name)
         limit, at_least = max(coupled * SHARE, MINIMUM - 1), ""
+        gone += self._followed
         if page.more:
-            self._released, at_least, gone = True, "At least ", 0
+            self._released, at_least, gone = True, "At least ", self._followed
             async for each in self._reading.ahead(self._run):
                 gone += await self._gone(each.deleted)
                 if gone > limit:
@@ -53,10 +55,11 @@ class Brake:
         if gone > limit:
             name = self._setting.mapping.name
             raise TooManyDeletions(
-                f"{at_least}{gone} of {coupled} coupled records of mapping {name} were deleted since the last run; "
-                "nothing was done about them.",
+                f"{at_least}{gone} of {coupled} coupled records of mapping {name} were deleted; "
+                "the run stopped before it followed so many.",
                 fix=f"If that is right, POST …/integration-table-mappings/{name}/synchronize with allow_deletions.",
             )
+        self._followed = gone
 
     async def _gone(self, ids: Sequence[UUID]) -> int:
         if not ids:

@@ -140,8 +140,9 @@ def is_known(coupling: Coupling) -> bool:
 
 
 def to_ask_about(couplings: Sequence[Coupling]) -> int:
-    """How many of these deletions the brake counts: those that are to be followed, and for the first time."""
-    return sum(not coupling.skipped and not is_known(coupling) for coupling in couplings)
+    """How many of these deletions the brake counts: those that are to be followed, also when they were told before the
+    mapping had a rule for them."""
+    return sum(not coupling.skipped for coupling in couplings)
 
 
 def _skipped(setting: Setting, run: Direction, coupling: Coupling) -> DeletionConflict:

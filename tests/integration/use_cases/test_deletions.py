@@ -276,6 +276,21 @@ async def test_a_rule_that_is_set_later_is_applied_to_the_deletions_that_were_to
     assert await counted(office) == (1, 1, 1)
 
 
+@SIDES
+async def test_a_rule_that_is_set_later_asks_before_it_is_applied_to_many(office: Office, side: str) -> None:
+    couplings = await pairs(office, 25, NONE)
+    await delete(office, side, *couplings[:20])
+    await office.run(allow_deletions=True)
+    await office.set_up(deletion_conflict_resolution=PROPAGATE)
+    before = await counted(office)
+    for _ in range(2):
+        with pytest.raises(TooManyDeletions, match="20 of 25"):
+            await office.run()
+        assert await counted(office) == before
+    await office.run(allow_deletions=True)
+    assert await counted(office) == (5, 5, 5)
+
+
 async def test_a_record_that_fails_does_not_keep_the_couplings_of_the_gone_ones(office: Office) -> None:
     couplings = await pairs(office, 3, UNCOUPLE)
     await delete(office, CRM, couplings[0])
