@@ -36,9 +36,10 @@ from app.api.auth import Gate, Tokens
 from app.api.dependencies import Door
 from app.api.directory import Directory
 from app.api.entra import EntraTokens
-from app.api.headers import REQUEST_ID, BodyLimit, EveryAnswer
+from app.api.headers import BodyLimit, EveryAnswer
 from app.api.limits import RateLimit
 from app.api.paths import Segments
+from app.api.response_headers import HEADERS
 from app.ports import Context
 from app.precautions import doubts
 from app.probes import vitals
@@ -130,7 +131,7 @@ def _middleware(settings: Settings) -> list[Middleware]:
             allow_origins=list(settings.cors_origins),
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match"],
-            expose_headers=["ETag", "Location", "Retry-After", REQUEST_ID],
+            expose_headers=list(HEADERS),
         )
         found.insert(2, cors)
     if settings.trusted_proxies:

@@ -18,7 +18,7 @@ from app.api.models import (
     SearchQuery,
 )
 from app.api.nav_couplings import CREATE, CreateIn
-from app.api.nav_records import NavRecordOut, nav_item_out
+from app.api.nav_records import NavRecordOut, nav_address, nav_item_out
 from app.api.operation import CRM, api_router, operation
 from app.api.pages import Page, PagingDep
 from app.api.previews import Previewable
@@ -165,6 +165,7 @@ async def create_in_nav(
         return {"record": None, "nav_url": None, "synchronization": result_out(result)}
     coupling = coupled.coupling
     item = await records.nav_get(ctx, company, coupling.nav_table, coupling.nav_key, mapping=mapping)
+    response.headers["Location"] = nav_address(company, item.table, item.no)
     return {
         "record": nav_item_out(item),
         "nav_url": coupled.nav_url,

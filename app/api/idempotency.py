@@ -14,6 +14,8 @@ from app.domain.errors import DatabaseUnavailable, FieldProblem, IntegrationErro
 from app.ports import Context, StoredAnswer
 
 HEADER = "Idempotency-Key"
+REPLAYED = "Idempotent-Replayed"
+"""The header of an answer that is given again."""
 MAXIMUM_LENGTH = 255
 KEPT_HEADERS = ("content-type", "location", "etag")
 NOT_KEPT = frozenset({401, 403, 408, 413, 429})
@@ -46,9 +48,7 @@ async def once(ctx: Context, caller: Caller, request: Request, handle: Handler) 
     async with ctx.uow() as tx:
         first = await tx.idempotency.claim(caller.id, key, await fingerprint(request), ctx.clock.now())
     if first is not None:
-        return Response(
-            first.body, first.status, headers=dict(first.headers) | {"Idempotent-Replayed": "true"}
-        )
+        return Response(first.body, first.status, headers=dict(first.headers) | {REPLAYED: "true"})
     answer: Response | None = None
     kept = False
     try:

@@ -26,6 +26,7 @@ from app.api.operation import api_router, operation
 from app.api.pages import Page, PagingDep
 from app.api.previews import PreviewQuery, previewed
 from app.domain.access import Scope
+from app.domain.company import Company
 from app.domain.errors import NotFound
 from app.domain.mapping import FieldMapping
 from app.ports import StoredMapping
@@ -60,6 +61,11 @@ RowDep = Annotated[FieldMapping, Depends(_row)]
 
 def _tag(row: FieldMapping) -> str:
     return of_content(FieldMappingOut.model_validate(field_out(row)))
+
+
+def _address(company: Company, stored: StoredMapping) -> str:
+    name = quote(stored.mapping.name, safe="")
+    return f"{BASE}/companies/{company.name}/integration-table-mappings/{name}"
 
 
 def _document_tag(document: Mapping[str, Any]) -> str:
@@ -97,8 +103,7 @@ async def create_integration_table_mapping(
     if body.preview:
         response.status_code = 200
         return mapping_out(stored)
-    name = quote(stored.mapping.name, safe="")
-    response.headers["Location"] = f"{BASE}/companies/{company.name}/integration-table-mappings/{name}"
+    response.headers["Location"] = _address(company, stored)
     response.headers["ETag"] = of_revision(stored.revision)
     return mapping_out(stored)
 
@@ -221,6 +226,7 @@ async def create_integration_field_mapping(
     if body.preview:
         response.status_code = 200
         return field_out(row) | {"id": None}
+    response.headers["Location"] = f"{_address(company, stored)}/fields/{row.id}"
     response.headers["ETag"] = _tag(row)
     return field_out(row)
 

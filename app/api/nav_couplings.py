@@ -17,6 +17,7 @@ from app.api.models import (
     RecordResultOut,
     TableName,
 )
+from app.api.nav_records import nav_address
 from app.api.operation import CRM, api_router, operation
 from app.api.previews import (
     OUTCOMES,
@@ -227,7 +228,10 @@ async def create_in_crm(
     body: CreateIn = CREATE,
     mapping: MappingQuery = None,
 ) -> dict[str, object]:
-    """Creates a CRM record from the NAV record and couples the two. A preview answers 200."""
+    """Creates a CRM record from the NAV record and couples the two; `Location` is the coupling, which leads to both.
+
+    A preview answers 200.
+    """
     coupled, result = await synchronize.create_in_crm(
         ctx,
         company,
@@ -240,6 +244,8 @@ async def create_in_crm(
     )
     if body.preview:
         response.status_code = 200
+    else:
+        response.headers["Location"] = f"{nav_address(company, table, no)}/coupling"
     return {**result_out(result), "coupling": coupled_record_out(coupled)}
 
 

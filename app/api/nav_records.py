@@ -29,6 +29,7 @@ from app.api.results import coupled_record_out, error_failure_out
 from app.api.statistics import CrmStatisticsOut
 from app.api.values import JsonValue, id_text, shown_fields
 from app.domain.access import Scope
+from app.domain.company import Company
 from app.domain.errors import IntegrationError
 from app.ports import NavRecord
 from app.use_cases import records, related
@@ -113,6 +114,11 @@ class NavBulkOut(BaseModel):
     outcomes: list[NavBulkOutcomeOut]
 
 
+def nav_address(company: Company, table: str, no: str) -> str:
+    """Where a record is found."""
+    return f"{BASE}/companies/{company.name}/nav/{table}/{quote(no, safe='')}"
+
+
 def nav_item_out(item: NavItem) -> dict[str, Any]:
     """A record for `NavRecordOut`."""
     return {
@@ -190,7 +196,7 @@ async def create_nav_record(
     if body.preview:
         response.status_code = 200
         return nav_item_out(item)
-    response.headers["Location"] = f"{BASE}/companies/{company.name}/nav/{table}/{quote(item.no, safe='')}"
+    response.headers["Location"] = nav_address(company, table, item.no)
     return nav_item_out(item)
 
 

@@ -1,12 +1,13 @@
 """The OpenAPI document: FastAPI's, made into what client generators and readers need."""
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from app.api import response_headers
 from app.api.examples import BODIES
 from app.api.idempotency import HEADER, MAXIMUM_LENGTH
 from app.api.operation import PROBLEMS, SCHEME, described
@@ -23,7 +24,7 @@ Keeps Dynamics NAV (or Business Central) and Dynamics CRM (Dataverse) in step, o
 * Errors are problem details (RFC 9457) with a stable `code` and, where it helps, `errors` by field and `fix`, the
   call that mends it.
 * Any POST may carry an `Idempotency-Key`: the same key and body gives the first answer again.
-* Configuration resources carry an `ETag`; `If-Match` is honoured.
+* Configuration resources carry an `ETag`; `If-Match` is honoured, and `If-None-Match` on a GET (304).
 * `preview: true` answers with exactly what would be written, and writes nothing.
 * Long work answers 202 with `Location` and the synch job.
 """
@@ -52,6 +53,8 @@ TAGS = [
 ]
 
 METHODS = ("get", "put", "post", "patch", "delete")
+IF_MATCH = "if-match"
+"""A condition of changes: whoever only reads says `If-None-Match`."""
 CHANGES = "Patch"
 """How the models end that carry changes: what they leave out stays as it is."""
 
@@ -80,7 +83,11 @@ def document(app: FastAPI) -> dict[str, Any]:
         if name.endswith(CHANGES):
             _without_defaults(schema)
     components["schemas"] = dict(sorted(schemas.items()))
-    components["responses"] = {_component(status): described(status) for status in PROBLEMS}
+    components["headers"] = deepcopy(response_headers.HEADERS)
+    components["responses"] = {
+        _component(status): described(status) | {"headers": response_headers.of_problem(status)}
+        for status in sorted(PROBLEMS)
+    }
     components["securitySchemes"] = {
         SCHEME: {"type": "http", "scheme": "bearer", "bearerFormat": "nck_…", "description": AUTHENTICATION}
     }
@@ -100,23 +107,30 @@ def _without_defaults(schema: dict[str, Any]) -> None:
 def _finish(method: str, operation: dict[str, Any]) -> None:
     if method == "post" and operation.get("security"):
         operation.setdefault("parameters", []).append(deepcopy(_IDEMPOTENCY_KEY))
-        _can_answer(operation, (409,))  # the same Idempotency-Key is still at work
     if "requestBody" in operation:
         operation["requestBody"]["content"]["application/json"]["example"] = BODIES[operation["operationId"]]
-        _can_answer(operation, (400, 413, 415))
+    if method != "get" and operation.get("security"):
+        # A body is looked at even where none is taken; two changes at once, or two calls with one Idempotency-Key, may
+        # be in each other's way.
+        _can_answer(operation, {status: described(status) for status in (400, 409, 413, 415)})
+    if method == "get" and response_headers.is_conditional(operation):
+        operation["parameters"] = [each for each in operation["parameters"] if each["name"] != IF_MATCH]
+        _can_answer(operation, {304: {"description": "The caller has this state already."}})
     if "422" in operation["responses"] and not operation.get("security"):
         del operation["responses"]["422"]  # FastAPI's guess: what is open to all takes any parameter
     for status, response in operation["responses"].items():
         content = response.get("content", {})
         if int(status) in PROBLEMS and MEDIA_TYPE in content:
             operation["responses"][status] = {"$ref": f"#/components/responses/{_component(int(status))}"}
+            continue
+        response["headers"] = response_headers.of_answer(method, operation, int(status))
         if "text/event-stream" in content:
             # `itemSchema` belongs to OpenAPI 3.2; generators refuse a 3.1 document that has it.
             content["text/event-stream"] = {"schema": {"type": "string"}}
 
 
-def _can_answer(operation: dict[str, Any], statuses: Collection[int]) -> None:
-    declared = {str(status): described(status) for status in statuses}
+def _can_answer(operation: dict[str, Any], answers: Mapping[int, dict[str, Any]]) -> None:
+    declared = {str(status): answer for status, answer in answers.items()}
     operation["responses"] = dict(sorted((declared | operation["responses"]).items()))
 
 

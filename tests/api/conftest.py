@@ -17,6 +17,7 @@ from app.sandbox.organization import Settings as CrmSettings
 from app.settings import Settings
 from tests.crm_sandbox import served
 from tests.database import TestServer, name_of
+from tests.declared import check_answer
 
 ADMIN_KEY = "nck_the-key-that-is-there-from-the-start-0123456789"
 FERNET_KEY = "kAevlggpokAzIe0MrUgwUt3voSDTCjIYCMfcvWFkDso="
@@ -68,7 +69,14 @@ def client_of(app: FastAPI, key: str | None) -> httpx.AsyncClient:
     """A client of the application; what goes wrong in it comes back as an answer."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url=ADDRESS, headers=headers)
+    hooks = {"response": [_compare]}
+    return httpx.AsyncClient(transport=transport, base_url=ADDRESS, headers=headers, event_hooks=hooks)
+
+
+async def _compare(answer: httpx.Response) -> None:
+    """Every answer that a test gets is one that the contract declares."""
+    await answer.aread()
+    check_answer(answer)
 
 
 @dataclass(frozen=True, slots=True)

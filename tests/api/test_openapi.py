@@ -164,6 +164,22 @@ def test_what_a_change_leaves_out_has_no_default_that_a_client_would_send(docume
         assert not with_default, name
 
 
+def test_who_has_the_present_state_of_a_resource_can_say_so(document: dict[str, Any]) -> None:
+    conditional = [
+        operation
+        for _, method, operation in operations(document)
+        if method == "get" and "304" in operation["responses"]
+    ]
+    assert (
+        len(conditional) == 6
+    )  # companies, the connection, mappings, their document and fields, the job queue
+    for operation in conditional:
+        taken = {each["name"] for each in operation["parameters"] if each["in"] == "header"}
+        assert taken == {"if-none-match"}, operation["operationId"]
+        for status in ("200", "304"):
+            assert "ETag" in operation["responses"][status]["headers"], operation["operationId"]
+
+
 def test_any_post_can_find_its_key_still_at_work(document: dict[str, Any]) -> None:
     for path, method, operation in operations(document):
         if method == "post" and path.startswith("/api/"):

@@ -68,6 +68,17 @@ async def test_a_body_of_another_type_is_not_taken(admin: httpx.AsyncClient) -> 
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported-media-type")
 
 
+async def test_a_body_that_no_operation_asked_for_is_looked_at_all_the_same(
+    cronus: httpx.AsyncClient,
+) -> None:
+    """That the contract declares these answers is looked at with every answer."""
+    for status, content, media_type in ((415, b"x", "text/plain"), (400, b"\xff", "application/json")):
+        for method, address in (("POST", f"{COMPANY}/synch-status/reset"), ("DELETE", COMPANY)):
+            headers = {"Content-Type": media_type}
+            answer = await cronus.request(method, address, content=content, headers=headers)
+            assert answer.status_code == status, (method, answer.text)
+
+
 @pytest.mark.parametrize("declared", [True, False])
 async def test_a_body_that_is_too_long_is_not_read(
     app: FastAPI, admin: httpx.AsyncClient, declared: bool
@@ -186,6 +197,7 @@ async def test_web_pages_of_listed_origins_may_call_and_no_others(settings: Sett
             ):
                 assert (answer.headers.get("Access-Control-Allow-Origin") == origin) is allowed
                 assert "Access-Control-Allow-Credentials" not in answer.headers
+            assert "Idempotent-Replayed" in answer.headers["Access-Control-Expose-Headers"]
 
 
 async def test_every_page_and_every_problem_is_framed_by_nobody_and_kept_by_nobody(

@@ -149,3 +149,29 @@ async def test_of_deletions_and_changes_at_once_what_was_read_decides(ready: htt
         )
         assert (changed.status_code, deleted.status_code) in ((200, 412), (404, 204), (412, 204)), address
         assert (await ready.get(address)).status_code == (200 if changed.status_code == 200 else 404)
+
+
+async def test_what_was_made_is_found_where_the_answer_says_with_the_tag_that_it_says(
+    ready: httpx.AsyncClient,
+) -> None:
+    mapping = {"name": "R&D", "nav_table": "customers", "crm_entity": "account", "direction": "to_crm"}
+    row = {"nav_field": "Name_2", "crm_attribute": "description", "direction": "to_crm"}
+    entry = {"description": "Now and then", "mapping": "CUSTOMER"}
+    customers = f"{COMPANY}/nav/customers"
+
+    async def made(address: str, body: dict[str, Any]) -> httpx.Response:
+        answer = await ready.post(address, json=body)
+        assert answer.status_code == 201, answer.text
+        found = await ready.get(answer.headers["Location"])
+        assert found.status_code == 200, (address, found.text)
+        assert found.headers.get("ETag") == answer.headers.get("ETag"), address
+        return answer
+
+    await made("/api/v1/companies", {"name": "second"})
+    await made(MAPPINGS, mapping)
+    await made(f"{MAPPINGS}/CUSTOMER/fields", row)
+    await made(f"{COMPANY}/job-queue-entries", entry)
+    await made(customers, {"no": "K&M/01", "fields": {"Name": "K & M"}})
+    coupling = (await made(f"{customers}/K%26M%2F01/create-in-crm", {})).json()["coupling"]
+    account = f"{COMPANY}/crm/accounts/{coupling['crm_id']}"
+    await made(f"{account}/create-in-nav", {"replace_existing": True})

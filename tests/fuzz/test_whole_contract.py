@@ -5,15 +5,12 @@ In the suite they are few and the same every time. `NAVCRM_FUZZ_EXAMPLES=500 pyt
 each kind for every operation, other ones with every run.
 """
 
-import json
 import os
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
@@ -30,29 +27,35 @@ from app.main import create_app
 from app.sandbox import create_sandbox
 from app.settings import Settings
 from tests.database import TestServer
+from tests.declared import SCHEMA, check_headers
 from tests.fuzz.world import EXPENDABLE, KEPT, World
 from tests.servers import run_in_thread
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "openapi" / "openapi.json"
 ADMIN_KEY = "nck_a-key-for-whoever-sends-everything-0123456789"
 FERNET_KEY = "kAevlggpokAzIe0MrUgwUt3voSDTCjIYCMfcvWFkDso="
 EXAMPLES = int(os.environ.get("NAVCRM_FUZZ_EXAMPLES", "0"))
 FEW = 6
 TOO_LONG = b"Invalid HTTP request received."  # by the server below the application
+
+
+def headers_are_declared(context: Any, answer: Any, case: Any) -> None:
+    """No header of ours comes with a status that does not declare it."""
+    check_headers(case.operation, answer.status_code, answer.headers)
+
+
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
     content_type_conformance,
     response_headers_conformance,
+    headers_are_declared,
     response_schema_conformance,
 ]
 pytestmark = pytest.mark.usefixtures("anyio_backend")  # the database comes from an asynchronous fixture
 
-schema = schemathesis.openapi.from_dict(json.loads(DOCUMENT.read_text()))
-
 
 def _operations() -> Iterator[Any]:
-    for found in schema.get_all_operations():
+    for found in SCHEMA.get_all_operations():
         assert isinstance(found, Ok), found
         yield found.ok()
 
