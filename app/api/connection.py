@@ -67,7 +67,8 @@ MaybeConnection = Annotated[ConnectionSetup | None, Depends(_connection)]
 def _revision(preconditions: Preconditions, company: Company, present: ConnectionSetup | None) -> int | None:
     if present is None:
         preconditions.require(None)
-        return None
+        # Who wants to be the first is not to overwrite who was faster.
+        return None if preconditions.if_none_match is None else 0
     return preconditions.revision(_tag(company, present), present.revision)
 
 
@@ -196,7 +197,7 @@ async def _shown(ctx: Context, company: Company, saved: ConnectionSetup) -> dict
 async def _disabled(ctx: Context, company: Company, saved: ConnectionSetup, preview: bool) -> ConnectionSetup:
     if preview:
         return connection.turned_off(saved)
-    return await connection.disable_connection(ctx, company, revision=saved.revision)
+    return await connection.disable_connection(ctx, company)
 
 
 def _parted(company: Company, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

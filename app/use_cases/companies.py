@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from app.domain.company import Company, Generation, NavKind
 from app.domain.errors import FieldProblem, Invalid, PreconditionFailed, RuleBroken
 from app.ports import Context
+from app.use_cases.repeating import on_what_is_there
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?")
 _CURRENCY = re.compile(r"[A-Z]{3}")
@@ -54,6 +55,12 @@ async def change_company(
     if unknown:
         problems = [FieldProblem(f"/{field}", "This cannot be changed.") for field in unknown]
         raise Invalid("A company's name is its address and stays.", errors=problems)
+    return await on_what_is_there(revision, lambda: _change_company(ctx, name, changes, revision))
+
+
+async def _change_company(
+    ctx: Context, name: str, changes: Mapping[str, Any], revision: int | None
+) -> Company:
     async with ctx.uow() as tx:
         company = await tx.companies.get(name)
         _require_revision(company, revision)
@@ -67,9 +74,7 @@ async def change_company(
                 f"The records of {name} are coupled: their NAV cannot be exchanged.",
                 fix="Uncouple them first: POST …/integration-table-mappings/{mapping}/uncouple.",
             )
-        saved = await tx.companies.save(changed)
-    await ctx.sides.forget(saved)
-    return saved
+        return await tx.companies.save(changed)
 
 
 def check_change(company: Company, changes: Mapping[str, Any]) -> None:

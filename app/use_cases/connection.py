@@ -25,6 +25,7 @@ from app.ports import ConnectionReport, Context, TestStep
 from app.use_cases.admission import let_in
 from app.use_cases.button import show_company
 from app.use_cases.integration_ids import mapped_tables, tracked
+from app.use_cases.repeating import on_what_is_there
 from app.use_cases.resync import Resync, marks, set_marks
 from app.use_cases.timeline import begin_at_present
 
@@ -69,7 +70,7 @@ async def save_connection(
             change.
         whole: the changes are the whole setup (PUT); what they leave out gets its default.
         touched: something that is shown with the setup changes with it, so its revision goes on in any case.
-        revision: the one the caller read, guards against changes by others.
+        revision: the one the caller read, guards against changes by others; 0: there was none.
 
     A secret that is left out stays as it is while type, tenant, client and authority stay. While the
     connection is enabled, a new address or new credentials are tried first.
@@ -81,6 +82,19 @@ async def save_connection(
         PreconditionFailed: somebody else changed it.
     """
     _require_writable(changes)
+    return await on_what_is_there(
+        revision, lambda: _save_connection(ctx, company, changes, whole, touched, revision)
+    )
+
+
+async def _save_connection(
+    ctx: Context,
+    company: Company,
+    changes: Mapping[str, Any],
+    whole: bool,
+    touched: bool,
+    revision: int | None,
+) -> ConnectionSetup:
     async with ctx.uow() as tx:
         stored = await tx.connections.find(company.id)
     _require_revision(stored, revision)
@@ -133,10 +147,23 @@ async def enable_connection(
         ConnectionTestFailed: naming the step that failed; the connection stays as it was.
         InvalidServerUrl, Invalid: with what is wrong with `changes` per field.
     """
+    _require_writable(changes or {})
+    return await on_what_is_there(
+        revision, lambda: _enable_connection(ctx, company, revision, changes, resync, preview)
+    )
+
+
+async def _enable_connection(
+    ctx: Context,
+    company: Company,
+    revision: int | None,
+    changes: Mapping[str, Any] | None,
+    resync: Resync,
+    preview: bool,
+) -> Enabled:
     setup = await _found(ctx, company)
     _require_revision(setup, revision)
     if changes:
-        _require_writable(changes)
         setup = _changed(setup, changes, whole=False)
     report = await _tested(ctx, company, setup)
     enabled = replace(_with_facts(ctx, setup, report), is_enabled=True)
@@ -165,7 +192,7 @@ async def disable_connection(
     """Disables the connection. Mappings, couplings, watermarks and jobs are kept; jobs wait, those under way from
     where they are after the pages in flight."""
     async with ctx.uow() as tx:
-        setup = await tx.connections.find(company.id)
+        setup = await tx.connections.find(company.id, lock=True)
         if setup is None:
             raise _no_connection(company)
         _require_revision(setup, revision)
@@ -322,7 +349,7 @@ def _no_connection(company: Company) -> NotFound:
 
 
 def _require_revision(setup: ConnectionSetup | None, revision: int | None) -> None:
-    if revision is not None and (setup is None or setup.revision != revision):
+    if revision is not None and revision != (setup.revision if setup is not None else 0):
         raise PreconditionFailed(
             "The connection was changed since you read it.",
             fix="GET …/crm-connection and repeat the change.",

@@ -13,6 +13,7 @@ from app.domain.mapping_rules import changed_row, dependency_problems, direction
 from app.ports import Context, StoredMapping, Transaction
 from app.use_cases.default_setup import content
 from app.use_cases.mapping_checks import check_mappings, check_row, refuse_if_any
+from app.use_cases.repeating import on_what_is_there
 
 CHANGEABLE: Final = (
     "direction", "nav_filter", "crm_filter", "synch_only_coupled_records", "update_conflict_resolution",
@@ -55,6 +56,12 @@ async def change_mapping(
     Raises as `create_mapping`, and MappingNotFound, PreconditionFailed.
     """
     _require_changeable(changes, CHANGEABLE)
+    return await on_what_is_there(revision, lambda: _change_mapping(ctx, company, name, changes, revision))
+
+
+async def _change_mapping(
+    ctx: Context, company: Company, name: str, changes: Mapping[str, Any], revision: int | None
+) -> StoredMapping:
     stored, others = await _with_others(ctx, company, name, revision)
     values = dict(changes)
     if "depends_on" in values:
@@ -87,17 +94,17 @@ async def add_field(
 ) -> FieldMapping:
     """A new row at the end of the mapping, with its id. Raises as `create_mapping`."""
     added = replace(row, id=row.id or ctx.new_id())
-    while True:
-        stored, others = await _with_others(ctx, company, name, revision)
-        changed = stored.mapping.with_fields((*stored.mapping.fields, added))
-        await check_row(ctx, company, changed, added, others)
-        try:
-            await _save(ctx, company, stored, changed, again=True)
-        except PreconditionFailed:  # somebody else was faster, which matters to who read it before
-            if revision is not None:
-                raise
-        else:
-            return added
+    return await on_what_is_there(revision, lambda: _add_field(ctx, company, name, added, revision))
+
+
+async def _add_field(
+    ctx: Context, company: Company, name: str, added: FieldMapping, revision: int | None
+) -> FieldMapping:
+    stored, others = await _with_others(ctx, company, name, revision)
+    changed = stored.mapping.with_fields((*stored.mapping.fields, added))
+    await check_row(ctx, company, changed, added, others)
+    await _save(ctx, company, stored, changed, again=True)
+    return added
 
 
 async def change_field(
@@ -110,6 +117,19 @@ async def change_field(
 ) -> FieldMapping:
     """Changes a row. Raises as `create_mapping`, and NotFound when the mapping has no such row."""
     _require_changeable(changes, ROW_CHANGEABLE)
+    return await on_what_is_there(
+        revision, lambda: _change_field(ctx, company, name, field_id, changes, revision)
+    )
+
+
+async def _change_field(
+    ctx: Context,
+    company: Company,
+    name: str,
+    field_id: UUID,
+    changes: Mapping[str, Any],
+    revision: int | None,
+) -> FieldMapping:
     stored, others = await _with_others(ctx, company, name, revision)
     row = _row_of(stored.mapping, field_id)
     changed_to = replace(row, **changed_row(row, changes))
@@ -127,6 +147,12 @@ async def delete_field(
     ctx: Context, company: Company, name: str, field_id: UUID, revision: int | None = None
 ) -> None:
     """Removes a row. Raises MappingNotFound, NotFound, PreconditionFailed."""
+    await on_what_is_there(revision, lambda: _delete_field(ctx, company, name, field_id, revision))
+
+
+async def _delete_field(
+    ctx: Context, company: Company, name: str, field_id: UUID, revision: int | None
+) -> None:
     stored, _ = await _with_others(ctx, company, name, revision)
     _row_of(stored.mapping, field_id)
     rest = stored.mapping.with_fields(row for row in stored.mapping.fields if row.id != field_id)

@@ -38,5 +38,5 @@ async def switch_sales_orders(ctx: Context, company: Company, on: bool) -> Conne
         if isinstance(answer, Refused):
             raise answer.error
     async with ctx.uow() as tx:
-        present = require_enabled(await tx.connections.find(company.id))
+        present = require_enabled(await tx.connections.find(company.id, lock=True))
         return await tx.connections.save(company.id, replace(present, sales_order_integration_enabled=on))

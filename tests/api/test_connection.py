@@ -1,9 +1,11 @@
 """The connection to CRM and its default setup, through the door."""
 
+import asyncio
+
 import httpx
 import pytest
 
-from app.sandbox import DEFAULT_SECRET
+from app.sandbox import DEFAULT_SECRET, Fault
 from tests.api.conftest import COMPANY, CONNECTION, Sandbox
 
 pytestmark = pytest.mark.anyio
@@ -164,3 +166,19 @@ async def test_a_change_that_crm_may_refuse_takes_no_other_along(ready: httpx.As
         alone = {"sales_order_integration_enabled": True, "preview": preview}
         refused = await ready.patch(CONNECTION, json=alone)
         assert (refused.status_code, refused.json()["code"]) == (409, "connection-disabled")
+
+
+async def test_a_change_of_the_company_breaks_nothing_off_that_is_under_way_with_crm(
+    ready: httpx.AsyncClient, crm: Sandbox
+) -> None:
+    await ready.post(f"{COMPANY}/nav/customers", json={"no": "C1", "fields": {"Name": "Adatum"}})
+    slow = Fault(kind="hang", seconds=0.5, times=1)
+    crm.organization.faults.append(slow)
+    creating = asyncio.create_task(ready.post(f"{COMPANY}/nav/customers/C1/create-in-crm"))
+    for _ in range(500):
+        if slow.struck:
+            break
+        await asyncio.sleep(0.01)
+    assert (await ready.patch(COMPANY, json={"display_name": "Cronus"})).status_code == 200
+    created = await creating
+    assert created.status_code == 201, created.text

@@ -3,6 +3,7 @@
 import asyncio
 from itertools import product
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -100,7 +101,7 @@ async def resources(ready: httpx.AsyncClient) -> dict[str, list[dict[str, Any]]]
     switched = [dict(zip(switches, given, strict=True)) for given in product((True, False), repeat=2)]
     return {
         COMPANY: [{"display_name": f"Cronus {n}"} for n in many],
-        CONNECTION: [{"nav_web_client_url": f"https://nav{n}.cronus.example"} for n in many],
+        CONNECTION: [{"app_id": str(uuid4())} for _ in many],
         f"{MAPPINGS}/CUSTOMER": [{"nav_filter": f"City eq 'City {n}'"} for n in many],
         f"{MAPPINGS}/CUSTOMER/fields/{row['id']}": [each for each in switched if each.items() - row.items()],
         f"{COMPANY}/job-queue-entries/{entry['id']}": [{"minutes_between_runs": 10 + n} for n in many],
@@ -120,6 +121,58 @@ async def test_of_changes_at_once_to_what_all_have_read_exactly_one_is_made(read
         now = await ready.get(address)
         assert (now.json(), now.headers["ETag"]) == (made[0].json(), made[0].headers["ETag"])
         assert now.headers["ETag"] != tag
+
+
+async def test_changes_at_once_by_who_said_nothing_of_what_was_read_are_all_made(
+    ready: httpx.AsyncClient,
+) -> None:
+    for address, changes in (await resources(ready)).items():
+        answers = await asyncio.gather(*(ready.patch(address, json=change) for change in changes))
+        assert [answer.status_code for answer in answers] == [200] * len(changes), address
+        assert len({answer.headers["ETag"] for answer in answers}) == len(changes), address
+        now = await ready.get(address)
+        assert now.headers["ETag"] in {answer.headers["ETag"] for answer in answers}, address
+
+
+async def test_a_connection_is_disabled_changed_and_replaced_at_once_by_several(
+    ready: httpx.AsyncClient, crm: Sandbox
+) -> None:
+    await ready.patch(
+        CONNECTION, json={"is_enabled": False}
+    )  # what CRM is asked for otherwise is of no concern here
+    changes = [{"is_enabled": False}, {"app_id": str(uuid4()), "is_enabled": False}, {"api_version": "v9.1"}]
+    sent = [ready.patch(CONNECTION, json=each) for each in changes * 3]
+    sent += [ready.put(CONNECTION, json=crm.setup()) for _ in range(3)]
+    assert {answer.status_code for answer in await asyncio.gather(*sent)} == {200}
+
+
+async def test_the_first_connection_may_be_saved_by_several_but_one_alone_is_the_first(
+    cronus: httpx.AsyncClient, crm: Sandbox
+) -> None:
+    whole = crm.setup()
+    many = range(6)
+    answers = await asyncio.gather(*(cronus.put(CONNECTION, json=whole) for _ in many))
+    assert [answer.status_code for answer in answers] == [200] * len(many)
+    await cronus.delete(CONNECTION)
+    new = {"If-None-Match": "*"}
+    answers = await asyncio.gather(*(cronus.put(CONNECTION, json=whole, headers=new) for _ in many))
+    assert sorted(answer.status_code for answer in answers) == [200] + [412] * 5
+
+
+async def test_rows_that_are_deleted_and_changed_at_once_are_no_failed_precondition(
+    ready: httpx.AsyncClient,
+) -> None:
+    fields = f"{MAPPINGS}/CUSTOMER/fields"
+    rows = (await ready.get(fields)).json()["items"]
+    gone, changed = rows[1:5], rows[5:9]
+    answers = await asyncio.gather(
+        *(ready.delete(f"{fields}/{row['id']}") for row in gone),
+        *(ready.patch(f"{fields}/{row['id']}", json={"status": "disabled"}) for row in changed),
+    )
+    assert [answer.status_code for answer in answers] == [204] * 4 + [200] * 4
+    left = {row["id"]: row["status"] for row in (await ready.get(fields)).json()["items"]}
+    assert not left.keys() & {row["id"] for row in gone}
+    assert {left[row["id"]] for row in changed} == {"disabled"}
 
 
 async def test_every_change_has_a_tag_of_its_own_with_or_without_a_condition(
