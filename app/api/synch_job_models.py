@@ -14,6 +14,8 @@ from app.domain.job import Counts, JobStatus, SynchJob, SynchMode
 from app.domain.mapping import Direction
 from app.ports import LoggedOutcome
 
+OF_MAPPING = "The mapping in whose run it came about; the coupling may belong to another one of the table."
+
 
 class CountsOut(BaseModel):
     """How many records ended how. `total` is the number of rows read."""
@@ -70,6 +72,7 @@ class SynchJobEvent(SynchJobOut):
 class OutcomeOut(BaseModel):
     """What became of one record."""
 
+    mapping: str | None = Field(description=OF_MAPPING)
     nav_table: str | None
     nav_no: str | None
     crm_entity: str | None
@@ -87,6 +90,7 @@ class OutcomeOut(BaseModel):
 class LoggedErrorOut(FailureOut):
     """A failure of a record."""
 
+    mapping: str | None = Field(description=OF_MAPPING)
     nav_table: str | None
     nav_no: str | None
     crm_entity: str | None
@@ -181,6 +185,7 @@ def outcome_out(logged: LoggedOutcome) -> dict[str, Any]:
     """A logged outcome for `OutcomeOut`."""
     outcome = logged.outcome
     return {
+        "mapping": logged.mapping,
         "nav_table": outcome.nav_table,
         "nav_no": outcome.nav_key,
         "crm_entity": outcome.crm_entity,
@@ -200,6 +205,7 @@ def error_out(logged: LoggedOutcome) -> dict[str, Any]:
     """A logged failure for `LoggedErrorOut`."""
     outcome = logged.outcome
     return (failure_out(outcome.error) or {}) | {
+        "mapping": logged.mapping,
         "nav_table": outcome.nav_table,
         "nav_no": outcome.nav_key,
         "crm_entity": outcome.crm_entity,

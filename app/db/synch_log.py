@@ -196,7 +196,7 @@ def _logged(row: Row[Any]) -> LoggedOutcome:
         extra=row.extra or {},
         **{name: getattr(row, name) for name in _AS_IS},
     )
-    return LoggedOutcome(outcome, row.job_id, row.at, row.id)
+    return LoggedOutcome(outcome, row.job_id, row.at, row.id, row.mapping)
 
 
 def _writes(logged: LoggedOutcome) -> list[Mapping[str, Any]]:

@@ -145,12 +145,13 @@ class SynchJobs(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LoggedOutcome:
-    """An outcome as the log keeps it."""
+    """An outcome as the log keeps it. `mapping` is the one in whose run it came about."""
 
     outcome: Outcome
     job_id: UUID | None
     at: datetime
     position: int = 0
+    mapping: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ async def remember(
     gone = [c.id for c in (*aftermath.uncoupled, *aftermath.deleted)]
     if gone:
         await tx.couplings.delete(company, gone)
-    outcomes = outcomes_of(run, aftermath)
+    outcomes = outcomes_of(setting, run, aftermath)
     if outcomes:
         await tx.synch_log.add(company, job_id, outcomes, now)
     if aftermath.restorer is not None:
@@ -101,16 +101,21 @@ def count(aftermath: Aftermath, tally: Tally) -> None:
     tally.count(SynchAction.DELETED, len(aftermath.deleted))
 
 
-def outcomes_of(run: Direction, aftermath: Aftermath) -> list[Outcome]:
-    """What becomes of deleted records, as it is logged, without those that are created again."""
+def outcomes_of(setting: Setting, run: Direction, aftermath: Aftermath) -> list[Outcome]:
+    """What becomes of deleted records, as it is logged, without those that are created again. It is logged under the
+    mapping that found them deleted and whose rule was followed, whichever made the coupling."""
+    name = setting.mapping.name
     return [
-        *(outcome(run, c, SynchAction.FAILED, error) for c, error in aftermath.failed),
+        *(outcome(run, c, SynchAction.FAILED, error, mapping=name) for c, error in aftermath.failed),
         *(
-            outcome(run, c, SynchAction.SKIPPED, reason=CouplingSkipped.code, message=told.detail)
+            outcome(run, c, SynchAction.SKIPPED, None, CouplingSkipped.code, told.detail, name)
             for c, told in aftermath.skipped
         ),
-        *(outcome(run, c, SynchAction.SKIPPED, reason="uncoupled") for c in aftermath.uncoupled),
-        *(outcome(run, c, SynchAction.DELETED) for c in aftermath.deleted),
+        *(
+            outcome(run, c, SynchAction.SKIPPED, reason="uncoupled", mapping=name)
+            for c in aftermath.uncoupled
+        ),
+        *(outcome(run, c, SynchAction.DELETED, mapping=name) for c in aftermath.deleted),
     ]
 
 
@@ -163,7 +168,7 @@ def conflict(setting: Setting, run: Direction, coupling: Coupling) -> DeletionCo
         f"{coupling.nav_key if run.source is Side.NAV else coupling.crm_id} was deleted in {where}; "
         f"its partner {coupling.crm_id if run.source is Side.NAV else coupling.nav_key} still stands.",
         fix=f"DELETE …/couplings/{coupling.id} uncouples them; deletion_conflict_resolution of mapping "
-        f"{coupling.mapping} says what to do with such records.",
+        f"{setting.mapping.name} says what to do with such records.",
     )
 
 
@@ -239,8 +244,9 @@ def outcome(
     error: IntegrationError | None = None,
     reason: str | None = None,
     message: str | None = None,
+    mapping: str | None = None,
 ) -> Outcome:
-    """What happened to a coupling, as it is logged."""
+    """What happened to a coupling, as it is logged: in a run of that mapping, or of the one that made the coupling."""
     return Outcome(
         action=action,
         direction=run.value if run else None,
@@ -253,5 +259,5 @@ def outcome(
         reason=reason,
         message=message,
         error=Failure.of(error) if error else None,
-        extra={"mapping": coupling.mapping},
+        extra={"mapping": mapping or coupling.mapping},
     )

@@ -189,7 +189,7 @@ async def _pages(
             await brake.check(page, deleted.to_ask_about(gone))
             aftermath = await deleted.follow(ctx, setting, run, gone, job_id=None, preview=True)
             deleted.count(aftermath, tally)
-            report.tell(deleted.outcomes_of(run, aftermath))
+            report.tell(deleted.outcomes_of(setting, run, aftermath))
             if aftermath.restorer is not None:
                 report.tell(_outcomes(aftermath.restorer, aftermath.restored))
 

@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 
 from app.domain.job import SynchMode
-from app.domain.mapping import Direction, FieldMapping, TableMapping
+from app.domain.mapping import DeletionConflictResolution, Direction, FieldMapping, TableMapping
 from app.use_cases.mappings import create_mapping
 from app.use_cases.synchronize import create_in_crm
 from tests.integration.use_cases.office import Office
@@ -44,3 +44,20 @@ async def test_edits_for_both_mappings_arrive_whichever_runs_first(
     for mapping in (*order, *order):
         assert (await office.run(mapping)).wrote_nothing
         assert (await office.run(mapping, SynchMode.FULL)).wrote_nothing
+
+
+async def test_a_failure_is_told_under_the_mapping_in_whose_run_it_happened(office: Office) -> None:
+    account = await a_pair(office)
+    await office.set_up("EXTRA", deletion_conflict_resolution=DeletionConflictResolution.NONE)
+    await office.change_nav("customers", "C0", Name_2="ours")
+    await office.change_crm("account", account, description="theirs")
+    await office.run("EXTRA")
+    await office.delete_crm("account", account)
+    await office.run("EXTRA")
+    async with office.ctx.uow() as tx:
+        company = office.company.id
+        found = await tx.synch_log.errors(company, mapping="EXTRA")
+        assert not await tx.synch_log.errors(company, mapping="CUSTOMER")
+    errors = {(each.mapping, failure.code): failure for each in found if (failure := each.outcome.error)}
+    assert errors.keys() == {("EXTRA", "update-conflict"), ("EXTRA", "deletion-conflict")}
+    assert "of mapping EXTRA says" in str(errors["EXTRA", "deletion-conflict"].fix)
