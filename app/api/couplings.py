@@ -38,7 +38,11 @@ class PairIn(Input):
 class PairsIn(Previewable):
     """Several pairs to be coupled."""
 
-    pairs: list[PairIn] = Field(min_length=1, max_length=MAXIMUM_PAIRS)
+    pairs: list[PairIn] = Field(
+        min_length=1,
+        max_length=MAXIMUM_PAIRS,
+        description="A pair that is named twice is coupled once, and is no failure.",
+    )
     synchronize_after_coupling: Then = "no"
     replace_existing: Flag = Field(
         default=False, description="Whether records may leave the partner they have."
@@ -49,7 +53,12 @@ class PairsIn(Previewable):
 class RestoreIn(Previewable):
     """Which skipped couplings are taken back: by id, all of a mapping, or all with an error code."""
 
-    ids: list[UUID] | None = Field(default=None, min_length=1, max_length=MAXIMUM_PAIRS)
+    ids: list[UUID] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAXIMUM_PAIRS,
+        description="One that is named twice, is not skipped or does not exist adds nothing to what is restored.",
+    )
     mapping: str | None = None
     error_code: str | None = None
 
@@ -79,7 +88,7 @@ class HistoryOut(BaseModel):
 
 
 class PairOutcomesOut(BaseModel):
-    """What became of each pair, in the order of the request."""
+    """What became of each pair, in the order of the request; of one that is named twice, twice the same."""
 
     outcomes: list[PairOutcomeOut]
 

@@ -62,7 +62,9 @@ class CreatedInNavOut(BaseModel):
 class IdsIn(Previewable):
     """Several CRM records."""
 
-    ids: list[UUID] = Field(min_length=1, max_length=MAXIMUM_IDS)
+    ids: list[UUID] = Field(
+        min_length=1, max_length=MAXIMUM_IDS, description="One that is named twice is created once."
+    )
     replace_existing: Flag = Field(
         default=False, description="Whether records may leave the partner they have."
     )
@@ -70,7 +72,7 @@ class IdsIn(Previewable):
 
 
 class CreatedOutcomesOut(BaseModel):
-    """What became of each id, in the order of the request."""
+    """What became of each id, in the order of the request; of one that is named twice, twice the same."""
 
     outcomes: list[PairOutcomeOut]
 

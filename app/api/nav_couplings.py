@@ -88,7 +88,11 @@ class SynchronizeIn(Previewable):
 class SelectionIn(Previewable):
     """Several records to be synchronized."""
 
-    nos: list[str] = Field(min_length=1, max_length=MAXIMUM_SELECTION)
+    nos: list[str] = Field(
+        min_length=1,
+        max_length=MAXIMUM_SELECTION,
+        description="A record that is named twice is synchronized once, and has one outcome.",
+    )
     direction: OneWay | None = None
 
 

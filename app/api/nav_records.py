@@ -97,7 +97,10 @@ class NavFieldsIn(Previewable):
 class NavBulkIn(Previewable):
     """Records to be created or changed."""
 
-    records: list[NavRowIn] = Field(max_length=MAXIMUM_BULK)
+    records: list[NavRowIn] = Field(
+        max_length=MAXIMUM_BULK,
+        description="Of those that name the same record the first is written, and the others are refused.",
+    )
 
 
 class NavBulkOutcomeOut(BaseModel):

@@ -271,7 +271,8 @@ async def create_in_nav_many(
     preview: bool = False,
     mapping: str | None = None,
 ) -> list[PairOutcome]:
-    """Creates the NAV records of several CRM rows; an outcome per id, one bad row harms no other."""
+    """Creates the NAV records of several CRM rows; an outcome for each id as it is named, one bad row harms no other.
+    What is named twice is created once."""
     setting = await setting_of_set(ctx, company, entity_set, mapping)
     wanted = list(dict.fromkeys(ids))
     sources, present, refused = await _creatable(ctx, setting, wanted, replace_existing, outside_filter)
@@ -282,7 +283,7 @@ async def create_in_nav_many(
         made |= {item.source.id: item for item in items}
         refused |= {item.source.id: item.error for item in items if item.error is not None}
     outcomes = []
-    for crm_id in wanted:
+    for crm_id in ids:
         coupled, result = None, None
         if crm_id not in refused:
             coupled, result = _created(setting, made[crm_id], preview)

@@ -122,8 +122,9 @@ async def test_several_records_are_created_and_coupled_together_in_one_synch_job
     missing = "00000000-0000-4000-8000-000000000001"
     answer = await ready.post(f"{COMPANY}/crm/accounts/create-in-nav", json={"ids": [*ids, missing, ids[0]]})
     assert answer.status_code == 200, answer.text
-    *made, refused = answer.json()["outcomes"]
+    *made, refused, twice = answer.json()["outcomes"]
     assert [each["crm_id"] for each in made] == ids
+    assert twice == made[0]
     (job_id,) = {each["synchronization"]["synch_job_id"] for each in made}
     assert refused["error"]["code"] == "crm-record-not-found"
     job = (await ready.get(f"{COMPANY}/synch-jobs/{job_id}")).json()
@@ -167,3 +168,55 @@ async def test_half_a_character_in_crm_spoils_no_answer(ready: httpx.AsyncClient
     refused = await ready.post(f"{record}/synchronize", json={"direction": "to_crm"})
     assert (refused.status_code, refused.json()["code"]) == (502, "crm-refused")
     assert "The name Zo? is too long." in refused.json()["detail"]
+
+
+async def test_what_is_named_twice_is_done_once_and_told_as_often_as_it_was_named(
+    ready: httpx.AsyncClient,
+) -> None:
+    first, second = await some_accounts(ready, "Adatum", "Trey Research")
+    customers = f"{COMPANY}/nav/customers"
+    numbers = [each["no"] for each in (await ready.get(customers)).json()["items"]]
+    for no in numbers:
+        await ready.delete(f"{customers}/{no}/coupling")
+
+    pair = {"nav_table": "customers", "nav_no": numbers[0], "crm_id": first}
+    body = {"pairs": [pair, pair], "synchronize_after_coupling": "nav_data"}
+    coupled = (await ready.post(f"{COMPANY}/couplings", json=body)).json()["outcomes"]
+    assert coupled[0] == coupled[1]
+    assert coupled[0]["error"] is None
+
+    ids = [second, first, second]
+    made = (await ready.post(f"{ACCOUNTS}/create-in-nav", json={"ids": ids})).json()["outcomes"]
+    assert [outcome["crm_id"] for outcome in made] == ids
+    assert made[0] == made[2]
+    assert [outcome["error"] and outcome["error"]["code"] for outcome in made[:2]] == [
+        None,
+        "already-coupled",
+    ]
+    assert len((await ready.get(customers)).json()["items"]) == 3
+
+    nos = [numbers[0], numbers[0].lower(), numbers[0]]
+    selection = {"nos": nos, "direction": "to_crm", "preview": True}
+    shown = await ready.post(f"{customers}/synchronize", json=selection)
+    assert shown.json()["total"] == 1
+
+    rows = [{"no": "C1", "fields": {"Name": name}} for name in ("Fabrikam", "Litware")]
+    written = (await ready.post(f"{customers}/bulk", json={"records": rows})).json()["outcomes"]
+    assert [each["error"] and each["error"]["code"] for each in written] == [None, "already-exists"]
+    assert (await ready.get(f"{customers}/C1")).json()["fields"]["Name"] == "Fabrikam"
+
+
+async def test_a_coupling_that_is_named_twice_is_restored_once(
+    ready: httpx.AsyncClient, crm: Sandbox
+) -> None:
+    await some_accounts(ready, "Adatum")
+    no = (await ready.get(f"{COMPANY}/nav/customers")).json()["items"][0]["no"]
+    crm.organization.faults.append(Fault(r"PATCH .*/accounts\(|POST .*/\$batch", "400", message="No."))
+    for city in ("Rome", "Paris"):
+        await ready.patch(f"{COMPANY}/nav/customers/{no}", json={"fields": {"City": city}})
+        await ready.post(f"{COMPANY}/nav/customers/{no}/synchronize", json={"direction": "to_crm"})
+    crm.organization.faults.clear()
+    (coupling,) = (await ready.get(f"{COMPANY}/couplings", params={"skipped": True})).json()["items"]
+    twice = {"ids": [coupling["id"], coupling["id"]]}
+    restored = await ready.post(f"{COMPANY}/couplings/restore", json=twice)
+    assert restored.json() == {"restored": 1, "coupling_ids": [coupling["id"]]}
