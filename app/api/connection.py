@@ -125,7 +125,7 @@ async def replace_crm_connection(
     summary="Change, enable or disable the CRM connection",
     response_model=EnabledConnectionOut,
     response_model_exclude_unset=True,
-    **operation(Scope.ADMIN, 404, 409, 412, 503),
+    **operation(Scope.ADMIN, 404, 409, 412, 503, at_times=(502,)),
 )
 async def change_crm_connection(
     ctx: ContextDep,

@@ -32,7 +32,7 @@ EXAMPLE = "CUSTOMER every half hour"
 class EntryPatch(Previewable):
     """What is to change about an entry."""
 
-    description: str = Field(default="", max_length=250, examples=[EXAMPLE])
+    description: str = Field(default="", min_length=1, max_length=250, examples=[EXAMPLE])
     earliest_start_at: Moment | None = Field(default=None, description="null: as soon as possible.")
     minutes_between_runs: Whole = Field(default=30, ge=1, le=LONGEST_MINUTES)
     inactivity_timeout_minutes: Whole | None = Field(

@@ -123,9 +123,9 @@ class RecordResultOut(BaseModel):
     changes: list[ChangeOut]
     synch_job_id: UUID | None
     integration_id_generated: bool = Field(
-        default=False, description="Whether the NAV record got its integration id on the way."
+        description="Whether the NAV record got its integration id on the way."
     )
-    notes: str | None = None
+    notes: str | None = Field(description="What was left out, and why.")
 
 
 OneWay = Literal[Direction.TO_CRM, Direction.FROM_CRM]

@@ -224,7 +224,7 @@ async def write_nav_records(
     summary="Get a NAV record",
     response_model=NavCardOut,
     response_model_exclude_unset=True,
-    **operation(Scope.READ, 404, 503),
+    **operation(Scope.READ, 404, 503, at_times=(409, 502)),
 )
 async def get_nav_record(
     ctx: ContextDep,

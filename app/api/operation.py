@@ -8,7 +8,7 @@ The checks run before the body is read as anything, so that a stranger learns no
 """
 
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -57,15 +57,24 @@ PROBLEMS = frozenset(_REASONS)
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-def operation(scope: Scope, *statuses: int, preview: type[BaseModel] | None = None) -> dict[str, Any]:
+def operation(
+    scope: Scope, *statuses: int, at_times: Collection[int] = (), preview: type[BaseModel] | None = None
+) -> dict[str, Any]:
     """Arguments of a route: the scope it needs, the problems it can answer with besides the usual ones, and what
-    a preview of it answers where that is another answer than the usual one."""
+    a preview of it answers where that is another answer than the usual one.
+
+    `at_times` are the problems of a part that works in CRM while the operation can do without: they are declared, and
+    do not make it one of those for which the caller has to be a user of CRM (`dependencies.WORKS_IN_CRM`).
+    """
     responses: dict[int, dict[str, Any]] = {
         status: described(status) for status in sorted({*ALWAYS, *statuses})
     }
     if preview is not None:
         responses[200] = {"model": preview, "description": "A preview: nothing was written."}
-    return {"openapi_extra": {"security": [{SCHEME: [scope.value]}]}, "responses": responses}
+    extra: dict[str, Any] = {"security": [{SCHEME: [scope.value]}]}
+    if at_times:
+        extra["responses"] = {str(status): described(status) for status in at_times}
+    return {"openapi_extra": extra, "responses": responses}
 
 
 def described(status: int) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from app.api import examples
 from app.api.connection_models import ConnectionIn
 from app.demo.dataverse import row_id
 from app.main import VERSION, openapi_document
+from app.sandbox import Fault
+from tests.api.conftest import CONNECTION, Sandbox
 
 ROOT = Path(__file__).parents[2]
 EXPORTED = ROOT / "openapi" / "openapi.json"
@@ -250,3 +252,36 @@ async def test_every_example_is_a_body_that_the_operation_takes(
         assert answer.json().get("code") not in refused, (name, answer.text)
     # That of a connection names a CRM elsewhere, which no test is to reach.
     ConnectionIn.model_validate(examples.BODIES["replace_crm_connection"])
+
+
+@pytest.mark.anyio
+async def test_the_parts_of_an_operation_that_work_in_crm_answer_as_it_declares(
+    ready: httpx.AsyncClient, crm: Sandbox
+) -> None:
+    """That the answers are declared is looked at with every answer (`conftest`)."""
+    customers = f"{COMPANY}/nav/customers".format(company="cronus")
+    await ready.post(customers, json={"no": "C1", "fields": {"Name": "Adatum"}})
+    assert (await ready.post(f"{customers}/C1/create-in-crm")).status_code == 201
+    crm.organization.faults.append(Fault(kind="403", code="0x80040220"))
+    statistics = {"include": "crm_statistics"}
+    assert (await ready.get(f"{customers}/C1", params=statistics)).status_code == 502
+    switch = {"sales_order_integration_enabled": True}
+    assert (await ready.patch(CONNECTION, json=switch)).status_code == 502
+    crm.organization.faults.clear()
+    await ready.patch(CONNECTION, json={"is_enabled": False})
+    assert (await ready.get(f"{customers}/C1", params=statistics)).status_code == 409
+    assert (await ready.get(f"{customers}/C1")).status_code == 200
+
+
+def test_what_an_answer_always_has_is_not_declared_as_if_it_could_be_missing(
+    document: dict[str, Any],
+) -> None:
+    at_times = {  # what is only told where it was asked for, or where there is something to tell
+        "EnabledConnectionOut",
+        "FieldProblemOut",
+        "NavCardOut",
+        "Problem",
+    }
+    for name, schema in document["components"]["schemas"].items():
+        if name.endswith("Out") and name not in at_times:
+            assert schema["properties"].keys() == set(schema["required"]), name
