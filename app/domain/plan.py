@@ -143,11 +143,12 @@ class _Cell:
         if not self.two_way:
             return True  # one-way: the source always wins
         if self.clashes:
-            return _winner(policy) is run.source
+            return winner(policy) is run.source
         return self.source_changed
 
 
-def _winner(policy: UpdateConflictResolution) -> Side | None:
+def winner(policy: UpdateConflictResolution) -> Side | None:
+    """The side whose value counts where both changed a field; None where a person is asked."""
     match policy:
         case UpdateConflictResolution.SEND_TO_CRM:
             return Side.NAV
@@ -158,7 +159,7 @@ def _winner(policy: UpdateConflictResolution) -> Side | None:
 
 
 def _clashes(cells: list[_Cell], run: Direction, policy: UpdateConflictResolution) -> tuple[Clash, ...]:
-    if _winner(policy) is not None:
+    if winner(policy) is not None:
         return ()
     both = [cell for cell in cells if cell.clashes]
     if policy is UpdateConflictResolution.NONE and not both:

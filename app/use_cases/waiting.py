@@ -1,6 +1,8 @@
 """Records that wait for another to be coupled: noted when that keeps them from being transferred, looked at again
 when the other one is coupled, by whomever, and forgotten once they were.
 
+So do records whose values a run of the other direction found to win: they did not change, and would not be read.
+
 What is noted of a record that got through meanwhile does no harm: it is looked at once more than needed.
 """
 
@@ -11,6 +13,7 @@ from uuid import UUID
 from app.domain.coupling import Coupling
 from app.domain.errors import Awaited, ContactWithoutAccount, LookupNotCoupled, SalespersonNotCoupled
 from app.domain.mapping import Direction
+from app.domain.plan import winner
 from app.ports import Transaction, Wait
 from app.use_cases.items import Item
 from app.use_cases.setting import Setting
@@ -26,6 +29,9 @@ class Waiting:
         self._company = setting.company.id
         self._mapping = setting.mapping.name
         self._side = run.source
+        self._there = run.destination
+        two_way = setting.mapping.direction.allows(run.opposite)
+        self._may_owe = two_way and winner(setting.mapping.update_conflict_resolution) is run.destination
         self._released: Mapping[UUID, UUID] = {}
         self._noted: set[UUID] = set()
 
@@ -52,6 +58,20 @@ class Waiting:
         if waits:
             await tx.waiting.note(self._company, self._mapping, self._side, waits)
             self._noted.update(wait.record_id for wait in waits)
+        if self._may_owe:
+            owed = [
+                Wait(held.id_on(self._there), Awaited(held.nav_table, crm_id=held.crm_id))
+                for held in (item.held for item in items if self._owes(item))
+            ]
+            if owed:
+                await tx.waiting.note(self._company, self._mapping, self._there, owed)
+
+    def _owes(self, item: Item) -> bool:
+        """Whether the destination shows something that was never agreed on, and wins: it has to come from there. The
+        coupling is the one that is saved."""
+        done = item.error is None and item.after is not None and item.coupling is not None
+        base = item.held.base if done else None
+        return base is not None and base.version(self._there) is None
 
     async def settle(self, tx: Transaction, deleted: Collection[UUID]) -> None:
         """Forgets the released records that wait no longer, and those that were deleted."""

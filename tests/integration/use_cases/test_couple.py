@@ -26,6 +26,7 @@ from app.domain.errors import (
     SalespersonNotCoupled,
     TableNotFound,
 )
+from app.domain.mapping import UpdateConflictResolution
 from app.domain.records import Reference
 from app.sandbox import Fault
 from app.use_cases import couplings
@@ -49,6 +50,31 @@ async def test_an_existing_account_is_coupled_and_nothing_is_written(office: Off
     assert done.synchronization is None
     assert (await office.in_crm("account", account))["name"] == "Adatum Ltd."
     assert (await office.in_nav("customers", "10000"))["Name"] == "Adatum"
+
+
+@pytest.mark.parametrize("changed", ["nav", "crm"])
+@pytest.mark.parametrize(
+    "wins", [UpdateConflictResolution.SEND_TO_CRM, UpdateConflictResolution.GET_FROM_CRM]
+)
+async def test_the_side_that_wins_does_so_whichever_half_of_a_new_pair_changes_first(
+    office: Office, wins: UpdateConflictResolution, changed: str
+) -> None:
+    await office.set_up(update_conflict_resolution=wins)
+    await office.customer("10000", Name="Ours", City="London")
+    account = await office.account(name="Theirs", address1_city="Paris")
+    await office.run()
+    await couple(office.ctx, office.company, "customers", "10000", crm_id=account)
+    if changed == "nav":
+        await office.change_nav("customers", "10000", Name="Newer")
+    else:
+        await office.change_crm("account", account, name="Newer")
+    for _ in range(2):
+        await office.run()
+    record, row = await office.in_nav("customers", "10000"), await office.in_crm("account", account)
+    city = "London" if wins is UpdateConflictResolution.SEND_TO_CRM else "Paris"
+    assert (record["Name"], record["City"]) == (row["name"], row["address1_city"])
+    assert record["City"] == city
+    assert (await office.run()).wrote_nothing
 
 
 @pytest.mark.parametrize(
