@@ -33,6 +33,11 @@ pytestmark = pytest.mark.anyio
 TIMEOUT = timedelta(seconds=30)
 WORKER = UUID(int=1)
 NOTHING = Counts()
+WAITS: dict[str, Any] = {
+    "inactivity_timeout_minutes": 720,
+    "earliest_start_at": NOON + timedelta(minutes=20),
+}
+"""An entry that would sleep, and starts in a while."""
 
 
 class SetClock:
@@ -286,11 +291,7 @@ async def test_a_change_starts_entries_with_an_inactivity_timeout_that_run_by_th
     engine: AsyncEngine, changes: dict[str, Any], wakes: bool
 ) -> None:
     memory, clock, ctx = scene(engine)
-    given: dict[str, Any] = {
-        "inactivity_timeout_minutes": 720,
-        "earliest_start_at": NOON + timedelta(minutes=20),
-    }
-    entry = an_entry(**given | changes)
+    entry = an_entry(**WAITS | changes)
     company = await a_tenant(memory, entry)
     clock.after(minutes=1)
     async with memory() as tx:
@@ -341,11 +342,7 @@ async def test_an_entry_that_is_changed_starts_by_what_it_says_now(
     engine: AsyncEngine, entry: dict[str, Any], changes: dict[str, Any], minutes: int
 ) -> None:
     memory, _, ctx = scene(engine)
-    waits: dict[str, Any] = {
-        "inactivity_timeout_minutes": 720,
-        "earliest_start_at": NOON + timedelta(minutes=20),
-    }
-    there = an_entry(**waits | entry)
+    there = an_entry(**WAITS | entry)
     company = await a_tenant(memory, there)
     after = await change_entry(ctx, company, there.id, changes)
     assert after.earliest_start_at == NOON + timedelta(minutes=minutes)

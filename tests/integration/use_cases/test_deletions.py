@@ -172,6 +172,15 @@ async def test_when_both_halves_are_gone_so_is_the_coupling_in_the_end(office: O
     assert await counted(office) == (0, 0, 0)
 
 
+async def asks_first(office: Office, told: str) -> None:
+    """Runs stop before they follow so many deletions, again and again."""
+    before = await counted(office)
+    for _ in range(2):
+        with pytest.raises(TooManyDeletions, match=told):
+            await office.run()
+        assert await counted(office) == before
+
+
 @SIDES
 @pytest.mark.parametrize("resolution", [UNCOUPLE, PROPAGATE, RESTORE])
 async def test_so_many_deletions_that_it_looks_like_an_accident_stop_the_run(
@@ -179,11 +188,7 @@ async def test_so_many_deletions_that_it_looks_like_an_accident_stop_the_run(
 ) -> None:
     couplings = await pairs(office, 25, resolution)
     await delete(office, side, *couplings[:20])
-    before = await counted(office)
-    for _ in range(2):
-        with pytest.raises(TooManyDeletions, match="20 of 25"):
-            await office.run()
-        assert await counted(office) == before
+    await asks_first(office, "20 of 25")
     await office.run(allow_deletions=True)
     after = await counted(office)
     assert after[2] == (25 if resolution is RESTORE else 5)
@@ -282,11 +287,7 @@ async def test_a_rule_that_is_set_later_asks_before_it_is_applied_to_many(office
     await delete(office, side, *couplings[:20])
     await office.run(allow_deletions=True)
     await office.set_up(deletion_conflict_resolution=PROPAGATE)
-    before = await counted(office)
-    for _ in range(2):
-        with pytest.raises(TooManyDeletions, match="20 of 25"):
-            await office.run()
-        assert await counted(office) == before
+    await asks_first(office, "20 of 25")
     await office.run(allow_deletions=True)
     assert await counted(office) == (5, 5, 5)
 
