@@ -44,10 +44,20 @@ def coupling_after(
     both_ways = setting.mapping.direction is Direction.BIDIRECTIONAL
     if coupling.last_error is not None and both_ways and not force and not base.version(run.destination):
         return replace(coupling, mapping=mapping, base=base, edition=setting.edition)
+    if both_ways and not setting.knows(coupling) and not created and setting.shape.left_alone(run):
+        base = _seen_from(run.source, base)
     key = item.source.key if run.source is Side.NAV else item.after.key
     return coupling.agreed(
         base, item.action, at, job_id, nav_key=key, mapping=mapping, edition=setting.edition
     )
+
+
+def _seen_from(side: Side, base: Base) -> Base:
+    """The base with the version of that side alone. The other direction has not looked at the record under the mapping
+    as it is now: its own rows may bring a constant, a blank, or the same value in other words."""
+    if side is Side.NAV:
+        return Base(base.nav, base.crm, nav_version=base.nav_version)
+    return Base(base.nav, base.crm, crm_version=base.crm_version)
 
 
 def outcome(setting: Setting, run: Direction, item: Item) -> Outcome:

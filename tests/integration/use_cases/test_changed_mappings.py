@@ -70,6 +70,33 @@ async def test_a_new_constant_reaches_the_records_that_are_coupled(office: Offic
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("crm_attribute", "constant", "brought"), [(None, "CRM", "CRM"), ("description", None, "")]
+)
+async def test_a_new_row_from_crm_reaches_the_records_that_are_coupled(
+    office: Office, mode: SynchMode, crm_attribute: str | None, constant: str | None, brought: str
+) -> None:
+    await a_pair(office, Name_2="ours")
+    row = FieldMapping("Name_2", crm_attribute, Direction.FROM_CRM, constant_value=constant)
+    await add_field(office.ctx, office.company, "CUSTOMER", row)
+    await office.run(mode=mode)
+    assert (await office.in_nav("customers", "C0"))["Name_2"] == brought
+    assert (await office.run(mode=SynchMode.FULL)).wrote_nothing
+
+
+async def test_a_text_rule_of_a_row_from_crm_reaches_the_records_that_are_coupled(office: Office) -> None:
+    account = await a_pair(office)
+    await office.change_crm("account", account, description="theirs")
+    new = FieldMapping("Name_2", "description", Direction.FROM_CRM)
+    row = await add_field(office.ctx, office.company, "CUSTOMER", new)
+    await office.run()
+    assert row.id is not None
+    await change_field(office.ctx, office.company, "CUSTOMER", row.id, {"transformation": "uppercase"})
+    await office.run()
+    assert (await office.in_nav("customers", "C0"))["Name_2"] == "THEIRS"
+
+
+@pytest.mark.parametrize("mode", MODES)
 async def test_a_row_that_is_enabled_again_carries_what_changed_meanwhile(
     office: Office, mode: SynchMode
 ) -> None:
