@@ -5,12 +5,13 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ColumnElement, Select, Uuid, bindparam, delete, func, select, text
+from sqlalchemy import ARRAY, ColumnElement, Select, Uuid, bindparam, delete, exists, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import coupling_rows
 from app.db.arrays import json_text, one_of_ids
 from app.db.tables import coupling
+from app.db.tables import integration_table_mapping as table_row
 from app.db.violations import translated
 from app.domain.coupling import Coupling, CouplingStatus, SynchResult
 from app.domain.errors import Busy, NoCoupling
@@ -52,6 +53,9 @@ _BY_ID = {
     for side, column in ((Side.NAV, coupling.c.nav_id), (Side.CRM, coupling.c.crm_id))
 }
 """What is asked most often is made once."""
+_HAS_MAPPING = exists().where(
+    table_row.c.company_id == coupling.c.company_id, table_row.c.name == coupling.c.mapping
+)
 _TAKE_STOCK = text("""
     ANALYZE (SKIP_LOCKED) coupling (
         company_id, mapping, nav_table, nav_id, nav_key, crm_entity, crm_id, last_error, skipped, replacing)
@@ -128,20 +132,22 @@ class SqlCouplings:
         company_id: int,
         mapping: str,
         nav_table: str,
+        crm_entity: str,
         side: Side,
         *,
         after: UUID | None = None,
         limit: int = 1000,
     ) -> list[UUID]:
-        """The ids that the coupled records of a mapping have on that side: at most `limit`, in their order, from the
-        one after `after` on."""
+        """The ids that the coupled records of a mapping have on that side, those of mappings that are gone too: at most
+        `limit`, in their order, from the one after `after` on."""
         column = coupling.c.nav_id if side is Side.NAV else coupling.c.crm_id
         query = (
             select(column)
             .where(
                 coupling.c.company_id == company_id,
                 coupling.c.nav_table == nav_table,  # its unique keys hold these ids in their order
-                coupling.c.mapping == mapping,
+                coupling.c.crm_entity == crm_entity,
+                or_(coupling.c.mapping == mapping, ~_HAS_MAPPING),
                 coupling.c.status == CouplingStatus.COUPLED,
             )
             .order_by(column)

@@ -151,14 +151,13 @@ class Coupling:
         job_id: UUID | None = None,
         *,
         nav_key: str = "",
-        mapping: str = "",
         edition: int = 0,
     ) -> "Coupling":
-        """The coupling after a successful synchronization, with the key that the NAV record has now and the mapping it
-        belongs to now, in that edition."""
+        """The coupling after a successful synchronization under that edition of its mapping, with the key that the NAV
+        record has now."""
         return Coupling(  # `replace` would take three times as long
             id=self.id,
-            mapping=mapping or self.mapping,
+            mapping=self.mapping,
             nav_table=self.nav_table,
             nav_id=self.nav_id,
             nav_key=nav_key or self.nav_key,

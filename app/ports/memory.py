@@ -171,12 +171,14 @@ class Couplings(Protocol):
         company_id: int,
         mapping: str,
         nav_table: str,
+        crm_entity: str,
         side: Side,
         *,
         after: UUID | None = None,
         limit: int = 1000,
     ) -> list[UUID]:
-        """The ids that the coupled records of a mapping have on that side, in their order."""
+        """The ids that the coupled records of a mapping have on that side, in their order, those of mappings that are
+        gone too."""
         ...
 
     async def count(

@@ -14,6 +14,7 @@ from app.domain.records import Side
 from app.ports import Context, Delete, RecordStore, Refused, Transaction, Written
 from app.use_cases.engine import Exchange
 from app.use_cases.items import Item, Options
+from app.use_cases.remembering import adopted
 from app.use_cases.setting import Setting
 from app.use_cases.tally import Tally
 
@@ -80,7 +81,8 @@ async def remember(
     """Records what became of deleted records, in the transaction that moves the watermark over them."""
     company, now = setting.company.id, ctx.clock.now()
     troubled = [*aftermath.failed, *aftermath.skipped]
-    await tx.couplings.save(company, [c.failed(Failure.of(e), now, job_id) for c, e in troubled])
+    failed = [adopted(setting, c).failed(Failure.of(error), now, job_id) for c, error in troubled]
+    await tx.couplings.save(company, failed)
     gone = [c.id for c in (*aftermath.uncoupled, *aftermath.deleted)]
     if gone:
         await tx.couplings.delete(company, gone)

@@ -137,7 +137,13 @@ class Reading:
         while True:
             async with self._ctx.uow(reading=True) as tx:
                 coupled = await tx.couplings.ids(
-                    company, mapping.name, mapping.nav_table, side, after=after, limit=IDS
+                    company,
+                    mapping.name,
+                    mapping.nav_table,
+                    mapping.crm_entity,
+                    side,
+                    after=after,
+                    limit=IDS,
                 )
             unseen += [each for each in coupled if each not in seen]
             if len(coupled) < IDS:

@@ -20,12 +20,11 @@ def coupling_after(
     """The coupling as it is to be saved, or None when there is nothing new to say.
 
     A success does not clear the failure of the other direction: as long as a change of theirs is still to
-    come, the record stays among those that are tried again. `force` chose a side, which settles it. A coupling whose
-    mapping is gone belongs to this one now.
+    come, the record stays among those that are tried again. `force` chose a side, which settles it.
     """
-    coupling = item.coupling
-    if coupling is None or item.release or item.uncouple:
+    if item.coupling is None or item.release or item.uncouple:
         return None
+    coupling, known = adopted(setting, item.coupling), setting.knows(item.coupling)
     if item.action is SynchAction.FAILED and item.error is not None:
         if item.replaced is not None:
             return None  # the old coupling stands as it was
@@ -38,18 +37,24 @@ def coupling_after(
     base = rebase(
         setting.shape, run, item.source, item.after, item.translation, coupling.base, created=created
     )
-    mapping = coupling.mapping if coupling.mapping in setting.mappings else setting.mapping.name
-    if mapping != setting.mapping.name:
+    if coupling.mapping != setting.mapping.name:
         base = Base(base.nav, base.crm)  # a version says that nothing changed for the mapping of the coupling
     both_ways = setting.mapping.direction is Direction.BIDIRECTIONAL
     if coupling.last_error is not None and both_ways and not force and not base.version(run.destination):
-        return replace(coupling, mapping=mapping, base=base, edition=setting.edition)
-    if both_ways and not setting.knows(coupling) and not created and setting.shape.left_alone(run):
+        return replace(coupling, base=base, edition=setting.edition)
+    if both_ways and not known and not created and setting.shape.left_alone(run):
         base = _seen_from(run.source, base)
     key = item.source.key if run.source is Side.NAV else item.after.key
-    return coupling.agreed(
-        base, item.action, at, job_id, nav_key=key, mapping=mapping, edition=setting.edition
-    )
+    return coupling.agreed(base, item.action, at, job_id, nav_key=key, edition=setting.edition)
+
+
+def adopted(setting: Setting, coupling: Coupling) -> Coupling:
+    """The coupling; one whose mapping is gone belongs to this one now, which has seen none of its versions. Runs find
+    what failed, and what is gone, by the mapping."""
+    if coupling.mapping in setting.mappings or coupling.crm_entity != setting.mapping.crm_entity:
+        return coupling
+    base = None if coupling.base is None else Base(coupling.base.nav, coupling.base.crm)
+    return replace(coupling, mapping=setting.mapping.name, base=base)
 
 
 def _seen_from(side: Side, base: Base) -> Base:

@@ -6,9 +6,22 @@ from uuid import UUID
 import pytest
 
 from app.domain.job import SynchMode
-from app.domain.mapping import DeletionConflictResolution, Direction, FieldMapping, FieldStatus
+from app.domain.mapping import (
+    DeletionConflictResolution,
+    Direction,
+    FieldMapping,
+    FieldStatus,
+    UpdateConflictResolution,
+)
 from app.use_cases.default_setup import use_default_setup
-from app.use_cases.mappings import add_field, change_field, create_mapping, delete_field, delete_mapping
+from app.use_cases.mappings import (
+    add_field,
+    change_field,
+    change_mapping,
+    create_mapping,
+    delete_field,
+    delete_mapping,
+)
 from app.use_cases.synchronize import create_in_crm
 from tests.integration.use_cases.office import Office
 
@@ -127,21 +140,50 @@ async def test_a_row_that_the_default_setup_brings_back_overwrites_nothing(offic
     assert (await office.coupled("C0")).last_error is not None
 
 
-async def test_couplings_of_a_mapping_that_is_gone_belong_to_the_one_that_takes_its_place(
-    office: Office,
-) -> None:
-    await a_pair(office)
+async def call_the_mapping_otherwise(office: Office) -> None:
+    """The mapping of customers is deleted and made again as KUNDEN."""
     async with office.ctx.uow() as tx:
         old = (await tx.mappings.get(office.company.id, "CUSTOMER")).mapping
     await delete_mapping(office.ctx, office.company, "CUSTOMER")
     rows = [replace(row, id=None) for row in old.fields]
     await create_mapping(office.ctx, office.company, replace(old, name="KUNDEN").with_fields(rows))
+
+
+async def test_couplings_of_a_mapping_that_is_gone_belong_to_the_one_that_takes_its_place(
+    office: Office,
+) -> None:
+    await a_pair(office)
+    await call_the_mapping_otherwise(office)
     await office.run("KUNDEN")
     assert (await office.coupled("C0")).mapping == "KUNDEN"
     assert (await office.run("KUNDEN", SynchMode.FULL)).wrote_nothing
     async with office.statements() as seen:
         await office.run("KUNDEN", SynchMode.FULL)
     assert not [each for each in seen if each.startswith("UPDATE coupling")]  # nothing to look at any more
+
+
+async def test_what_fails_under_the_mapping_that_takes_the_place_of_another_is_tried_again(
+    office: Office,
+) -> None:
+    account = await a_pair(office)
+    await office.change_nav("customers", "C0", City="Berlin")
+    await office.change_crm("account", account, address1_city="Rome")
+    await call_the_mapping_otherwise(office)
+    assert (await office.run("KUNDEN")).to_crm.failed == 1
+    prefer_nav = {"update_conflict_resolution": UpdateConflictResolution.SEND_TO_CRM}
+    await change_mapping(office.ctx, office.company, "KUNDEN", prefer_nav)
+    await office.run("KUNDEN")
+    assert (await office.in_crm("account", account))["address1_city"] == "Berlin"
+
+
+async def test_what_was_deleted_before_another_mapping_took_the_place_is_told(office: Office) -> None:
+    await a_pair(office)
+    await call_the_mapping_otherwise(office)
+    await office.nav.remove("customers", "C0")
+    await office.run("KUNDEN")
+    (coupling,) = await office.couplings("KUNDEN")
+    assert coupling.last_error is not None
+    assert "mapping KUNDEN" in (coupling.last_error.fix or "")
 
 
 async def test_what_was_entered_while_its_row_was_off_is_not_deleted_with_its_partner(office: Office) -> None:
