@@ -126,7 +126,8 @@ async def gone(ctx: Context, setting: Setting, run: Direction, ids: Collection[U
     company, table = setting.company.id, setting.mapping.nav_table
     async with ctx.uow(reading=True) as tx:
         by_source = tx.couplings.of_nav if run.source is Side.NAV else tx.couplings.of_crm
-        coupled = list((await by_source(company, table, ids)).values())
+        found = (await by_source(company, table, ids)).values()
+    coupled = [c for c in found if setting.couples_like(c)]
     return await _really_gone(setting, run, coupled)
 
 

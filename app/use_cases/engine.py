@@ -18,6 +18,7 @@ from uuid import UUID
 from app.domain.cell import Lookups
 from app.domain.coupling import Changes, Coupling, CouplingStatus, SynchAction
 from app.domain.errors import (
+    AlreadyCoupled,
     Filtered,
     IntegrationError,
     InvalidMapping,
@@ -225,13 +226,15 @@ class Exchange:
 
     def _enters(self, item: Item) -> bool:
         """Settles what needs no look at the other side; False when the record is to be ignored."""
+        if item.coupling is not None and not self.setting.couples_like(item.coupling):
+            return self._taken(item, item.coupling)
         if item.coupling is not None and self._replaces(item.coupling):
             item.replaced = item.coupling
             item.coupling = reserving.successor(self.setting, self.run, item.source, item.replaced)
         coupling, source = item.coupling, item.source
         if coupling is None and (not self.options.create or source.id in self.options.alone):
             return False
-        inside = self.options.force or passes(self.setting.mapping.filter_on(self.run.source), source.values)
+        inside = self._inside(item)
         if coupling is None:
             return inside or self._left_out(item)
         if not inside and (not item.reserved or coupling.intent is None):
@@ -244,6 +247,23 @@ class Exchange:
         elif self._unchanged(coupling, source):
             item.action = SynchAction.UNMODIFIED
         return True
+
+    def _taken(self, item: Item, coupling: Coupling) -> bool:
+        """Leaves alone what another mapping of its table couples with another entity: it has one partner."""
+        name, inside = self.setting.mapping.name, self._inside(item)
+        item.coupling = None
+        item.skip(
+            AlreadyCoupled(
+                f"{self._named(item)} is coupled with {coupling.crm_entity} {coupling.crm_id} already.",
+                fix=f"PATCH …/integration-table-mappings/{name} can leave it out by its filter; "
+                f"DELETE …/couplings/{coupling.id} uncouples the two.",
+            )
+        )
+        return inside or not self.options.background
+
+    def _inside(self, item: Item) -> bool:
+        run, mapping = self.run, self.setting.mapping
+        return self.options.force or passes(mapping.filter_on(run.source), item.source.values)
 
     def _replaces(self, coupling: Coupling) -> bool:
         """Whether the record gets a new partner, or got one in an attempt that was interrupted."""

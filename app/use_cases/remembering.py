@@ -51,7 +51,7 @@ def coupling_after(
 def adopted(setting: Setting, coupling: Coupling) -> Coupling:
     """The coupling; one whose mapping is gone belongs to this one now, which has seen none of its versions. Runs find
     what failed, and what is gone, by the mapping."""
-    if coupling.mapping in setting.mappings or coupling.crm_entity != setting.mapping.crm_entity:
+    if coupling.mapping in setting.mappings or not setting.couples_like(coupling):
         return coupling
     base = None if coupling.base is None else Base(coupling.base.nav, coupling.base.crm)
     return replace(coupling, mapping=setting.mapping.name, base=base)

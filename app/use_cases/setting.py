@@ -65,6 +65,11 @@ class Setting:
         held = coupling.mapping, coupling.edition
         return coupling.base is not None and held == (self.mapping.name, self.edition)
 
+    def couples_like(self, coupling: Coupling) -> bool:
+        """Whether the coupling is with a record of this mapping's entity. Another mapping of the NAV table may have
+        another, and records of both may have the same id."""
+        return coupling.crm_entity == self.mapping.crm_entity
+
     def shared(self, sharers: int) -> "Setting":
         """This setting for one of so many who write sets to CRM at the same time."""
         return replace(self, crm=self.crm.shared(sharers))

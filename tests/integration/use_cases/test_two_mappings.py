@@ -1,12 +1,13 @@
-"""Several mappings of one table and entity: what one of them carries is not taken for carried by the other."""
+"""Several mappings of one table: what one of them carries is not taken for carried by the other."""
 
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
 
 from app.domain.job import SynchMode
 from app.domain.mapping import DeletionConflictResolution, Direction, FieldMapping, TableMapping
-from app.use_cases.mappings import create_mapping
+from app.use_cases.mappings import create_mapping, delete_mapping
 from app.use_cases.synchronize import create_in_crm
 from tests.integration.use_cases.office import Office
 
@@ -61,3 +62,52 @@ async def test_a_failure_is_told_under_the_mapping_in_whose_run_it_happened(offi
     errors = {(each.mapping, failure.code): failure for each in found if (failure := each.outcome.error)}
     assert errors.keys() == {("EXTRA", "update-conflict"), ("EXTRA", "deletion-conflict")}
     assert "of mapping EXTRA says" in str(errors["EXTRA", "deletion-conflict"].fix)
+
+
+PEOPLE = TableMapping(
+    "PEOPLE",
+    "customers",
+    "contact",
+    Direction.BIDIRECTIONAL,
+    fields=(FieldMapping("Name", "lastname", Direction.BIDIRECTIONAL),),
+)
+
+
+@pytest.mark.parametrize("resolution", DeletionConflictResolution)
+@pytest.mark.parametrize("gone", [False, True])
+async def test_a_mapping_to_another_entity_leaves_the_couplings_alone(
+    office: Office, resolution: DeletionConflictResolution, gone: bool
+) -> None:
+    await office.customer("C0")
+    await create_in_crm(office.ctx, office.company, "customers", "C0")
+    await office.run()
+    before = await office.coupled("C0")
+    await create_mapping(office.ctx, office.company, replace(PEOPLE, deletion_conflict_resolution=resolution))
+    if gone:
+        await delete_mapping(office.ctx, office.company, "CUSTOMER")
+    await office.change_nav("customers", "C0", Name="New")
+    for mode in (SynchMode.MODIFIED, SynchMode.FULL):
+        ran = await office.run("PEOPLE", mode)
+        assert ran.told == [("to_crm", "C0", "skipped", "already-coupled")]
+    assert await office.coupled("C0") == before
+    assert office.house.organization.rows("contact") == {}
+
+
+@pytest.mark.parametrize("mode", [SynchMode.MODIFIED, SynchMode.FULL])
+async def test_a_deletion_is_no_business_of_a_mapping_to_another_entity(
+    office: Office, mode: SynchMode
+) -> None:
+    propagating = DeletionConflictResolution.PROPAGATE
+    await office.set_up(deletion_conflict_resolution=propagating)
+    await office.customer("C0")
+    await create_in_crm(office.ctx, office.company, "customers", "C0")
+    await office.run()
+    await create_mapping(
+        office.ctx, office.company, replace(PEOPLE, deletion_conflict_resolution=propagating)
+    )
+    await office.run("PEOPLE")
+    await office.nav.remove("customers", "C0")
+    await office.run("PEOPLE", mode)
+    assert len(office.accounts()) == 1
+    await office.run(mode=mode)
+    assert office.accounts() == []
