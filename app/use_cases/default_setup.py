@@ -17,7 +17,7 @@ from app.domain.timeline import POST
 from app.ports import Context, CrmSide, NavSide, RecordStore, Transaction
 from app.use_cases.customer_template import with_nav_template
 from app.use_cases.integration_ids import tracked
-from app.use_cases.options import OptionValues, find_or_create
+from app.use_cases.options import OptionValues, find_or_create, remember_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,5 +275,4 @@ async def _replace(
     for entry in entries:
         await tx.job_queue.add(company.id, entry)
     for option in options:
-        attribute = option.mapping.option_attribute or ""
-        await tx.option_mappings.replace(company.id, option.mapping.nav_table, attribute, option.values)
+        await remember_options(tx, company, option)

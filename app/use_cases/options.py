@@ -83,12 +83,12 @@ async def run_options(
     report.go_on()
     found = await open_options(ctx, company, mapping)
     async with ctx.uow() as tx:
-        await _remember(tx, company, found)
+        await remember_options(tx, company, found)
         await tx.synch_log.add(company.id, job.id, found.outcomes, ctx.clock.now())
         await report.progress(Direction.FROM_CRM.value, found.counts, tx=tx)
 
 
-async def _remember(tx: Transaction, company: Company, found: OptionValues) -> None:
+async def remember_options(tx: Transaction, company: Company, found: OptionValues) -> None:
     """Notes which key stands for which option. Records whose code stands for another one now, or for one at last,
     did not change themselves: the mappings that send the attribute look at all of theirs again."""
     mapping, attribute = found.mapping, found.mapping.option_attribute or ""

@@ -30,13 +30,13 @@ COPIES = """
                                                ('contact-business-relations', $3 || ',CUST'))
         RETURNING nav_table, key, integration_id, row_version)
     INSERT INTO coupling (id, company_id, mapping, nav_table, nav_id, nav_key, crm_entity, crm_id, status, base,
-                          nav_version, crm_version, last_synch_at, last_synch_action, last_synch_result)
+                          edition, nav_version, crm_version, last_synch_at, last_synch_action, last_synch_result)
     SELECT (to_char($1::integer, 'FM00000000') || '-0000-7000-8000-' || to_char(n, 'FM000000000000'))::uuid,
            model.company_id, model.mapping, model.nav_table, record.integration_id, record.key, model.crm_entity,
            record.integration_id, model.status,
            replace(replace(model.base::text, '7654321', n::text),
                    '020 7946 4321', '020 7946 ' || right(n::text, 4))::jsonb,
-           record.row_version::text,
+           model.edition, record.row_version::text,
            regexp_replace(model.crm_version, '[0-9]+', ($6::bigint + n - $4::bigint)::text),
            model.last_synch_at, model.last_synch_action, model.last_synch_result
     FROM record, substr(record.key, 2) AS digits, CAST(digits AS bigint) AS n, coupling AS model

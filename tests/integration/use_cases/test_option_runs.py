@@ -50,6 +50,17 @@ async def test_a_code_that_stands_for_an_option_at_last_is_sent(office: Office) 
     assert (await office.run()).wrote_nothing
 
 
+async def test_a_code_that_stands_for_an_option_since_the_default_setup_is_sent(office: Office) -> None:
+    known = await before_there_was(office, "NET45")
+    await office.customer("C0", Payment_Terms_Code="NET45")
+    await create_in_crm(office.ctx, office.company, "customers", "C0")
+    await office.run()
+    await use_default_setup(office.ctx, office.company, mappings=[PAYMENT_TERMS], replace_existing=True)
+    await office.run()
+    account = (await office.coupled("C0")).crm_id
+    assert (await office.in_crm("account", account))[ATTRIBUTE] == known["NET45"]
+
+
 async def test_a_code_that_is_renamed_stands_for_the_same_option(office: Office) -> None:
     known = await before_there_was(office, "none of them")
     await nav_change(office.ctx, office.company, TABLE, "NET45", {"Code": "45D"})
