@@ -349,13 +349,18 @@ async def test_an_entry_that_is_changed_starts_by_what_it_says_now(
     assert (await tick(ctx, TIMEOUT)).started == (minutes == 0)
 
 
-async def test_an_entry_that_is_held_while_it_sleeps_runs_as_soon_as_it_is_ready(engine: AsyncEngine) -> None:
-    memory, _, ctx = scene(engine)
-    asleep = an_entry(
+def a_sleeping_entry() -> JobQueueEntry:
+    """An entry whose last run had nothing to do; nothing has happened since."""
+    return an_entry(
         status=EntryStatus.ON_HOLD_INACTIVITY,
         inactivity_timeout_minutes=720,
         earliest_start_at=NOON + timedelta(hours=12),
     )
+
+
+async def test_an_entry_that_is_held_while_it_sleeps_runs_as_soon_as_it_is_ready(engine: AsyncEngine) -> None:
+    memory, _, ctx = scene(engine)
+    asleep = a_sleeping_entry()
     company = await a_tenant(memory, asleep)
     await hold_entry(ctx, company, asleep.id)
     assert (await tick(ctx, TIMEOUT)).started == 0
@@ -367,11 +372,7 @@ async def test_an_entry_that_slept_and_was_run_by_hand_goes_by_its_interval_agai
     engine: AsyncEngine,
 ) -> None:
     memory, clock, ctx = scene(engine)
-    asleep = an_entry(
-        status=EntryStatus.ON_HOLD_INACTIVITY,
-        inactivity_timeout_minutes=720,
-        earliest_start_at=NOON + timedelta(hours=12),
-    )
+    asleep = a_sleeping_entry()
     company = await a_tenant(memory, asleep)
     job = await run_entry(ctx, company, asleep.id)
     await run_to_its_end(ctx, company, job.id, Counts(modified=1))
