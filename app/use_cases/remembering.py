@@ -24,7 +24,7 @@ def coupling_after(
     """
     if item.coupling is None or item.release or item.uncouple:
         return None
-    coupling, known = adopted(setting, item.coupling), setting.knows(item.coupling)
+    coupling = adopted(setting, item.coupling)
     if item.action is SynchAction.FAILED and item.error is not None:
         if item.replaced is not None:
             return None  # the old coupling stands as it was
@@ -42,7 +42,8 @@ def coupling_after(
     both_ways = setting.mapping.direction is Direction.BIDIRECTIONAL
     if coupling.last_error is not None and both_ways and not force and not base.version(run.destination):
         return replace(coupling, base=base, edition=setting.edition)
-    if both_ways and not known and not created and setting.shape.left_alone(run):
+    looked_from_there = created or setting.version(item.coupling, run.destination) is not None
+    if both_ways and not looked_from_there and setting.shape.left_alone(run):
         base = _seen_from(run.source, base)
     key = item.source.key if run.source is Side.NAV else item.after.key
     return coupling.agreed(base, item.action, at, job_id, nav_key=key, edition=setting.edition)

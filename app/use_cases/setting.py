@@ -58,12 +58,9 @@ class Setting:
     def version(self, coupling: Coupling, side: Side) -> str | None:
         """The version that the record of that side had when both agreed last: as long as it has it, it shows what they
         agreed on. None where it is not known, or where the fields were others then and it says nothing about ours."""
-        return coupling.base.version(side) if coupling.base is not None and self.knows(coupling) else None
-
-    def knows(self, coupling: Coupling) -> bool:
-        """Whether what both sides agreed on last was agreed on under this mapping, as it is now."""
-        held = coupling.mapping, coupling.edition
-        return coupling.base is not None and held == (self.mapping.name, self.edition)
+        if coupling.base is None or (coupling.mapping, coupling.edition) != (self.mapping.name, self.edition):
+            return None
+        return coupling.base.version(side)
 
     def couples_like(self, coupling: Coupling) -> bool:
         """Whether the coupling is with a record of this mapping's entity. Another mapping of the NAV table may have

@@ -97,6 +97,19 @@ async def test_a_new_row_from_crm_reaches_the_records_that_are_coupled(
     assert (await office.run(mode=SynchMode.FULL)).wrote_nothing
 
 
+async def test_what_a_row_brings_from_crm_waits_for_its_direction_whatever_goes_the_other_way(
+    office: Office,
+) -> None:
+    await a_pair(office)
+    row = FieldMapping("Name_2", None, Direction.FROM_CRM, constant_value="CRM")
+    await add_field(office.ctx, office.company, "CUSTOMER", row)
+    for city in ("Berlin", "Rome"):
+        await office.change_nav("customers", "C0", City=city)
+        await office.run(direction=Direction.TO_CRM)
+    await office.run(direction=Direction.FROM_CRM)
+    assert (await office.in_nav("customers", "C0"))["Name_2"] == "CRM"
+
+
 async def test_a_text_rule_of_a_row_from_crm_reaches_the_records_that_are_coupled(office: Office) -> None:
     account = await a_pair(office)
     await office.change_crm("account", account, description="theirs")
