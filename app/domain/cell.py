@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, wraps
 from operator import itemgetter
-from typing import Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from app.domain.conversion import Converter, converter, transformed, unit_group_name
@@ -43,6 +43,25 @@ class Route:
             return True
         lookup = self.crm is not None and self.crm.type is FieldType.LOOKUP
         return lookup and self.nav is not None and bool(self.nav.relation)
+
+
+Asked = TypeVar("Asked", Direction, Side)
+Answer = TypeVar("Answer")
+
+
+def _once(ask: Callable[["Shape", Asked], Answer]) -> Callable[["Shape", Asked], Answer]:
+    """A question about a shape that is worked out once: every record of a run asks it."""
+
+    @wraps(ask)
+    def known(shape: "Shape", asked: Asked) -> Answer:
+        place = ask, asked
+        try:
+            found: Answer = shape._known[place]
+        except KeyError:
+            found = shape._known[place] = ask(shape, asked)
+        return found
+
+    return known
 
 
 @dataclass(frozen=True)
@@ -84,72 +103,56 @@ class Shape:
             fix=f"PATCH …/integration-table-mappings/{self.mapping.name}/fields/{{id}} names it.",
         )
 
+    @_once
     def routes(self, run: Direction) -> tuple[Route, ...]:
-        """The rows of a one-way run, looked up once for all records. Raises InvalidMapping."""
-        found = self._routes.get(run)
-        if found is None:
-            found = self._routes[run] = tuple(self._route(row, run) for row in self.mapping.rows(run))
-        return found
+        """The rows of a one-way run. Raises InvalidMapping."""
+        return tuple(self._route(row, run) for row in self.mapping.rows(run))
 
+    @_once
     def references(self, run: Direction) -> tuple[Route, ...]:
         """The rows of a one-way run whose values are found through couplings."""
-        found = self._references.get(run)
-        if found is None:
-            found = self._references[run] = tuple(route for route in self.routes(run) if route.refers)
-        return found
+        return tuple(route for route in self.routes(run) if route.refers)
 
+    @_once
     def left_alone(self, run: Direction) -> tuple[tuple[str | None, str | None], ...]:
         """The fields of rows that only go the other way: the source's, and the destination's where a rule of ours
         fills it in new records."""
-        found = self._left_alone.get(run)
-        if found is None:
-            other = run.opposite
-            rows = (row for row in self.mapping.rows(other) if row.direction is other)
-            found = self._left_alone[run] = tuple(
-                (row.name_on(run.source), row.name_on(run.destination) if row.rule is not None else None)
-                for row in rows
-            )
-        return found
+        rows = (row for row in self.mapping.rows(run.opposite) if row.direction is run.opposite)
+        return tuple(
+            (row.name_on(run.source), row.name_on(run.destination) if row.rule is not None else None)
+            for row in rows
+        )
 
+    @_once
     def mapped(self, side: Side) -> Callable[[Values], object]:
         """What takes the mapped values of that side out of a record, to compare them all at once. What it answers
         raises KeyError for a record without one of them."""
-        found = self._mapped.get(side)
-        if found is None:
-            names = sorted(self.mapping.names_on(side))
-            found = self._mapped[side] = itemgetter(*names) if names else lambda values: None
-        return found
+        names = sorted(self.mapping.names_on(side))
+        return itemgetter(*names) if names else lambda values: None
 
+    @_once
     def two_way(self, run: Direction) -> tuple[tuple[str, str], ...]:
         """The fields of both sides that go either way, the source's first."""
-        found = self._two_way.get(run)
-        if found is None:
-            rows = (row for row in self.mapping.rows(run) if row.direction is Direction.BIDIRECTIONAL)
-            named = ((row.name_on(run.source), row.name_on(run.destination)) for row in rows)
-            found = self._two_way[run] = tuple((ours, theirs) for ours, theirs in named if ours and theirs)
-        return found
+        rows = (row for row in self.mapping.rows(run) if row.direction is Direction.BIDIRECTIONAL)
+        named = ((row.name_on(run.source), row.name_on(run.destination)) for row in rows)
+        return tuple((ours, theirs) for ours, theirs in named if ours and theirs)
 
+    @_once
     def one_way(self, run: Direction) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The fields that go in this direction only, the source's and the destination's; and those of the source that
         go nowhere."""
-        found = self._one_way.get(run)
-        if found is None:
-            routes = [r for r in self.routes(run) if r.target is None or r.row.direction is run]
-            sent = tuple(route.from_name for route in routes if route.from_name)
-            arrived = tuple(route.target.name for route in routes if route.target is not None)
-            found = self._one_way[run] = (sent, arrived)
-        return found
+        routes = [r for r in self.routes(run) if r.target is None or r.row.direction is run]
+        sent = tuple(route.from_name for route in routes if route.from_name)
+        return sent, tuple(route.target.name for route in routes if route.target is not None)
 
+    @_once
     def either_way(self, run: Direction) -> tuple[tuple[Route, str, str], ...]:
         """The other rows of a one-way run, with the names of their fields; the source's is empty for a constant."""
-        found = self._either_way.get(run)
-        if found is None:
-            found = self._either_way[run] = tuple(
-                (route, route.from_name, route.target.name)
-                for route in self.routes(run)
-                if route.target is not None and route.row.direction is not run
-            )
-        return found
+        return tuple(
+            (route, route.from_name, route.target.name)
+            for route in self.routes(run)
+            if route.target is not None and route.row.direction is not run
+        )
 
     def _route(self, row: FieldMapping, run: Direction) -> Route:
         nav, crm = self.field(row, Side.NAV), self.field(row, Side.CRM)
@@ -185,31 +188,7 @@ class Shape:
         return convert if rule is None else lambda value: convert(transformed(value, rule))
 
     @cached_property
-    def _routes(self) -> dict[Direction, tuple[Route, ...]]:
-        return {}
-
-    @cached_property
-    def _references(self) -> dict[Direction, tuple[Route, ...]]:
-        return {}
-
-    @cached_property
-    def _left_alone(self) -> dict[Direction, tuple[tuple[str | None, str | None], ...]]:
-        return {}
-
-    @cached_property
-    def _mapped(self) -> dict[Side, Callable[[Values], object]]:
-        return {}
-
-    @cached_property
-    def _one_way(self) -> dict[Direction, tuple[tuple[str, ...], tuple[str, ...]]]:
-        return {}
-
-    @cached_property
-    def _either_way(self) -> dict[Direction, tuple[tuple[Route, str, str], ...]]:
-        return {}
-
-    @cached_property
-    def _two_way(self) -> dict[Direction, tuple[tuple[str, str], ...]]:
+    def _known(self) -> dict[tuple[object, Direction | Side], Any]:
         return {}
 
 
