@@ -1,7 +1,7 @@
 """The default synchronization setup, as data (nav-behaviour 4; data/default-mappings.json).
 
-The table holds every generation's mappings. Business Central installs some of them only when a feature
-of its setup is on; `FEATURES` names them. Rows that NAV keeps in code are implied, never stored.
+The table holds every generation's mappings, of Business Central those that it installs where no feature of its setup
+is on. Rows that NAV keeps in code are implied, never stored.
 """
 
 import json
@@ -24,10 +24,6 @@ from app.domain.mapping import (
     UpdateConflictResolution,
 )
 
-FEATURES: Final = frozenset({"unit_groups", "price_lists", "sales_orders_to_crm", "sales_orders_both_ways"})
-"""What Business Central can switch on. Units of measure, customer price groups and sales prices serve
-where the first two are off; a company without features integrates no orders."""
-
 PRODUCT: Final = {
     Generation.NAV2017: "Dynamics CRM",
     Generation.NAV2018: "Dynamics 365 for Sales",
@@ -43,40 +39,12 @@ def _table() -> Mapping[str, Sequence[Mapping[str, Any]]]:
     return table
 
 
-def _installed(generation: Generation, features: Collection[str]) -> list[Mapping[str, Any]]:
-    return [row for row in _table()[generation] if _applies(row.get("when"), features)]
+def default_mappings(generation: Generation) -> tuple[TableMapping, ...]:
+    """The mappings of the default setup, in the order in which NAV installs them."""
+    return tuple(_mapping(row, position) for position, row in enumerate(_table()[generation], start=1))
 
 
-def _applies(when: str | None, features: Collection[str]) -> bool:
-    if when is None:
-        return True
-    return (when.removeprefix("!") in features) is not when.startswith("!")
-
-
-def default_mappings(
-    generation: Generation, *, features: Collection[str] = (), nav_templates: Collection[str] = ()
-) -> tuple[TableMapping, ...]:
-    """The mappings of the default setup, in the order in which NAV installs them.
-
-    Args:
-        features: those of `FEATURES` that are on.
-        nav_templates: the templates NAV has; a mapping keeps its NAV template only if it is among them.
-    """
-    rows = _installed(generation, features)
-    names = {row["name"] for row in rows}
-    return tuple(
-        _mapping(row, position, names, features, nav_templates) for position, row in enumerate(rows, start=1)
-    )
-
-
-def _mapping(
-    row: Mapping[str, Any],
-    position: int,
-    names: Collection[str],
-    features: Collection[str],
-    nav_templates: Collection[str],
-) -> TableMapping:
-    nav_template = row.get("nav_template")
+def _mapping(row: Mapping[str, Any], position: int) -> TableMapping:
     return TableMapping(
         name=row["name"],
         nav_table=row["nav_table"],
@@ -90,13 +58,12 @@ def _mapping(
         deletion_conflict_resolution=DeletionConflictResolution(
             row.get("deletion_conflict_resolution", DeletionConflictResolution.NONE)
         ),
-        depends_on=tuple(name for name in row.get("depends_on", ()) if name in names),
-        nav_template=nav_template if nav_template in nav_templates else None,
+        depends_on=tuple(row.get("depends_on", ())),
         crm_template=row.get("crm_template"),
         is_default=True,
         option_attribute=row.get("option_attribute"),
         position=position,
-        fields=tuple(_field(field) for field in row["fields"] if _applies(field.get("when"), features)),
+        fields=tuple(_field(field) for field in row["fields"]),
     )
 
 
@@ -119,7 +86,6 @@ def default_entries(
     *,
     new_id: Callable[[], UUID],
     now: datetime,
-    features: Collection[str] = (),
     solution_installed: bool = False,
     timelines: bool = False,
 ) -> tuple[JobQueueEntry, ...]:
@@ -142,7 +108,7 @@ def default_entries(
             rerun_delay=_RERUN_DELAY,
             is_default=True,
         )
-        for row in _installed(generation, features)
+        for row in _table()[generation]
         if row["name"] in mappings and "job" in row
     ]
     if timelines:

@@ -18,11 +18,8 @@ CRM_TEMPLATES: Mapping[str, Values] = {
     "BCICUSTOME": {"customertypecode": CUSTOMER_TYPE},
     "BCIVENDOR": {"customertypecode": VENDOR_TYPE},
 }
-"""The templates that the default setup uses for records created in CRM."""
-
-NAV_TEMPLATES: Mapping[str, Values] = {}
-"""NAV makes CRMCUST and its like out of customer templates of its own; where there are none, no mapping
-gets a NAV template (default-mappings, configuration_templates)."""
+"""The templates that the default setup uses for records created in CRM. Those of NAV have no names here: the default
+setup takes over the values of NAV's own (`use_cases.customer_template`)."""
 
 
 def template_values(template: str | None, side: Side) -> Values:
@@ -33,7 +30,7 @@ def template_values(template: str | None, side: Side) -> Values:
     """
     if template is None:
         return {}
-    known = NAV_TEMPLATES if side is Side.NAV else CRM_TEMPLATES
+    known = CRM_TEMPLATES if side is Side.CRM else {}
     if template in known:
         return known[template]
     if not template.lstrip().startswith("{"):

@@ -1,8 +1,6 @@
 """The default synchronization setup: what is in it, and in which order it is synchronized."""
 
-from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
-from itertools import combinations
 from uuid import UUID, uuid4
 
 import pytest
@@ -10,7 +8,6 @@ import pytest
 from app import filters
 from app.domain.company import Generation
 from app.domain.defaults import (
-    FEATURES,
     default_entries,
     default_mappings,
     dependency_circle,
@@ -26,8 +23,8 @@ from app.domain.templates import template_values
 NOW = datetime(2026, 11, 22, 8, tzinfo=UTC)
 
 
-def named(generation: Generation, name: str, features: Collection[str] = ()) -> TableMapping:
-    return next(m for m in default_mappings(generation, features=features) if m.name == name)
+def named(generation: Generation, name: str) -> TableMapping:
+    return next(m for m in default_mappings(generation) if m.name == name)
 
 
 @pytest.mark.parametrize(
@@ -42,27 +39,10 @@ def test_a_generation_of_nav_has_so_many_default_mappings_and_rows(
     assert len({mapping.name for mapping in found}) == mappings
 
 
-def test_business_central_installs_what_its_features_ask_for() -> None:
+def test_business_central_installs_what_it_does_without_features() -> None:
     plain = {mapping.name for mapping in default_mappings(Generation.BC)}
     assert len(plain) == 16
     assert {"UNIT OF MEASURE", "CUSTPRCGRP-PRICE", "SALESPRC-PRODPRICE", "VENDOR"} <= plain
-    every = {
-        mapping.name
-        for features in (c for n in range(5) for c in combinations(sorted(FEATURES), n))
-        for mapping in default_mappings(Generation.BC, features=features)
-    }
-    assert every - plain == {
-        "UNIT GROUP", "ITEM UOM", "RESOURCE UOM", "PLHEADER-PRICE", "PLLINE-PRODPRICE", "SALESORDER-ORDER",
-        "SOLINE-ORDERDETAIL",
-    }  # fmt: skip
-    assert "UNIT OF MEASURE" not in {
-        m.name for m in default_mappings(Generation.BC, features=["unit_groups"])
-    }
-
-
-@pytest.mark.parametrize("feature, count", [("sales_orders_to_crm", 25), ("sales_orders_both_ways", 29)])
-def test_the_order_mapping_has_the_rows_of_its_variant(feature: str, count: int) -> None:
-    assert len(named(Generation.BC, "SALESORDER-ORDER", [feature]).fields) == count
 
 
 @pytest.mark.parametrize("generation", Generation)
@@ -84,7 +64,7 @@ def test_the_known_mappings_are_there_in_every_generation(generation: Generation
 def test_every_default_filter_can_be_read_and_names_and_dependencies_are_whole(
     generation: Generation,
 ) -> None:
-    mappings = default_mappings(generation, features=FEATURES - {"sales_orders_to_crm"})
+    mappings = default_mappings(generation)
     names = {mapping.name for mapping in mappings}
     for mapping in mappings:
         for side in Side:
@@ -95,13 +75,6 @@ def test_every_default_filter_can_be_read_and_names_and_dependencies_are_whole(
         assert mapping.is_default
         assert mapping.nav_template is None
     assert not dependency_circle(mappings)
-
-
-def test_a_nav_template_is_used_only_where_nav_has_it() -> None:
-    [customer] = [
-        m for m in default_mappings(Generation.NAV2018, nav_templates=["CRMCUST"]) if m.nav_template
-    ]
-    assert (customer.name, customer.nav_template) == ("CUSTOMER", "CRMCUST")
 
 
 def test_option_mappings_stand_for_the_options_of_an_account() -> None:
