@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,18 +25,14 @@ from app.domain.breaker import BreakerPolicy
 from app.domain.company import Company, ConnectionSetup, NavKind
 from app.domain.errors import IntegrationError, NavUnavailable
 from app.domain.ids import time_ordered_id
-from app.domain.job import JobKind
 from app.domain.retention import Retention
-from app.jobs.handlers import registry
+from app.jobs.handlers import HANDLERS
 from app.jobs.worker import Worker, WorkerOptions
 from app.nav.store import EmbeddedNav
-from app.ports import ConnectionReport, Context, CrmSide, Handler, NavSide
+from app.ports import ConnectionReport, Context, CrmSide, NavSide
 from app.precautions import require_safe
 from app.settings import Settings, encryption_keys
 from app.telemetry.tracing import configure_tracing, trace_statements
-from app.use_cases.run import run_job
-from app.use_cases.statistics import run_account_statistics
-from app.use_cases.timeline import run_timeline_posts
 
 log = structlog.get_logger(__name__)
 UPKEEP_EVERY = timedelta(seconds=5)
@@ -184,13 +180,6 @@ def _patience(settings: Settings) -> Patience:
         read_per_part=PATIENCE.read_per_part * read / PATIENCE.read,
         first_wait=settings.crm_retry_seconds,
     )
-
-
-HANDLERS: Mapping[str, Handler] = registry(
-    ((JobKind.SYNCHRONIZE,), run_job),
-    ((JobKind.ACCOUNT_STATISTICS,), run_account_statistics),
-    ((JobKind.TIMELINE_POSTS,), run_timeline_posts),
-)
 
 
 @asynccontextmanager

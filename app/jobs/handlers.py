@@ -1,17 +1,16 @@
 """Which kind of job calls which use case."""
 
-from collections.abc import Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Mapping
+from typing import Final
 
+from app.domain.job import JobKind
 from app.ports import Handler
+from app.use_cases.run import run_job
+from app.use_cases.statistics import run_account_statistics
+from app.use_cases.timeline import run_timeline_posts
 
-
-def registry(*entries: tuple[Iterable[str], Handler]) -> Mapping[str, Handler]:
-    """Kind -> handler, out of handlers and the kinds each carries out. A kind has one handler."""
-    handlers: dict[str, Handler] = {}
-    for kinds, handler in entries:
-        for kind in kinds:
-            if kind in handlers:
-                raise ValueError(f"Two handlers carry out {kind}.")
-            handlers[kind] = handler
-    return MappingProxyType(handlers)
+HANDLERS: Final[Mapping[str, Handler]] = {
+    JobKind.SYNCHRONIZE: run_job,
+    JobKind.ACCOUNT_STATISTICS: run_account_statistics,
+    JobKind.TIMELINE_POSTS: run_timeline_posts,
+}

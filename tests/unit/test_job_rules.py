@@ -20,9 +20,9 @@ from app.domain.errors import (
     Throttled,
     UnexpectedError,
 )
-from app.domain.job import JobStatus, SynchJob, SynchMode, family_ended_as, settle
+from app.domain.job import JobKind, JobStatus, SynchJob, SynchMode, family_ended_as, settle
 from app.domain.retry import FIRST_DELAY, LONGEST_DELAY, GiveUp, RetryIn, after_failure, after_loss
-from app.jobs.handlers import registry
+from app.jobs.handlers import HANDLERS
 
 S, F, P, C = JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.PARTIAL, JobStatus.CANCELLED
 Q, R = JobStatus.QUEUED, JobStatus.RUNNING
@@ -109,11 +109,5 @@ def test_the_end_of_a_child_decides_what_becomes_of_its_siblings(
     assert settlement.parent is parent
 
 
-async def _nothing(*_: object) -> None:
-    """A handler."""
-
-
-def test_a_kind_of_job_has_one_handler() -> None:
-    assert set(registry((("synchronize", "uncouple"), _nothing))) == {"synchronize", "uncouple"}
-    with pytest.raises(ValueError, match="synchronize"):
-        registry((("synchronize",), _nothing), (("synchronize",), _nothing))
+def test_every_kind_of_job_has_a_handler() -> None:
+    assert HANDLERS.keys() == set(JobKind)

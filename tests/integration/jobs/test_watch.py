@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.domain.job import EntryStatus, JobQueueEntry, JobStatus
-from app.jobs.handlers import registry
+from app.jobs.handlers import HANDLERS
 from app.jobs.runner import Runner
 from app.jobs.schedule import tick
 from app.jobs.watch import QUIET, watch
@@ -18,12 +18,10 @@ from app.ports import JobFilter
 from app.sandbox import Fault
 from app.use_cases.connection import disable_connection, enable_connection
 from app.use_cases.couplings import couple, restore
-from app.use_cases.run import run_job
 from tests.integration.use_cases.office import Office, an_office
 
 pytestmark = pytest.mark.anyio
 EVERY = timedelta(seconds=5)
-HANDLERS = registry((("synchronize",), run_job))
 
 
 @dataclass(slots=True)
