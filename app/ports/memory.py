@@ -72,6 +72,10 @@ class StoredMapping:
     revision: int = 0
     edition: int = 0
 
+    def watermark(self, side: Side) -> str | None:
+        """Up to where the changes of that side are recorded; None before its first run."""
+        return self.nav_watermark if side is Side.NAV else self.crm_watermark
+
 
 class Mappings(Protocol):
     async def get(self, company_id: int, name: str, *, lock: bool = False) -> StoredMapping:

@@ -153,7 +153,7 @@ class Reading:
     async def _watermark(self, run: Direction) -> str | None:
         async with self._ctx.uow(reading=True) as tx:
             stored = await tx.mappings.get(self._setting.company.id, self._setting.mapping.name)
-        return stored.nav_watermark if run.source is Side.NAV else stored.crm_watermark
+        return stored.watermark(run.source)
 
     async def ahead(self, run: Direction) -> AsyncIterator[Page]:
         """The changes that are not recorded yet."""

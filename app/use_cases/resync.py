@@ -9,7 +9,7 @@ from app.domain.company import Company, ConnectionSetup
 from app.domain.errors import WatermarkExpired
 from app.domain.mapping import TableMapping
 from app.domain.records import Side
-from app.ports import Context, RecordStore, StoredMapping, Transaction
+from app.ports import Context, RecordStore, Transaction
 from app.use_cases.setting import Setting, setting_of
 
 
@@ -49,7 +49,7 @@ async def marks(ctx: Context, company: Company, connection: ConnectionSetup, res
     for each in followed:
         setting = await setting_of(ctx, company, connection, each, stored, options)
         for side in _sources(each.mapping):
-            since = _watermark(each, side)
+            since = each.watermark(side)
             if since is not None:  # a mapping that never ran begins with everything
                 found.append(Mark(each.mapping.name, side, await _present(setting, side, since), now))
     return found
@@ -63,10 +63,6 @@ async def set_marks(tx: Transaction, company: Company, found: Collection[Mark]) 
 
 def _sources(mapping: TableMapping) -> list[Side]:
     return [run.source for run in mapping.runs()]
-
-
-def _watermark(stored: StoredMapping, side: Side) -> str | None:
-    return stored.nav_watermark if side is Side.NAV else stored.crm_watermark
 
 
 async def _present(setting: Setting, side: Side, since: str) -> str | None:
