@@ -13,8 +13,7 @@ _AS_IS = ("failures", "first_failed_at", "opened_at", "probes", "probe_at")
 
 def encode(breaker: Breaker) -> dict[str, Any]:
     """The breaker as the values of its row."""
-    reason = None if breaker.reason is None else encode_failure(breaker.reason)
-    return {name: getattr(breaker, name) for name in _AS_IS} | {"reason": reason}
+    return {name: getattr(breaker, name) for name in _AS_IS} | {"reason": encode_failure(breaker.reason)}
 
 
 def decode(row: Row[Any]) -> Breaker:

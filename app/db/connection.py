@@ -61,13 +61,12 @@ class SqlConnections:
     async def contacted(self, company_id: int, error: str | None, at: datetime) -> None:
         """Records what the latest contact with CRM showed; not a change of the setup, so its revision stays."""
         status = ConnectionStatus.CONNECTED if error is None else ConnectionStatus.FAILED
-        told = None if error is None else clean(error)
         contact = crm_connection.c
         await self._connection.execute(
             update(crm_connection)
             .where(contact.company_id == company_id, contact.is_enabled)
             .where(or_(contact.last_checked_at.is_(None), contact.last_checked_at < at))
-            .values(status=status, last_error=told, last_checked_at=at)
+            .values(status=status, last_error=clean(error), last_checked_at=at)
         )
 
     async def posts_watermark(self, company_id: int) -> str | None:

@@ -107,7 +107,7 @@ def _state(one: Coupling) -> dict[str, Any]:
         "last_synch_at": one.last_synch_at,
         "last_synch_action": plain(one.last_synch_action),
         "last_synch_result": plain(one.last_synch_result),
-        "last_error": None if one.last_error is None else encode_failure(one.last_error),
+        "last_error": encode_failure(one.last_error),
         "last_job_id": plain_id(one.last_job_id),
         "skipped": one.skipped,
         "intent": encode_intent(one.intent),
@@ -147,12 +147,14 @@ def encode_intent(intent: Intent | None) -> dict[str, Any] | None:
     return {"side": str(intent.side), "nav": values.encode(intent.nav), "crm": values.encode(intent.crm)}
 
 
-def encode_failure(failure: Failure) -> dict[str, Any]:
+def encode_failure(failure: Failure | None) -> dict[str, Any] | None:
     """A failure as JSON; its texts may come from another system."""
+    if failure is None:
+        return None
     return {
         "code": failure.code,
         "message": clean(failure.message),
-        "fix": None if failure.fix is None else clean(failure.fix),
+        "fix": clean(failure.fix),
         "retryable": failure.retryable,
     }
 

@@ -14,6 +14,7 @@ from app.db.breaker_rows import let_in
 from app.db.clock import was_set_back
 from app.db.tables import crm_connection, synch_job
 from app.db.tables import job_queue_entry as entry_row
+from app.db.values import clean
 from app.db.violations import translated
 from app.domain.errors import NotFound, PreconditionFailed
 from app.domain.job import EntryStatus, JobQueueEntry, SynchJob
@@ -169,7 +170,7 @@ def _values(entry: JobQueueEntry) -> dict[str, Any]:
     return {name: getattr(entry, name) for name in _AS_IS} | {
         "status": entry.status,
         "rerun_delay_seconds": round(entry.rerun_delay.total_seconds()),
-        "error_message": job_rows.storable(entry.error_message),
+        "error_message": clean(entry.error_message),
     }
 
 

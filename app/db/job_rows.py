@@ -11,7 +11,6 @@ from app.db.breaker_rows import let_in
 from app.db.coupling_rows import decode_failure, encode_failure
 from app.db.tables import crm_connection, synch_job
 from app.db.values import clean
-from app.domain.coupling import Failure
 from app.domain.job import Counts, JobStatus, SynchJob, SynchMode
 from app.domain.mapping import Direction
 
@@ -37,8 +36,8 @@ def encode(company_id: int, job: SynchJob) -> dict[str, Any]:
         "status": job.status,
         "counts": {direction: encode_counts(counts) for direction, counts in job.counts.items()},
         "request": dict(job.request),
-        "message": storable(job.message),
-        "error": encode_error(job.error),
+        "message": clean(job.message),
+        "error": encode_failure(job.error),
     }
 
 
@@ -57,16 +56,6 @@ def decode(row: Row[Any]) -> SynchJob:
 def encode_counts(counts: Counts) -> dict[str, int]:
     """Counts as JSON, without the zeros."""
     return {name: number for name, number in asdict(counts).items() if number}
-
-
-def encode_error(error: Failure | None) -> dict[str, Any] | None:
-    """Why a job failed, as JSON."""
-    return None if error is None else encode_failure(error)
-
-
-def storable(message: str | None) -> str | None:
-    """A message as PostgreSQL can keep it."""
-    return None if message is None else clean(message)
 
 
 def summed(parent: SynchJob, children: Iterable[SynchJob]) -> SynchJob:

@@ -30,6 +30,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.arrays import one_of_ids
 from app.db.clock import was_set_back
+from app.db.coupling_rows import encode_failure
 from app.db.job_ends import after_end, priority, send_next, send_tickets, send_waiting
 from app.db.job_rows import (
     NOT_ENDED,
@@ -37,16 +38,15 @@ from app.db.job_rows import (
     decode,
     encode,
     encode_counts,
-    encode_error,
     fenced,
     is_enabled,
     mapping_free,
-    storable,
     summed,
     unblocked,
 )
 from app.db.tables import company, synch_job
 from app.db.tickets import Ticket, forget_history, send
+from app.db.values import clean
 from app.db.violations import translated
 from app.domain.coupling import Failure
 from app.domain.errors import NotFound
@@ -228,7 +228,7 @@ class SqlSynchJobs:
         ended = (
             update(synch_job)
             .where(fenced(job))
-            .values(status=status, message=storable(message), finished_at=at, error=encode_error(error))
+            .values(status=status, message=clean(message), finished_at=at, error=encode_failure(error))
             .returning(synch_job.c.company_id)
         )
         company_id = (await self._connection.execute(ended)).scalar_one_or_none()
@@ -246,8 +246,8 @@ class SqlSynchJobs:
             .values(
                 status=JobStatus.QUEUED,
                 attempt=job.attempt,
-                message=storable(job.message),
-                error=encode_error(job.error),
+                message=clean(job.message),
+                error=encode_failure(job.error),
                 not_before=not_before,
                 heartbeat_at=None,
             )

@@ -170,9 +170,9 @@ def _row(one: Outcome, mapping: str | None) -> dict[str, Any]:
         "reason": one.reason,
         "mapping": one.extra.get("mapping", mapping),
         "action": str(one.action),
-        "message": None if one.message is None else clean(one.message),
+        "message": clean(one.message),
         "error_code": None if one.error is None else one.error.code,
-        "error": None if one.error is None else encode_failure(one.error),
+        "error": encode_failure(one.error),
         "extra": dict(one.extra) or None,
         "changes": _encoded(one.changes) if one.changes.new else None,
     }

@@ -52,9 +52,13 @@ def decode_value(stored: Any) -> Any:
     return _DECODE[stored[0]](stored) if type(stored) is list else stored
 
 
-def clean(text: str) -> str:
-    """Text that PostgreSQL can keep: messages of other systems may hold characters it cannot."""
-    return text if _storable(text) else text.replace(_NUL, "").encode("utf-8", "replace").decode()
+def clean(text: str | None) -> str | None:
+    """Text, if there is any, that PostgreSQL can keep: messages of other systems may hold characters it cannot."""
+    return (
+        text
+        if text is None or _storable(text)
+        else text.replace(_NUL, "").encode("utf-8", "replace").decode()
+    )
 
 
 def _storable(text: str) -> bool:
