@@ -73,15 +73,20 @@ def summed(parent: SynchJob, children: Iterable[SynchJob]) -> SynchJob:
 def unblocked() -> ColumnElement[bool]:
     """No sibling that the job depends on is still to end, it is no parent, the connection of its company is enabled and
     CRM lets the company in."""
-    sibling, child = alias(synch_job), alias(synch_job)
+    sibling = alias(synch_job)
     awaited = exists().where(
         sibling.c.parent_id == synch_job.c.parent_id,
         synch_job.c.request["depends_on"].op("?")(cast(sibling.c.id, String)),
         sibling.c.status.in_(NOT_ENDED),
     )
-    is_parent = exists().where(child.c.parent_id == synch_job.c.id)
     company_id = synch_job.c.company_id
-    return and_(~awaited, ~is_parent, is_enabled(company_id), let_in(company_id))
+    return and_(~awaited, ~is_parent(), is_enabled(company_id), let_in(company_id))
+
+
+def is_parent() -> ColumnElement[bool]:
+    """Other jobs are the job's children."""
+    child = alias(synch_job)
+    return exists().where(child.c.parent_id == synch_job.c.id)
 
 
 def is_enabled(company_id: ColumnElement[int]) -> ColumnElement[bool]:

@@ -40,6 +40,7 @@ from app.db.job_rows import (
     encode_counts,
     fenced,
     is_enabled,
+    is_parent,
     mapping_free,
     summed,
     unblocked,
@@ -144,7 +145,7 @@ class SqlSynchJobs:
         query = select(func.count()).where(
             synch_job.c.company_id == company_id,
             synch_job.c.status == JobStatus.FAILED,
-            synch_job.c.mapping.is_not(None) | ~_is_parent(),
+            synch_job.c.mapping.is_not(None) | ~is_parent(),
         )
         if since is not None:
             query = query.where(synch_job.c.finished_at > since)
@@ -274,7 +275,7 @@ class SqlSynchJobs:
         )
         ended = (
             update(synch_job)
-            .where(family, synch_job.c.status == JobStatus.QUEUED, ~_is_parent())
+            .where(family, synch_job.c.status == JobStatus.QUEUED, ~is_parent())
             .values(status=JobStatus.CANCELLED, finished_at=at, message="It was cancelled before it started.")
             .returning(synch_job)
         )
@@ -386,11 +387,6 @@ def _standing(row: Row[Any]) -> Standing:
     if row.cancel_requested:
         return Standing.TO_STOP
     return Standing.TO_WAIT if row.is_off else Standing.OURS
-
-
-def _is_parent() -> Any:
-    child = synch_job.alias()
-    return select(child.c.id).where(child.c.parent_id == synch_job.c.id).exists()
 
 
 _JOB = select(

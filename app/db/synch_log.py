@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, func, select, text
+from sqlalchemy import ColumnElement, Row, Select, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.arrays import json_text
@@ -48,11 +48,7 @@ class SqlSynchLog:
     ) -> list[LoggedOutcome]:
         """The outcomes of a job and of its children in the order they were recorded, from the one after
         position `after` on; `result` is an action."""
-        children = select(synch_job.c.id).where(synch_job.c.parent_id == job_id)
-        query = _of(company_id).where(
-            (synch_outcome.c.job_id == job_id) | synch_outcome.c.job_id.in_(children),
-            synch_outcome.c.id > after,
-        )
+        query = _of(company_id).where(_in_job(job_id), synch_outcome.c.id > after)
         if result is not None:
             query = query.where(synch_outcome.c.action == result)
         return await self._read(query.order_by(synch_outcome.c.id).limit(limit))
@@ -70,8 +66,7 @@ class SqlSynchLog:
         """The newest first; `position` continues."""
         query = _of(company_id).where(synch_outcome.c.error_code.is_not(None))
         if job_id is not None:
-            children = select(synch_job.c.id).where(synch_job.c.parent_id == job_id)
-            query = query.where((synch_outcome.c.job_id == job_id) | synch_outcome.c.job_id.in_(children))
+            query = query.where(_in_job(job_id))
         if mapping is not None:
             query = query.where(synch_outcome.c.mapping == mapping)
         if code is not None:
@@ -156,6 +151,12 @@ _FORGET = {
 
 def _of(company_id: int) -> Select[Any]:
     return select(synch_outcome).where(synch_outcome.c.company_id == company_id)
+
+
+def _in_job(job_id: UUID) -> ColumnElement[bool]:
+    """It came about in the job, or in one of its children."""
+    children = select(synch_job.c.id).where(synch_job.c.parent_id == job_id)
+    return or_(synch_outcome.c.job_id == job_id, synch_outcome.c.job_id.in_(children))
 
 
 def _row(one: Outcome, mapping: str | None) -> dict[str, Any]:

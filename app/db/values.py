@@ -54,11 +54,9 @@ def decode_value(stored: Any) -> Any:
 
 def clean(text: str | None) -> str | None:
     """Text, if there is any, that PostgreSQL can keep: messages of other systems may hold characters it cannot."""
-    return (
-        text
-        if text is None or _storable(text)
-        else text.replace(_NUL, "").encode("utf-8", "replace").decode()
-    )
+    if text is None or _storable(text):
+        return text
+    return text.replace(_NUL, "").encode("utf-8", "replace").decode()
 
 
 def _storable(text: str) -> bool:
