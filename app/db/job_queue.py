@@ -68,12 +68,10 @@ class SqlJobQueue:
             )
         return present
 
-    async def delete(self, company_id: int, ids: Collection[UUID] | None = None) -> int:
-        """Deletes these entries, or all; how many. Jobs of theirs that are queued or running go on."""
-        statement = delete(entry_row).where(entry_row.c.company_id == company_id)
-        if ids is not None:
-            statement = statement.where(one_of_ids(entry_row.c.id, ids))
-        return (await self._connection.execute(statement)).rowcount
+    async def delete(self, company_id: int, ids: Collection[UUID]) -> None:
+        """Deletes these entries. Jobs of theirs that are queued or running go on."""
+        which = (entry_row.c.company_id == company_id, one_of_ids(entry_row.c.id, ids))
+        await self._connection.execute(delete(entry_row).where(*which))
 
     async def due(self, now: datetime, limit: int) -> list[CompanyEntry]:
         """Entries whose time has come, of companies whose connection is enabled and whom CRM lets in; locked,

@@ -107,15 +107,10 @@ class SqlMappings:
         await self._insert_fields(company_id, mapping)
         return await self.get(company_id, mapping.name)
 
-    async def delete(self, company_id: int, names: Collection[str] | None = None) -> tuple[int, int]:
-        """Deletes these mappings, or all; how many mappings and field rows went."""
-        fields = delete(field_row).where(field_row.c.company_id == company_id)
-        tables = delete(table_row).where(table_row.c.company_id == company_id)
-        if names is not None:
-            fields = fields.where(one_of_texts(field_row.c.mapping, names))
-            tables = tables.where(one_of_texts(table_row.c.name, names))
-        fields_gone = (await self._connection.execute(fields)).rowcount
-        return (await self._connection.execute(tables)).rowcount, fields_gone
+    async def delete(self, company_id: int, names: Collection[str]) -> None:
+        """Deletes these mappings with their field rows."""
+        which = (table_row.c.company_id == company_id, one_of_texts(table_row.c.name, names))
+        await self._connection.execute(delete(table_row).where(*which))
 
     async def set_watermark(
         self,

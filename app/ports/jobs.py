@@ -224,7 +224,9 @@ class JobQueue(Protocol):
         """Guarded by revision: raises PreconditionFailed, NotFound."""
         ...
 
-    async def delete(self, company_id: int, ids: Collection[UUID] | None = None) -> int: ...
+    async def delete(self, company_id: int, ids: Collection[UUID]) -> None:
+        """Deletes these entries. Jobs of theirs that are queued or running go on."""
+        ...
 
     async def due(self, now: datetime, limit: int) -> list[CompanyEntry]:
         """Entries whose time has come, of companies whose connection is enabled and whom CRM lets in, locked

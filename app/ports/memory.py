@@ -97,8 +97,8 @@ class Mappings(Protocol):
         """Replaces the mapping and its field rows (rows keep their ids). Raises PreconditionFailed."""
         ...
 
-    async def delete(self, company_id: int, names: Collection[str] | None = None) -> tuple[int, int]:
-        """Deletes these mappings, or all; how many mappings and field rows went."""
+    async def delete(self, company_id: int, names: Collection[str]) -> None:
+        """Deletes these mappings with their field rows."""
         ...
 
     async def set_watermark(

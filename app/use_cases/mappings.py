@@ -82,10 +82,7 @@ async def delete_mapping(ctx: Context, company: Company, name: str, revision: in
     async with ctx.uow() as tx:
         stored = await tx.mappings.get(company.id, name, lock=True)
         _require_revision(stored, revision)
-        entries = [entry.id for entry in await tx.job_queue.all(company.id) if entry.mapping == name]
-        if entries:
-            await tx.job_queue.delete(company.id, entries)
-        await tx.mappings.delete(company.id, [name])
+        await _delete(tx, company, [name])
         await _forget_dependency(tx, company, {name})
 
 
@@ -222,10 +219,7 @@ async def _carry_out(
 ) -> None:
     by_name = {mapping.name: mapping for mapping in wanted}
     if plan.removed:
-        entries = [entry.id for entry in await tx.job_queue.all(company.id) if entry.mapping in plan.removed]
-        if entries:
-            await tx.job_queue.delete(company.id, entries)
-        await tx.mappings.delete(company.id, plan.removed)
+        await _delete(tx, company, plan.removed)
     for name in plan.added:
         await tx.mappings.add(company.id, by_name[name])
     for name in plan.changed:
@@ -274,6 +268,14 @@ async def _save(
             await tx.mappings.read_again(company.id, changed.name)
             saved = await tx.mappings.get(company.id, changed.name)
         return saved
+
+
+async def _delete(tx: Transaction, company: Company, names: Collection[str]) -> None:
+    """Deletes mappings with their job queue entries."""
+    entries = [entry.id for entry in await tx.job_queue.all(company.id) if entry.mapping in names]
+    if entries:
+        await tx.job_queue.delete(company.id, entries)
+    await tx.mappings.delete(company.id, names)
 
 
 async def _forget_dependency(tx: Transaction, company: Company, gone: Collection[str]) -> None:
