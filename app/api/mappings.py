@@ -27,7 +27,6 @@ from app.api.pages import Page, PagingDep
 from app.api.previews import PreviewQuery, previewed
 from app.domain.access import Scope
 from app.domain.company import Company
-from app.domain.errors import NotFound
 from app.domain.mapping import FieldMapping
 from app.ports import StoredMapping
 from app.use_cases import mappings
@@ -46,13 +45,7 @@ async def _mapping(ctx: ContextDep, company: CompanyDep, name: MappingName) -> S
 
 
 async def _row(stored: Annotated[StoredMapping, Depends(_mapping)], field_id: FieldId) -> FieldMapping:
-    for row in stored.mapping.fields:
-        if row.id == field_id:
-            return row
-    raise NotFound(
-        f"The mapping {stored.mapping.name} has no field row {field_id}.",
-        fix=f"GET …/integration-table-mappings/{quote(stored.mapping.name, safe='')}/fields lists them.",
-    )
+    return mappings.row_of(stored.mapping, field_id)
 
 
 MappingDep = Annotated[StoredMapping, Depends(_mapping)]

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
+from urllib.parse import quote
 from uuid import UUID
 
 from app.domain.company import Company
@@ -86,18 +87,14 @@ async def delete_mapping(ctx: Context, company: Company, name: str, revision: in
         await _forget_dependency(tx, company, {name})
 
 
-async def add_field(
-    ctx: Context, company: Company, name: str, row: FieldMapping, revision: int | None = None
-) -> FieldMapping:
+async def add_field(ctx: Context, company: Company, name: str, row: FieldMapping) -> FieldMapping:
     """A new row at the end of the mapping, with its id. Raises as `create_mapping`."""
-    added = replace(row, id=row.id or ctx.new_id())
-    return await on_what_is_there(revision, lambda: _add_field(ctx, company, name, added, revision))
+    added = replace(row, id=ctx.new_id())
+    return await on_what_is_there(None, lambda: _add_field(ctx, company, name, added))
 
 
-async def _add_field(
-    ctx: Context, company: Company, name: str, added: FieldMapping, revision: int | None
-) -> FieldMapping:
-    stored, others = await _with_others(ctx, company, name, revision)
+async def _add_field(ctx: Context, company: Company, name: str, added: FieldMapping) -> FieldMapping:
+    stored, others = await _with_others(ctx, company, name, None)
     changed = stored.mapping.with_fields((*stored.mapping.fields, added))
     await check_row(ctx, company, changed, added, others)
     await _save(ctx, company, stored, changed, again=True)
@@ -128,7 +125,7 @@ async def _change_field(
     revision: int | None,
 ) -> FieldMapping:
     stored, others = await _with_others(ctx, company, name, revision)
-    row = _row_of(stored.mapping, field_id)
+    row = row_of(stored.mapping, field_id)
     changed_to = replace(row, **changed_row(row, changes))
     if changed_to == row:
         return row
@@ -151,7 +148,7 @@ async def _delete_field(
     ctx: Context, company: Company, name: str, field_id: UUID, revision: int | None
 ) -> None:
     stored, _ = await _with_others(ctx, company, name, revision)
-    _row_of(stored.mapping, field_id)
+    row_of(stored.mapping, field_id)
     rest = stored.mapping.with_fields(row for row in stored.mapping.fields if row.id != field_id)
     await _save(ctx, company, stored, rest, again=False)
 
@@ -285,13 +282,14 @@ async def _forget_dependency(tx: Transaction, company: Company, gone: Collection
             await tx.mappings.save(company.id, replace(stored.mapping, depends_on=rest), stored.revision)
 
 
-def _row_of(mapping: TableMapping, field_id: UUID) -> FieldMapping:
+def row_of(mapping: TableMapping, field_id: UUID) -> FieldMapping:
+    """The field row with that id. Raises NotFound."""
     for row in mapping.fields:
         if row.id == field_id:
             return row
     raise NotFound(
         f"The mapping {mapping.name} has no field row {field_id}.",
-        fix=f"GET …/integration-table-mappings/{mapping.name}/fields lists them.",
+        fix=f"GET …/integration-table-mappings/{quote(mapping.name, safe='')}/fields lists them.",
     )
 
 
