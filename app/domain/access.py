@@ -1,6 +1,5 @@
 """Who may do what: scopes, API keys and callers."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -61,7 +60,3 @@ class Caller:
     def may_see(self, company: str) -> bool:
         """Whether the caller is not bound to other companies."""
         return self.companies is None or company in self.companies
-
-    def visible(self, companies: Iterable[str]) -> list[str]:
-        """Those of these companies that the caller may see."""
-        return [name for name in companies if self.may_see(name)]

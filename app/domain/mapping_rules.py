@@ -222,7 +222,7 @@ def logical_name(name: str) -> str:
     return name
 
 
-def changed_row(row: FieldMapping, changes: Mapping[str, Any]) -> dict[str, Any]:
+def changed_row(changes: Mapping[str, Any]) -> dict[str, Any]:
     """The changes of a row, completed: not_null and clear_value_on_failed_synch exclude each other, so
     setting one clears the other unless both are said."""
     values = dict(changes)

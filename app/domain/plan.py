@@ -112,9 +112,9 @@ def decide(
     if found is None:
         return Create(dict(translation.wanted))
     cells = _differing(shape, run, source, found, translation, base or Base())
-    if not force and (clashes := _clashes(cells, run, shape.mapping.update_conflict_resolution)):
-        return Conflict(clashes)
     policy = shape.mapping.update_conflict_resolution
+    if not force and (clashes := _clashes(cells, policy)):
+        return Conflict(clashes)
     changes = {cell.name: cell.wanted for cell in cells if force or cell.flows(run, policy)}
     if changes:
         return Modify(changes)
@@ -158,7 +158,7 @@ def winner(policy: UpdateConflictResolution) -> Side | None:
             return None
 
 
-def _clashes(cells: list[_Cell], run: Direction, policy: UpdateConflictResolution) -> tuple[Clash, ...]:
+def _clashes(cells: list[_Cell], policy: UpdateConflictResolution) -> tuple[Clash, ...]:
     if winner(policy) is not None:
         return ()
     both = [cell for cell in cells if cell.clashes]

@@ -165,7 +165,7 @@ async def _couple(
 ) -> tuple[Coupling, bool]:
     """The coupling of the two, and whether it is new."""
     setting, table = about.setting, about.setting.mapping.nav_table
-    ours = await _living(ctx, about)
+    ours = await _living(about)
     if ours is not None and ours.crm_id == target.id:
         return ours, False
     async with ctx.uow(reading=True) as tx:
@@ -203,7 +203,7 @@ async def _couple(
     return held, held.id == coupling.id
 
 
-async def _living(ctx: Context, about: Subject) -> Coupling | None:
+async def _living(about: Subject) -> Coupling | None:
     """The record's coupling; a reserved one only counts when its partner was created after all."""
     coupling = about.coupling
     if coupling is None or coupling.status is CouplingStatus.COUPLED:

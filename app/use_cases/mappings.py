@@ -126,7 +126,7 @@ async def _change_field(
 ) -> FieldMapping:
     stored, others = await _with_others(ctx, company, name, revision)
     row = row_of(stored.mapping, field_id)
-    changed_to = replace(row, **changed_row(row, changes))
+    changed_to = replace(row, **changed_row(changes))
     if changed_to == row:
         return row
     changed = stored.mapping.with_fields(
