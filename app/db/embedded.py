@@ -233,9 +233,8 @@ def _socket_dir(home: Path, account: RunAs) -> Path:
     with contextlib.suppress(OSError):
         known = Path(noted.read_text())
         with contextlib.suppress(FileExistsError):
-            known.mkdir(
-                mode=0o700
-            )  # removed at the last stop; fails if somebody else took the name meanwhile
+            # Removed at the last stop; fails if somebody else took the name meanwhile.
+            known.mkdir(mode=0o700)
             made = known
         found = known.lstat()
         if stat.S_ISDIR(found.st_mode) and found.st_uid == owner and stat.S_IMODE(found.st_mode) == 0o700:

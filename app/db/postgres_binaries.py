@@ -63,9 +63,8 @@ def closed_parent(path: Path) -> Path | None:
 
 def packaged(major: int | None) -> Path:
     """The bin folder inside the installed wheel: of version `major`, else of the newest it carries."""
-    spec = importlib.util.find_spec(
-        PACKAGE
-    )  # finds, does not import: importing runs code that we do not want
+    # It finds and does not import: importing runs code that we do not want.
+    spec = importlib.util.find_spec(PACKAGE)
     folders = list(spec.submodule_search_locations or ()) if spec else []
     found = {version(bin_dir): bin_dir for f in folders for bin_dir in Path(f).glob("pginstall*/bin")}
     if not found:

@@ -18,9 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 POLL = 0.1  # seconds between two looks at the child and at the lock
-PATIENCE = (
-    20.0  # seconds in which postgres must become ready first; a predecessor may still be on its way out
-)
+PATIENCE = 20.0  # seconds until postgres must be ready at first; a predecessor may still be on its way out
 LONGEST_PAUSE = 5.0  # seconds between two attempts to start a server that has been ready before
 FAST_SHUTDOWN = 30.0  # seconds for a clean stop before an immediate one
 PR_SET_PDEATHSIG = 1
@@ -166,9 +164,8 @@ def main() -> int:
     order = json.loads(sys.argv[1])
     home = Path(order["home"])
     keeper = os.open(home / "keeper.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(
-        keeper, fcntl.LOCK_EX
-    )  # waits at most for somebody's look at it: starts come one after another
+    # It waits at most for somebody's look at it: starts come one after another.
+    fcntl.flock(keeper, fcntl.LOCK_EX)
     if os.fork():
         os._exit(0)  # the lock lives on in the child, which nobody needs to wait for
     users = os.open(home / "users.lock", os.O_RDWR | os.O_CREAT, 0o600)

@@ -118,9 +118,7 @@ class SqlReception:
 
     def _arrival(self, row: Row[Any]) -> Arrival:
         key = _KEY.of(row)
-        is_stranger = (
-            row[0] is not None and key is None
-        )  # who learns nothing, not even that something is wrong
+        is_stranger = row[0] is not None and key is None  # learns nothing, not even that something is wrong
         about = None if is_stranger else _COMPANY.of(row)
         return Arrival(
             None if key is None else key_of(key),

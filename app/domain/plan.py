@@ -200,9 +200,8 @@ def _cell(
     )
     found_changed = not conversion.equal(shown, agreed, target)
     if row.clear_value_on_failed_synch and agreed in (None, "") and not found_changed:
-        source_changed = (
-            True  # it may have been cleared for want of a partner: what the source has is still to come
-        )
+        # It may have been cleared for want of a partner: what the source has is still to come.
+        source_changed = True
     return _Cell(
         name=target.name,
         wanted=wanted,

@@ -50,9 +50,8 @@ nav_record = Table(
     Column("row_version", BigInteger, nullable=False),
     Column("modified_at", TIMESTAMP, nullable=False),
     Column("created_at", TIMESTAMP, nullable=False, server_default=func.now()),
-    Column(
-        "touched", Integer, nullable=False, server_default="0"
-    ),  # raised when a line of the record changes
+    # Raised when a line of the record changes.
+    Column("touched", Integer, nullable=False, server_default="0"),
     UniqueConstraint("company_id", "nav_table", "integration_id"),
 )
 Index(

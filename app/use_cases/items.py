@@ -54,7 +54,7 @@ class Item:
     matched: bool = False  # its partner was found by its name; the coupling is not saved yet
     repeated: bool = False  # an earlier attempt had created the record already
     noted: Intent | None = (
-        None  # what the stored coupling holds, where that is no longer the coupling's own intent
+        None  # what the stored coupling holds, where the coupling's own intent is another by now
     )
 
     def fail(self, error: IntegrationError) -> None:
