@@ -53,9 +53,7 @@ class Item:
     unsaved: bool = False  # its coupling is saved with what becomes of it, in one transaction
     matched: bool = False  # its partner was found by its name; the coupling is not saved yet
     repeated: bool = False  # an earlier attempt had created the record already
-    noted: Intent | None = (
-        None  # what the stored coupling holds, where the coupling's own intent is another by now
-    )
+    noted: Intent | None = None  # what the stored coupling holds, where this one's own is another
 
     def fail(self, error: IntegrationError) -> None:
         """The record failed."""
