@@ -43,20 +43,20 @@ def is_stored(table: NavTable, name: str) -> bool:
     return name in table.blanks
 
 
-def expression(table: NavTable, name: str, record: FromClause = nav_record) -> Expression:
-    """The value of a field of `record`, never NULL unless its type has no blank (dates, GUIDs)."""
+def expression(table: NavTable, name: str) -> Expression:
+    """The value of a field of a record, never NULL unless its type has no blank (dates, GUIDs)."""
     field = table.fields[name]
     if is_stored(table, name):
-        return typed(field, text_of(record.c.fields, name))
+        return typed(field, text_of(nav_record.c.fields, name))
     if table.name == "contacts" and name == INTEGRATION_CUSTOMER:
-        return integration_customer(record)
+        return integration_customer()
     if (table.name, name) == CURRENCY_FACTOR:
-        return func.coalesce(func.round(_rate(record.c.company_id, record.c.key), RATE_DECIMALS), 0)
+        return func.coalesce(func.round(_rate(nav_record.c.company_id, nav_record.c.key), RATE_DECIMALS), 0)
     if lookup := LOOKUPS.get((table.name, name)):
-        return _looked_up(record, *lookup)
+        return _looked_up(*lookup)
     if name in table.figures:
-        return _figure(field, record)
-    return _stamp(field, record)
+        return _figure(field)
+    return _stamp(field)
 
 
 def typed(field: FieldDefinition, stored: Expression) -> Expression:
@@ -76,16 +76,16 @@ def typed(field: FieldDefinition, stored: Expression) -> Expression:
             return cast(stored, String)
 
 
-def integration_customer(record: FromClause) -> Expression:
+def integration_customer() -> Expression:
     """The number of the customer that the contact's company is, by its business relation."""
     relation = nav_record.alias("relation")
     return func.coalesce(
         select(text_of(relation.c.fields, "No"))
         .where(
-            relation.c.company_id == record.c.company_id,
+            relation.c.company_id == nav_record.c.company_id,
             # Written out, so that the partial index is used whatever the plan.
             relation.c.nav_table == literal_column("'contact-business-relations'"),
-            text_of(relation.c.fields, "Contact_No") == text_of(record.c.fields, "Company_No"),
+            text_of(relation.c.fields, "Contact_No") == text_of(nav_record.c.fields, "Company_No"),
             text_of(relation.c.fields, "Link_to_Table") == "Customer",
         )
         .order_by(relation.c.key)
@@ -95,14 +95,14 @@ def integration_customer(record: FromClause) -> Expression:
     )
 
 
-def _looked_up(record: FromClause, by: str, table: str, name: str) -> Expression:
+def _looked_up(by: str, table: str, name: str) -> Expression:
     other = nav_record.alias("looked_up")
     return func.coalesce(
         select(text_of(other.c.fields, name))
         .where(
-            other.c.company_id == record.c.company_id,
+            other.c.company_id == nav_record.c.company_id,
             other.c.nav_table == table,
-            other.c.key == text_of(record.c.fields, by),
+            other.c.key == text_of(nav_record.c.fields, by),
         )
         .scalar_subquery(),
         "",
@@ -142,33 +142,33 @@ def _amount(record: FromClause, name: str) -> Expression:
     return cast(text_of(record.c.fields, name), Numeric)
 
 
-def figures_of(record: FromClause) -> Expression:
+def figures_of() -> Expression:
     """All figures of a record as one JSON document, NULL if there are none."""
-    return _of_figures(record, nav_figures.c.figures)
+    return _of_figures(nav_figures.c.figures)
 
 
-def _figure(field: FieldDefinition, record: FromClause) -> Expression:
-    return typed(field, _of_figures(record, text_of(nav_figures.c.figures, field.name)))
+def _figure(field: FieldDefinition) -> Expression:
+    return typed(field, _of_figures(text_of(nav_figures.c.figures, field.name)))
 
 
-def _of_figures(record: FromClause, wanted: Expression) -> Expression:
+def _of_figures(wanted: Expression) -> Expression:
     return (
         select(wanted)
         .where(
-            nav_figures.c.company_id == record.c.company_id,
-            nav_figures.c.nav_table == record.c.nav_table,
-            nav_figures.c.key == record.c.key,
+            nav_figures.c.company_id == nav_record.c.company_id,
+            nav_figures.c.nav_table == nav_record.c.nav_table,
+            nav_figures.c.key == nav_record.c.key,
         )
         .scalar_subquery()
     )
 
 
-def _stamp(field: FieldDefinition, record: FromClause) -> Expression:
-    moment = func.timezone("UTC", record.c.modified_at)
+def _stamp(field: FieldDefinition) -> Expression:
+    moment = func.timezone("UTC", nav_record.c.modified_at)
     match field.type:
         case FieldType.DATE:
             return cast(moment, Date)
         case FieldType.TIME:
             return func.to_char(moment, literal("HH24:MI:SS.MS"))
         case _:
-            return record.c.modified_at
+            return nav_record.c.modified_at

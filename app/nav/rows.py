@@ -52,7 +52,7 @@ class Projection:
         """What to select; the computed fields follow the fixed ones, all figures together as one document."""
         fixed = [nav_record.c[name] for name in FIXED]
         computed = [expression(self.table, name).label(f"computed_{name}") for name in self.computed]
-        return [*fixed, *computed, *([figures_of(nav_record).label("figures")] if self.figures else [])]
+        return [*fixed, *computed, *([figures_of().label("figures")] if self.figures else [])]
 
     def select(self, company_id: int) -> Select[Any]:
         """The records of the table in one company."""
