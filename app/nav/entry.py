@@ -67,29 +67,6 @@ async def bulk(
     return _outcomes(scope, table, drafts, saved)
 
 
-async def put_figures(scope: Scope, table: NavTable, figures: Mapping[str, Mapping[str, Any]]) -> None:
-    """Sets figures by record number. Raises NavRecordNotFound, InvalidValues; then none is set."""
-    written = by_canonical(table, figures.keys())
-    existing = await statements.existing(
-        scope.connection, scope.company.id, {(table.name, key) for key in written}
-    )
-    found = {given: key for _, key in existing for given in written[key]}
-    outcome = {}
-    for given, values in figures.items():
-        if given not in found:
-            raise _not_found(table, given)
-        read = checked(table, values, new=False, figures=True)
-        problems = [*read.problems, *(_no_figure(name) for name in read.given)]
-        if problems:
-            raise invalid(table, given, problems)
-        outcome[found[given]] = read.figures
-    await statements.put_figures(scope.connection, scope.company.id, table.name, outcome)
-
-
-def _no_figure(name: str) -> FieldProblem:
-    return FieldProblem(f"/fields/{name}", "The field is not a figure of the ledgers.")
-
-
 def _draft(table: NavTable, key: str | None, values: Mapping[str, Any], before: Row | None) -> Draft:
     outcome = checked(table, values, new=before is None, figures=True)
     draft = Draft(outcome.given, key=before.key if before else key, before=before, figures=outcome.figures)

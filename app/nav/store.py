@@ -269,11 +269,6 @@ class EmbeddedNav:
                 return [error]
             return [outcome for one in records for outcome in await self.bulk(table, [one], preview=preview)]
 
-    async def put_figures(self, customers: Mapping[str, Mapping[str, Any]]) -> None:
-        """Sets statistics figures of customers, by number; it changes no record's version."""
-        table = self._table("customers")
-        await self._change(lambda scope: entry.put_figures(scope, table, customers))
-
     async def forget_deletions(self, before: datetime, limit: int) -> int:
         """Forgets up to so many deletions from before then; how many. Reading changes from a version before one of
         them raises WatermarkExpired from now on."""

@@ -10,7 +10,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.domain.coupling import SynchAction
 from app.domain.errors import CrmRecordNotFound, NotCoupled, SolutionNotInstalled
 from app.domain.job import SynchJob, SynchMode
-from app.nav.store import EmbeddedNav
 from app.sandbox import Fault
 from app.solution import build
 from app.use_cases.couplings import couple
@@ -29,8 +28,7 @@ async def a_pair(office: Office, no: str, **fields: Any) -> UUID:
 
 
 async def figures(office: Office, no: str, **amounts: object) -> None:
-    assert isinstance(office.nav, EmbeddedNav)
-    await office.nav.put_figures({no: amounts})
+    await office.nav.change("customers", no, amounts)
 
 
 def rows(office: Office) -> dict[str, dict[str, Any]]:
