@@ -4,13 +4,13 @@ from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import text
 
-from app.domain.records import FieldDefinition
+from app.domain.conversion import cut
 from app.nav import statements
 from app.nav.definitions import INTEGRATION_CUSTOMER, NavTable
 from app.nav.drafts import Draft
 from app.nav.rows import Row
 from app.nav.saving import Scope, checkable, fine
-from app.nav.values import StoredValues, cut
+from app.nav.values import StoredValues
 
 NAME_PARTS = ("First_Name", "Middle_Name", "Surname")
 # What the contact of a company has only of the company that it is itself.
@@ -73,10 +73,10 @@ def write_names(table: NavTable, drafts: Sequence[Draft]) -> None:
             continue
         if draft.changes(*NAME_PARTS):
             parts = (draft.text(part) for part in NAME_PARTS)
-            draft.set("Name", _fit(table.fields["Name"], " ".join(part for part in parts if part)))
+            draft.set("Name", cut(" ".join(part for part in parts if part), table.fields["Name"].length))
         elif draft.changes("Name", "Type") and draft.text("Name"):
             for name, part in zip(NAME_PARTS, split_name(draft.text("Name")), strict=True):
-                draft.set(name, _fit(table.fields[name], part))
+                draft.set(name, cut(part, table.fields[name].length))
 
 
 async def write_companies(scope: Scope, table: NavTable, drafts: Sequence[Draft]) -> None:
@@ -174,10 +174,6 @@ async def touch_contacts(scope: Scope, companies: Collection[str]) -> None:
     if companies:
         parameters = {"company": scope.company.id, "companies": sorted(companies)}
         await scope.connection.execute(TOUCH_CONTACTS, parameters)
-
-
-def _fit(field: FieldDefinition, text: str) -> str:
-    return text if field.length is None else cut(text, field.length)
 
 
 RELATIONS = text(

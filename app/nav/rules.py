@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from app.domain.conversion import cut
 from app.nav import contacts, customers, statements
 from app.nav.definitions import NavTable
 from app.nav.drafts import Draft
@@ -10,7 +11,7 @@ from app.nav.identities import give_ids
 from app.nav.keys import SEPARATOR
 from app.nav.rows import Row
 from app.nav.saving import Scope, check_relations, fine, merge, number, store
-from app.nav.values import StoredValues, cut, from_stored
+from app.nav.values import StoredValues, from_stored
 
 # Fields that follow another one in capitals, so that lists can be searched.
 SEARCH_FIELDS = {
@@ -79,8 +80,7 @@ def _write_search_fields(table: NavTable, drafts: Sequence[Draft]) -> None:
                 continue
             followed = before.get(name, "") == str(before.get(source, "")).strip().upper()
             if followed and draft.fields.get(name) == before.get(name):
-                searched = draft.text(source).strip().upper()
-                draft.set(name, searched if field.length is None else cut(searched, field.length))
+                draft.set(name, cut(draft.text(source).strip().upper(), field.length))
 
 
 async def _touch_parents(scope: Scope, table: NavTable, changed: Sequence[StoredValues]) -> None:

@@ -44,13 +44,6 @@ def units(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
-def cut(text: str, length: int) -> str:
-    """The text, cut to so many UTF-16 units without halving a character."""
-    while units(text) > length:
-        text = text[: min(len(text) - 1, length)]
-    return text
-
-
 def to_stored(field: FieldDefinition, value: Any) -> Stored | None:
     """The form in which the value is stored, None if it is blank. Raises Unfit."""
     return None if value is None else _WRITERS[field.type](field, value)
@@ -111,7 +104,7 @@ def _unchecked_text(value: Any) -> str:
 def _fitting(field: FieldDefinition, text: str) -> str | None:
     if field.length is not None and len(text) * 2 > field.length and units(text) > field.length:
         message = f"The text has {units(text)} characters; '{field.label}' holds {field.length}."
-        raise Unfit(message, cut(text, field.length))
+        raise Unfit(message, conversion.cut(text, field.length))
     return text or None
 
 

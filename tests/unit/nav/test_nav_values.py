@@ -14,7 +14,7 @@ from app.domain.company import Generation
 from app.domain.records import FieldDefinition, FieldType
 from app.nav.definitions import nav_tables
 from app.nav.validation import checked
-from app.nav.values import Unfit, blank, cut, from_stored, to_stored, units, writer
+from app.nav.values import Unfit, blank, from_stored, to_stored, writer
 
 CUSTOMERS = nav_tables(Generation.NAV2018)["customers"]
 
@@ -88,13 +88,6 @@ def test_length_counts_utf_16_units() -> None:
     with pytest.raises(Unfit) as refused:
         to_stored(a_field(FieldType.TEXT, 4), "abc\U0001f600")
     assert refused.value.suggestion == "abc"
-
-
-@given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(0, 20))
-def test_a_cut_text_fits_and_begins_the_text(text: str, length: int) -> None:
-    short = cut(text, length)
-    assert units(short) <= length
-    assert text.startswith(short)
 
 
 @given(
