@@ -7,7 +7,6 @@ they cannot tell what was deleted.
 A watermark is our own text around what CRM said: `delta:<columns>:<link>` or `modified:<moment>`.
 """
 
-import email.utils
 import hashlib
 from collections.abc import AsyncIterator, Collection
 from datetime import UTC, datetime, timedelta
@@ -16,7 +15,7 @@ from uuid import UUID
 
 from app.crm import odata
 from app.crm.client import DataverseClient
-from app.crm.failures import error_of
+from app.crm.failures import error_of, http_date
 from app.crm.metadata import CrmTable
 from app.crm.rows import MODIFIED, NEXT, Columns, list_path, pages
 from app.crm.wire import Answer, Request
@@ -222,7 +221,4 @@ def _modified_path(columns: Columns, since: datetime | None) -> str:
 
 def _said_at(answer: Answer) -> datetime | None:
     """CRM's own time of an answer; its clock wrote the rows too."""
-    try:
-        return email.utils.parsedate_to_datetime(answer.headers["date"]).astimezone(UTC)
-    except (KeyError, ValueError):
-        return None
+    return http_date(answer.headers.get("date", ""))

@@ -140,16 +140,16 @@ def retry_after(headers: Mapping[str, str]) -> timedelta | None:
         return timedelta(seconds=min(max(0.0, float(text)), LONGEST_WAIT.total_seconds()))
     except ValueError:
         pass
-    until = _moment(text)
+    until = http_date(text)
     if until is None:
         return None
     # The date of the answer comes from the same clock; ours may be another.
-    now = _moment(headers.get("date", "")) or datetime.now(UTC)
+    now = http_date(headers.get("date", "")) or datetime.now(UTC)
     return min(max(timedelta(0), until - now), LONGEST_WAIT)
 
 
-def _moment(text: str) -> datetime | None:
-    """A date of HTTP (RFC 9110, 5.6.7)."""
+def http_date(text: str) -> datetime | None:
+    """A date of HTTP (RFC 9110, 5.6.7); None for what is none."""
     try:
         moment = email.utils.parsedate_to_datetime(text)
     except ValueError:
