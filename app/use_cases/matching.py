@@ -18,7 +18,7 @@ from app.domain.transfer import needs, translate
 from app.ports import Context
 from app.use_cases import batch, deleted
 from app.use_cases.lookups import Resolver
-from app.use_cases.reading import SET, chunks
+from app.use_cases.reading import chunks
 from app.use_cases.rehearsal import rehearsal
 from app.use_cases.results import MatchedPair, MatchReport
 from app.use_cases.setting import Setting, open_setting, passes
@@ -176,8 +176,7 @@ async def _uncoupled(
     found: dict[UUID, Snapshot] = {}
     async for page in setting.side(side).changes(mapping.table_on(side), setting.fields(side) | named, None):
         fitting = [record for record in page.records if _fits(setting, side, record)]
-        for start in range(0, len(fitting), SET):
-            chunk = fitting[start : start + SET]
+        for chunk in chunks(fitting):
             coupled = await _coupled(ctx, setting, side, chunk)
             found |= {each.id: _reduced(each, named) for each in chunk if each.id not in coupled}
         for gone in page.deleted:
@@ -238,8 +237,7 @@ async def _couple(
     """Couples the pairs; a record that was coupled otherwise meanwhile keeps what it has."""
     mapping, company = setting.mapping, setting.company.id
     coupled: list[tuple[Snapshot, Snapshot]] = []
-    for start in range(0, len(pairs), SET):
-        chunk = pairs[start : start + SET]
+    for chunk in chunks(pairs):
         wanted = [
             Coupling(
                 id=ctx.new_id(),
