@@ -1,7 +1,7 @@
 """The connection to CRM: save, test, enable, disable, delete (nav-behaviour 3)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from app.domain.company import Company, ConnectionSetup, ConnectionStatus, Credentials
@@ -37,6 +37,17 @@ WRITABLE: Final = (
     "user_mapping_required",
     "ignore_changes_by_user",
 )
+FACTS: Final = (
+    "crm_version",
+    "organization_id",
+    "user_id",
+    "integration_solution_installed",
+    "user_is_integration_user",
+    "user_is_administrator",
+    "sales_order_integration_enabled",
+    "base_currency",
+)
+"""What a test finds out about CRM and our user there, and the setup keeps."""
 _SECRETS: Final = ("client_secret", "certificate", "private_key", "private_key_password")
 
 
@@ -297,32 +308,14 @@ def _reaches_other(stored: ConnectionSetup, setup: ConnectionSetup) -> bool:
 
 def _without_facts(setup: ConnectionSetup) -> ConnectionSetup:
     """What was read from the CRM of another address says nothing about this one."""
-    return replace(
-        setup,
-        crm_version=None,
-        organization_id=None,
-        user_id=None,
-        integration_solution_installed=None,
-        user_is_integration_user=None,
-        user_is_administrator=None,
-        sales_order_integration_enabled=None,
-        base_currency=None,
-        last_checked_at=None,
-        disabled_reason=None,
-    )
+    unknown: dict[str, Any] = dict.fromkeys((*FACTS, "last_checked_at", "disabled_reason"))
+    return replace(setup, **unknown)
 
 
 def _with_facts(ctx: Context, setup: ConnectionSetup, report: ConnectionReport) -> ConnectionSetup:
     return replace(
         setup,
-        crm_version=report.crm_version,
-        organization_id=report.organization_id,
-        user_id=report.user_id,
-        integration_solution_installed=report.integration_solution_installed,
-        user_is_integration_user=report.user_is_integration_user,
-        user_is_administrator=report.user_is_administrator,
-        sales_order_integration_enabled=report.sales_order_integration_enabled,
-        base_currency=report.base_currency,
+        **{name: getattr(report, name) for name in FACTS},
         status=ConnectionStatus.CONNECTED,
         disabled_reason=None,
         last_error=None,
@@ -362,15 +355,11 @@ async def _tested(ctx: Context, company: Company, setup: ConnectionSetup) -> Con
     failed = next((step for step in report.steps if not step.ok), None)
     if failed is None:
         return report
-    steps = [
-        {"name": step.name, "ok": step.ok, "detail": step.detail, "fix": step.fix, "ms": step.ms}
-        for step in report.steps
-    ]
     raise ConnectionTestFailed(
         f"The connection was not accepted at the step {failed.name}: {failed.detail}",
         fix=failed.fix or "POST …/crm-connection/test shows every step.",
         errors=missing_credentials(setup.credentials),
-        extra={"steps": steps, "failed_step": failed.name},
+        extra={"steps": [asdict(step) for step in report.steps], "failed_step": failed.name},
     )
 
 
