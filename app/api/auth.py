@@ -9,14 +9,11 @@ from typing import Protocol
 from fastapi import Request
 
 from app.api.limits import RateLimit, address_of
-from app.domain.access import ApiKey, Caller, Scope
+from app.domain.access import USE_NOTED_EVERY, ApiKey, Caller, Scope
 from app.domain.company import Company
 from app.domain.errors import Forbidden, Unauthenticated
 from app.ports import Arrival, Context
 from app.use_cases.api_keys import MARK, hashed
-
-USE_NOTED_AFTER = timedelta(minutes=1)
-"""How old a key's last use must be before it is written again."""
 
 
 class Tokens(Protocol):
@@ -107,7 +104,7 @@ class Gate:
             raise Unauthenticated("The key is unknown or was revoked.")
         if key.expired(now):
             raise Unauthenticated("The key has expired.")
-        if key.last_used_at is None or now - key.last_used_at > USE_NOTED_AFTER:
+        if key.last_used_at is None or now - key.last_used_at > USE_NOTED_EVERY:
             async with self.ctx.uow() as tx:
                 await tx.api_keys.touch(key.id, now)
         return Caller(f"key:{key.id}", key.scopes, key.companies, key.email)

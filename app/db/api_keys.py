@@ -1,6 +1,6 @@
 """API keys, known by the hash of the key alone."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -9,11 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.tables import api_key
 from app.db.violations import translated
-from app.domain.access import ApiKey, Scope
+from app.domain.access import USE_NOTED_EVERY, ApiKey, Scope
 from app.domain.errors import NotFound
-
-TOUCHED_EVERY = timedelta(minutes=1)
-"""A key's last use is noted this often at most: a write for every request would cost more than it tells."""
 
 
 class SqlApiKeys:
@@ -77,7 +74,7 @@ class SqlApiKeys:
         """Notes when the key was last used, to the minute."""
         statement = update(api_key).where(
             api_key.c.id == key_id,
-            or_(api_key.c.last_used_at.is_(None), api_key.c.last_used_at <= at - TOUCHED_EVERY),
+            or_(api_key.c.last_used_at.is_(None), api_key.c.last_used_at <= at - USE_NOTED_EVERY),
         )
         await self._connection.execute(statement.values(last_used_at=at))
 

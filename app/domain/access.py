@@ -1,8 +1,9 @@
 """Who may do what: scopes, API keys and callers."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 
@@ -19,6 +20,10 @@ class Scope(StrEnum):
 
 
 _COVERED = {scope: frozenset(list(Scope)[: place + 1]) for place, scope in enumerate(Scope)}
+
+
+USE_NOTED_EVERY: Final = timedelta(minutes=1)
+"""A key's last use is noted this often at most: a write for every request would cost more than it tells."""
 
 
 @dataclass(frozen=True, slots=True)
