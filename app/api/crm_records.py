@@ -118,7 +118,7 @@ async def list_crm_records(
     )
     return {
         "items": [_out(item) for item in items],
-        "next_cursor": None if cursor is None else paging.next(cursor),
+        "next_cursor": paging.next(cursor),
     }
 
 

@@ -175,7 +175,7 @@ async def list_nav_records(
     return answered(
         {
             "items": [nav_item_out(item) for item in items],
-            "next_cursor": None if cursor is None else paging.next(cursor),
+            "next_cursor": paging.next(cursor),
         }
     )
 

@@ -53,8 +53,10 @@ class Paging:
         except (ValueError, ValidationError) as error:
             raise _invalid("The cursor was not given out by this list.") from error
 
-    def next(self, position: Any) -> str:
-        """The cursor that continues after `position`: a text, a number, an id, a time, or a tuple of them."""
+    def next(self, position: Any) -> str | None:
+        """The cursor that continues after `position`: a text, a number, an id, a time, or a tuple; None at the end."""
+        if position is None:
+            return None
         text = TypeAdapter(Any).dump_json(position)
         return base64.urlsafe_b64encode(self._check(text) + text).decode().rstrip("=")
 

@@ -8,9 +8,10 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from app.api.dependencies import BASE, CompanyDep, ContextDep
-from app.api.models import Flag, Input, RecordNo, RecordResultOut
+from app.api.models import RecordNo, RecordResultOut
 from app.api.operation import CRM, api_router, operation
 from app.api.pages import Page, PagingDep
+from app.api.previews import Previewable
 from app.api.results import result_out
 from app.api.values import JsonValue, shown_fields
 from app.domain.access import Scope
@@ -45,10 +46,8 @@ class RelatedRowOut(BaseModel):
     url: str = Field(description="Opens the record in CRM.")
 
 
-class UpdateStatisticsIn(Input):
+class UpdateStatisticsIn(Previewable):
     """How the account statistics are updated."""
-
-    preview: Flag = Field(default=False, description="Say what would be written, and write nothing.")
 
 
 UPDATE = UpdateStatisticsIn()
@@ -84,7 +83,7 @@ async def list_crm_statistics(
     )
     return {
         "items": [_row_out(row) for row in rows],
-        "next_cursor": None if cursor is None else paging.next(cursor),
+        "next_cursor": paging.next(cursor),
     }
 
 
