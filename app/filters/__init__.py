@@ -9,11 +9,23 @@ Truth has three values: a comparison with an empty field is unknown (None) unles
 record matches only where the filter is true. Strings compare without regard to case.
 """
 
-from app.filters.matching import Function, Getter, Literal, Predicate, Related, matches, predicate
+from app.filters.matching import (
+    COMPARISONS,
+    TURNED,
+    Compare,
+    Function,
+    Getter,
+    Literal,
+    Predicate,
+    Related,
+    matches,
+    predicate,
+)
 from app.filters.parsing import (
     DATAVERSE,
     MAXIMUM_DEPTH,
     FilterError,
+    chain,
     conjuncts,
     literal_value,
     names,
@@ -24,14 +36,18 @@ from app.filters.parsing import (
 from app.filters.values import like_pattern
 
 __all__ = [
+    "COMPARISONS",
     "DATAVERSE",
     "MAXIMUM_DEPTH",
+    "TURNED",
+    "Compare",
     "FilterError",
     "Function",
     "Getter",
     "Literal",
     "Predicate",
     "Related",
+    "chain",
     "conjuncts",
     "like_pattern",
     "literal_value",

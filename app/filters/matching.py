@@ -2,7 +2,7 @@
 
 import operator
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from odata_query import ast
@@ -57,7 +57,8 @@ def predicate(
     return _Compiler(literal, related, function or _query_function, wildcards).test(node)
 
 
-_COMPARE: dict[type[ast._Node], Callable[[Any, Any], bool]] = {
+Compare = Callable[[Any, Any], Any]
+COMPARISONS: Mapping[type[ast._Node], Compare] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
     ast.Lt: operator.lt,
@@ -65,6 +66,13 @@ _COMPARE: dict[type[ast._Node], Callable[[Any, Any], bool]] = {
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
 }
+TURNED: Mapping[Compare, Compare] = {
+    operator.lt: operator.gt,
+    operator.gt: operator.lt,
+    operator.le: operator.ge,
+    operator.ge: operator.le,
+}
+"""The comparison that says the same with its sides exchanged, where that is another."""
 _TEXT: dict[str, tuple[Callable[[str, str], bool], str, str]] = {
     "contains": (operator.contains, ".*", ".*"),
     "startswith": (str.startswith, "", ".*"),
@@ -93,7 +101,7 @@ class _Compiler:
             case ast.Compare(ast.In(), left, right):
                 return self._in(left, right)
             case ast.Compare(comparator, left, right):
-                return self._compare(type(comparator), left, right)
+                return self._compare(COMPARISONS[type(comparator)], left, right)
             case ast.Call(func, args) if func.namespace == DATAVERSE:
                 return self.function(func.name, parameters(args))
             case ast.Call(func, args):
@@ -125,11 +133,10 @@ class _Compiler:
             value = self.literal(f"{self.collection}/{path}" if self.variable else path, value)
         return fold(value)
 
-    def _compare(self, kind: type[ast._Node], left: ast._Node, right: ast._Node) -> Predicate:
-        compare = _COMPARE[kind]
+    def _compare(self, compare: Compare, left: ast._Node, right: ast._Node) -> Predicate:
         left_path, right_path = path_of(left), path_of(right)
         if left_path is None and right_path is not None:
-            return self._compare(_TURNED.get(kind, kind), right, left)
+            return self._compare(TURNED.get(compare, compare), right, left)
         if left_path is None:
             truth = compared(compare, fold(literal_value(left)), fold(literal_value(right)))
             return lambda get: truth
@@ -139,7 +146,7 @@ class _Compiler:
             return lambda get: compared(compare, fold(get(name)), fold(get(other)))
         value = self._value(name, right)
         if value is None:
-            return _null_test(name, kind)
+            return _null_test(name, compare)
         return lambda get: compared(compare, fold(get(name)), value)
 
     def _in(self, left: ast._Node, right: ast._Node) -> Predicate:
@@ -178,14 +185,6 @@ class _Compiler:
         return lambda get: any(inner(item) is True for item in related(get, collection))
 
 
-_TURNED: dict[type[ast._Node], type[ast._Node]] = {
-    ast.Lt: ast.Gt,
-    ast.Gt: ast.Lt,
-    ast.LtE: ast.GtE,
-    ast.GtE: ast.LtE,
-}
-
-
 def _all_of(parts: list[Predicate]) -> Predicate:
     def test(get: Getter) -> bool | None:
         truth: bool | None = True
@@ -222,10 +221,10 @@ def _negation(part: Predicate) -> Predicate:
     return test
 
 
-def _null_test(name: str, kind: type[ast._Node]) -> Predicate:
-    if kind is ast.Eq:
+def _null_test(name: str, compare: Compare) -> Predicate:
+    if compare is operator.eq:
         return lambda get: get(name) is None
-    if kind is ast.NotEq:
+    if compare is operator.ne:
         return lambda get: get(name) is not None
     return lambda get: None
 

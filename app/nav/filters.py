@@ -35,28 +35,12 @@ from sqlalchemy import (
 from app.domain.errors import FieldProblem, InvalidFilter
 from app.domain.naming import near
 from app.domain.records import FieldDefinition, FieldType
-from app.filters import FilterError, literal_value, parse, path_of
+from app.filters import COMPARISONS, TURNED, Compare, FilterError, chain, literal_value, parse, path_of
 from app.nav.definitions import NavTable
 from app.nav.expressions import NUMBERS, TEXTS, Expression, expression
 from app.nav.values import Unfit, from_stored, to_stored
 
 Condition = ColumnElement[bool]
-Compare = Callable[[Any, Any], Any]
-
-COMPARISONS: Mapping[type[ast._Node], Compare] = {
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-}
-TURNED: Mapping[Compare, Compare] = {
-    operator.lt: operator.gt,
-    operator.gt: operator.lt,
-    operator.le: operator.ge,
-    operator.ge: operator.le,
-}
 CASES: Mapping[str, Callable[[Any], Any]] = {"tolower": func.lower, "toupper": func.upper}
 SEARCHES = ("contains", "startswith", "endswith")
 
@@ -91,7 +75,7 @@ class _Visitor:
     def visit(self, node: ast._Node) -> Condition:
         match node:
             case ast.BoolOp(op, _, _):
-                parts = [self.visit(part) for part in _chain(node, type(op))]
+                parts = [self.visit(part) for part in chain(node, type(op))]
                 return and_(*parts) if isinstance(op, ast.And) else or_(*parts)
             case ast.UnaryOp(ast.Not(), operand):
                 return not_(self.visit(operand))
@@ -243,19 +227,6 @@ def _compared(operation: Compare, field: FieldDefinition, left: Expression, righ
 
 def _names_field(node: ast._Node) -> bool:
     return isinstance(node, ast.Identifier | ast.Attribute | ast.Call)
-
-
-def _chain(node: ast._Node, op: type[ast._Node]) -> list[ast._Node]:
-    """`a or b or c` as one list, so that long filters do not nest."""
-    parts: list[ast._Node] = []
-    todo = [node]
-    while todo:
-        current = todo.pop()
-        if isinstance(current, ast.BoolOp) and isinstance(current.op, op):
-            todo += [current.right, current.left]
-        else:
-            parts.append(current)
-    return parts
 
 
 def _kind(field: FieldDefinition) -> str:
