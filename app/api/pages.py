@@ -17,6 +17,7 @@ Position = TypeVar("Position")
 DEFAULT_LIMIT = 100
 MAXIMUM_LIMIT = 1000
 CHECK_LENGTH = 6
+EDITION = b"2"
 
 
 class InvalidCursor(Invalid):
@@ -61,8 +62,9 @@ class Paging:
         return base64.urlsafe_b64encode(self._check(text) + text).decode().rstrip("=")
 
     def _check(self, text: bytes) -> bytes:
-        """Tells a cursor of this list from others and from what was typed; it keeps no secret."""
-        return hashlib.sha256(self.path.encode() + b"\0" + text).digest()[:CHECK_LENGTH]
+        """Tells a cursor of this list from others, those of an edition that had other words for places, and from what
+        was typed; it keeps no secret."""
+        return hashlib.sha256(b"\0".join((EDITION, self.path.encode(), text))).digest()[:CHECK_LENGTH]
 
     def of_all(
         self, found: Sequence[Item], kind: type[Position], position_of: Callable[[Item], Position | None]

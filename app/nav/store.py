@@ -195,7 +195,7 @@ class EmbeddedNav:
 
     def after(self, record: NavRecord) -> str:
         """The cursor with which `records` goes on behind this record."""
-        return lookups.cursor_after(record.key)
+        return record.key
 
     async def by_key(
         self, table: str, keys: Collection[str], fields: Collection[str] | None = None

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.domain.company import Company
-from app.domain.errors import Invalid, InvalidFilter
+from app.domain.errors import InvalidFilter
 from app.filters import matches, parse
 from app.nav.store import EmbeddedNav
 
@@ -132,15 +132,16 @@ async def test_searching_looks_at_number_name_and_e_mail(filled: EmbeddedNav) ->
         assert {record.key for record in found} == keys, search
 
 
-async def test_pages_follow_each_other_and_a_cursor_of_our_own_making_is_refused(filled: EmbeddedNav) -> None:
+async def test_pages_follow_each_other_and_a_cursor_that_nobody_gave_out_does_no_harm(
+    filled: EmbeddedNav,
+) -> None:
     keys: list[str] = []
     cursor = None
     for _ in range(4):
         page, cursor = await filled.records("customers", limit=1, cursor=cursor)
         keys += [record.key for record in page]
     assert (keys, cursor) == (sorted(CUSTOMERS), None)
-    with pytest.raises(Invalid):
-        await filled.records("customers", cursor="Ä")
+    assert await filled.records("customers", cursor="Ä\0") == ([], None)
 
 
 TEXTS = st.text("ab%_'\\ ", max_size=3)

@@ -214,7 +214,7 @@ def test_a_cursor_is_the_place_alone() -> None:
     assert odata.cursor_of(None) is None
 
 
-@pytest.mark.parametrize("cursor", ["&$filter=x", "%%%", "JiRmaWx0ZXI9eA", "é"])
+@pytest.mark.parametrize("cursor", ["&$filter=x", "a b", "é", ""])
 def test_a_cursor_that_is_not_ours_is_refused(cursor: str) -> None:
     with pytest.raises(ValueError):
         odata.with_cursor("contacts?$select=x", cursor)
