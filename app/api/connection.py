@@ -158,13 +158,13 @@ async def change_crm_connection(
         )
         saved, extra = enabled.connection, _next_steps(company, enabled)
     elif body.is_enabled is False and not given:
-        saved = await connection.disable_connection(ctx, company, revision=revision)
+        saved = await connection.disable_connection(ctx, company, body.disabled_reason, revision)
     else:
         saved = await connection.save_connection(
             ctx, company, given, touched=bool(address), revision=revision
         )
         if body.is_enabled is False:
-            saved = await _disabled(ctx, company, saved, body.preview)
+            saved = await _disabled(ctx, company, saved, body.preview, body.disabled_reason)
     if switch is not None and not body.preview:
         saved = await switch_sales_orders(ctx, company, switch)
     company = await _with_address(ctx, company, address)
@@ -194,10 +194,12 @@ async def _shown(ctx: Context, company: Company, saved: ConnectionSetup) -> dict
         return connection_out(company, saved, await tx.breakers.find(company.id))
 
 
-async def _disabled(ctx: Context, company: Company, saved: ConnectionSetup, preview: bool) -> ConnectionSetup:
+async def _disabled(
+    ctx: Context, company: Company, saved: ConnectionSetup, preview: bool, reason: str | None = None
+) -> ConnectionSetup:
     if preview:
-        return connection.turned_off(saved)
-    return await connection.disable_connection(ctx, company)
+        return connection.turned_off(saved, reason)
+    return await connection.disable_connection(ctx, company, reason)
 
 
 def _parted(company: Company, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -2,10 +2,10 @@
 
 from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from app.api.breaker_models import BreakerOut, breaker_out
 from app.api.models import Flag, Input
@@ -105,6 +105,11 @@ class ConnectionPatch(_Writable):
         "submitted sales orders wait.",
     )
     is_enabled: Flag | None = Field(default=None, description="true tests the connection and enables it.")
+    disabled_reason: str | None = Field(
+        default=None,
+        max_length=250,
+        description="With `is_enabled: false`: why. Jobs that wait, and refusals of what needs CRM, pass it on.",
+    )
     resync: Resync = Field(
         default=Resync.CHANGED,
         description="With `is_enabled: true`: which records count as changed then. `changed`: those that were changed "
@@ -113,9 +118,14 @@ class ConnectionPatch(_Writable):
 
     def changes(self) -> dict[str, Any]:
         """What the body names of the setup itself."""
-        return self.model_dump(
-            exclude_unset=True, exclude={"is_enabled", "resync", "sales_order_integration_enabled"}
-        )
+        others = {"is_enabled", "disabled_reason", "resync", "sales_order_integration_enabled"}
+        return self.model_dump(exclude_unset=True, exclude=others)
+
+    @model_validator(mode="after")
+    def _disables_for_a_reason(self) -> Self:
+        if self.disabled_reason is not None and self.is_enabled is not False:
+            raise ValueError("A reason is given with is_enabled false.")
+        return self
 
 
 class AuthenticationOut(BaseModel):
@@ -149,7 +159,7 @@ class ConnectionOut(BaseModel):
     ignore_changes_by_user: bool
     base_currency: str | None
     status: ConnectionStatus
-    disabled_reason: str | None
+    disabled_reason: str | None = Field(description="Why somebody disabled it, if that was said.")
     last_error: str | None = Field(description="Why the last contact with CRM failed.")
     last_checked_at: datetime | None
     breaker: BreakerOut

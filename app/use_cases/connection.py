@@ -213,7 +213,7 @@ async def disable_connection(
     return saved
 
 
-def turned_off(setup: ConnectionSetup, reason: str | None = None) -> ConnectionSetup:
+def turned_off(setup: ConnectionSetup, reason: str | None) -> ConnectionSetup:
     """The setup once it is disabled."""
     return replace(
         setup, is_enabled=False, status=ConnectionStatus.DISABLED, disabled_reason=reason, last_error=None

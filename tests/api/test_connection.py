@@ -76,6 +76,21 @@ async def test_what_needs_crm_says_that_the_connection_is_disabled(ready: httpx.
     assert len((await ready.get(f"{COMPANY}/integration-table-mappings")).json()["items"]) > 3
 
 
+async def test_who_disables_the_connection_may_say_why(ready: httpx.AsyncClient) -> None:
+    why = "CRM is updated until 5 p.m."
+    for body in ({"disabled_reason": why}, {"is_enabled": True, "disabled_reason": why}):
+        refused = await ready.patch(CONNECTION, json=body)
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid-request")
+    for change in ({}, {"preview": True}, {"api_version": "v9.1"}):
+        body = {"is_enabled": False, "disabled_reason": why} | change
+        assert (await ready.patch(CONNECTION, json=body)).json()["disabled_reason"] == why
+    assert (await ready.get(CONNECTION)).json()["disabled_reason"] == why
+    refused = await ready.get(f"{COMPANY}/crm/accounts")
+    assert (refused.json()["code"], why in refused.json()["detail"]) == ("connection-disabled", True)
+    enabled = await ready.patch(CONNECTION, json={"is_enabled": True})
+    assert enabled.json()["disabled_reason"] is None
+
+
 async def test_an_old_tag_does_not_change_the_connection(connected: httpx.AsyncClient) -> None:
     tag = (await connected.get(CONNECTION)).headers["ETag"]
     headers = {"If-Match": tag}
