@@ -36,12 +36,6 @@ class SqlApiKeys:
         with translated(f"an API key {key.prefix}"):
             await self._connection.execute(insert(api_key).values(values))
 
-    async def find(self, hash: bytes) -> ApiKey | None:
-        """The key with this hash, unless it was revoked; an expired one is found."""
-        query = select(api_key).where(api_key.c.hash == hash, api_key.c.revoked_at.is_(None))
-        row = (await self._connection.execute(query)).one_or_none()
-        return None if row is None else key_of(row)
-
     async def page(self, after: UUID | None, limit: int) -> list[ApiKey]:
         """The keys that were not revoked, in the order of their ids."""
         query = select(api_key).where(api_key.c.revoked_at.is_(None)).order_by(api_key.c.id).limit(limit)

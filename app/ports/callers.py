@@ -15,10 +15,6 @@ class ApiKeys(Protocol):
         """Keeps a new key by its hash."""
         ...
 
-    async def find(self, hash: bytes) -> ApiKey | None:
-        """The key with this hash, unless it was revoked; an expired one is found."""
-        ...
-
     async def page(self, after: UUID | None, limit: int) -> list[ApiKey]:
         """The keys that were not revoked, in the order of their ids."""
         ...
