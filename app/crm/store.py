@@ -12,13 +12,13 @@ from app.crm.metadata import CrmTable, Metadata
 from app.crm.rows import columns_of
 from app.domain.errors import CrmRefused, CrmUnavailable
 from app.domain.records import Reference, Side, Snapshot, TableDefinition
-from app.ports import CrmSide, Delete, Listing, Page, Refused, Write, Written
+from app.ports import Delete, Listing, Page, Refused, Write, Written
 
 PAGE_SIZE = 5000
 AUTHOR = "modifiedby"
 
 
-class Dataverse(CrmSide):
+class Dataverse:
     """The CRM side behind one connection.
 
     Changes whose last author is `ignored_user` are none, as in NAV (nav-behaviour 9.2); of entities that do not tell
