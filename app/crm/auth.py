@@ -37,7 +37,7 @@ CLOCKS_APART = 300  # seconds that our clock and that of Entra ID may differ
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 FIX = (
     "Check tenant_id, client_id and the secret or certificate with "
-    "PATCH /companies/{company}/crm-connection, then POST /companies/{company}/crm-connection/test."
+    "PATCH …/crm-connection, then POST …/crm-connection/test."
 )
 
 

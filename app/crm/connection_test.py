@@ -21,7 +21,7 @@ from app.ports import ConnectionReport, TestStep
 
 READ = ("systemuser", "account", "contact", "transactioncurrency")
 TRACKED = ("account", "contact", "systemuser", "transactioncurrency", "product", "opportunity")
-TRY_AGAIN = "Correct the connection, then POST /companies/{company}/crm-connection/test."
+TRY_AGAIN = "Correct the connection, then POST …/crm-connection/test."
 INSTALL = (
     "Import the integration solution into CRM (navcrm crm-solution writes the file) and publish it. "
     "Without it, customers are kept in step but account statistics are not written."

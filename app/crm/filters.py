@@ -26,7 +26,7 @@ def crm_filter(table: CrmTable, text: str) -> str:
     if unknown:
         raise invalid_filter(
             f"{table.name} has no attribute {', '.join(unknown)}.",
-            f"GET /companies/{{company}}/crm-entities/{table.entity_set} lists its attributes.",
+            f"GET …/crm-entities/{table.entity_set} lists its attributes.",
         )
     lookups = {
         field.name: properties[field.name]

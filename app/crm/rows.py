@@ -127,7 +127,7 @@ def _known(table: CrmTable, fields: Collection[str]) -> list[FieldDefinition]:
     if unknown:
         raise InvalidMapping(
             f"CRM entity {table.name} has no attribute {', '.join(unknown)}.",
-            fix=f"GET /companies/{{company}}/crm-entities/{table.entity_set} lists its attributes.",
+            fix=f"GET …/crm-entities/{table.entity_set} lists its attributes.",
             errors=[FieldProblem(f"/{name}", f"{table.name} has no attribute '{name}'") for name in unknown],
         )
     return [field for name in dict.fromkeys(fields) if (field := table.field(name)) is not None]

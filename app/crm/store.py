@@ -1,4 +1,4 @@
-"""CRM as a RecordStore: the words of ports.py over the Dataverse Web API."""
+"""CRM as a RecordStore: the words of `app.ports` over the Dataverse Web API."""
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager

@@ -47,7 +47,9 @@ class SqlApiKeys:
         """Raises NotFound, also for a key that was revoked before."""
         statement = update(api_key).where(api_key.c.id == key_id, api_key.c.revoked_at.is_(None))
         if not (await self._connection.execute(statement.values(revoked_at=at))).rowcount:
-            raise NotFound(f"There is no API key {key_id}.", fix="GET /api-keys lists those there are.")
+            raise NotFound(
+                f"There is no API key {key_id}.", fix="GET /api/v1/api-keys lists those there are."
+            )
 
     async def forget(self, before: datetime) -> int:
         """Forgets keys that were revoked or have expired before then; how many."""

@@ -32,7 +32,7 @@ class SqlCompanies:
         if row is None:
             raise CompanyNotFound(
                 f"There is no company {name}.",
-                fix="GET /companies lists those there are; POST /companies adds one.",
+                fix="GET /api/v1/companies lists those there are; POST /api/v1/companies adds one.",
             )
         return company_of(row, self._vault)
 

@@ -79,7 +79,7 @@ class SqlCouplings:
         found = await self._read(_of(company_id).where(coupling.c.id == coupling_id))
         if not found:
             raise NoCoupling(
-                f"There is no coupling {coupling_id}.", fix="GET couplings lists those there are."
+                f"There is no coupling {coupling_id}.", fix="GET …/couplings lists those there are."
             )
         return found[0]
 

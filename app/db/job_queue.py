@@ -134,7 +134,8 @@ class SqlJobQueue:
         row = (await self._connection.execute(query)).one_or_none()
         if row is None:
             raise NotFound(
-                f"There is no job queue entry {entry_id}.", fix="GET job-queue-entries lists those there are."
+                f"There is no job queue entry {entry_id}.",
+                fix="GET …/job-queue-entries lists those there are.",
             )
         return _entry(row)
 

@@ -70,7 +70,7 @@ class SqlSynchJobs:
             select(synch_job).where(synch_job.c.company_id == company_id, synch_job.c.id == job_id)
         )
         if not found:
-            raise NotFound(f"There is no synch job {job_id}.", fix="GET synch-jobs lists those there are.")
+            raise NotFound(f"There is no synch job {job_id}.", fix="GET …/synch-jobs lists those there are.")
         return (await self._with_sums(found))[0]
 
     async def page(

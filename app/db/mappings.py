@@ -235,7 +235,7 @@ class SqlOptionMappings:
 def _missing(name: str) -> MappingNotFound:
     return MappingNotFound(
         f"There is no integration table mapping {name}.",
-        fix="GET integration-table-mappings lists those there are.",
+        fix="GET …/integration-table-mappings lists those there are.",
     )
 
 
