@@ -181,11 +181,6 @@ class Metadata:
     def __iter__(self) -> Iterator[Table]:
         return iter(self.tables.values())
 
-    def add_attribute(self, table: Table, attribute: Attribute) -> None:
-        """A new column of a plain type."""
-        table.attributes[attribute.name] = attribute
-        table.properties[attribute.read_name] = attribute
-
 
 @lru_cache(maxsize=50_000)
 def metadata_id(*names: str) -> str:

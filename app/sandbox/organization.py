@@ -3,7 +3,7 @@
 import datetime as dt
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -337,8 +337,3 @@ def is_guid(text: str) -> bool:
         return len(text) == 36 and bool(UUID(text))
     except ValueError:
         return False
-
-
-def guids(rows: Iterable[Row], column: str) -> list[str]:
-    """The values of a lookup over rows, nulls left out."""
-    return [row[column] for row in rows if row.get(column)]

@@ -1,7 +1,6 @@
 """What a person's browser makes of a link: Chromium where it is installed, else HTTP and an HTML parser."""
 
 import asyncio
-import base64
 import contextlib
 import itertools
 import json
@@ -172,10 +171,6 @@ class Chromium:
             return bool(await self.read(expression))
         except RuntimeError:  # one page is being replaced by another, and there is nowhere to ask
             return False
-
-    async def picture(self) -> bytes:
-        """The window as PNG."""
-        return base64.b64decode((await self._ask("Page.captureScreenshot", format="png"))["data"])
 
     async def _window(self, width: int) -> None:
         self._session = None

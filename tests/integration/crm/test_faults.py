@@ -1,7 +1,6 @@
 """Whatever goes wrong on the way: no row twice, no write lost, no write reported that was not done."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
@@ -26,7 +25,6 @@ LOST: list[Kind] = [
     "truncated",
     "html",
 ]
-Open = Callable[..., AbstractAsyncContextManager[Crm]]
 
 
 @pytest.fixture
