@@ -34,7 +34,14 @@ class SqlJobQueue:
 
     async def get(self, company_id: int, entry_id: UUID) -> JobQueueEntry:
         """Raises NotFound."""
-        return await self._one(_of(company_id).where(entry_row.c.id == entry_id), entry_id)
+        query = _of(company_id).where(entry_row.c.id == entry_id)
+        row = (await self._connection.execute(query)).one_or_none()
+        if row is None:
+            raise NotFound(
+                f"There is no job queue entry {entry_id}.",
+                fix="GET …/job-queue-entries lists those there are.",
+            )
+        return _entry(row)
 
     async def all(self, company_id: int) -> list[JobQueueEntry]:
         """In the order of their descriptions."""
@@ -129,15 +136,6 @@ class SqlJobQueue:
             .values(status=EntryStatus.READY, earliest_start_at=at, revision=entry_row.c.revision + 1)
         )
         return (await self._connection.execute(statement)).rowcount
-
-    async def _one(self, query: Select[Any], entry_id: UUID) -> JobQueueEntry:
-        row = (await self._connection.execute(query)).one_or_none()
-        if row is None:
-            raise NotFound(
-                f"There is no job queue entry {entry_id}.",
-                fix="GET …/job-queue-entries lists those there are.",
-            )
-        return _entry(row)
 
     async def _jobs(self, ids: list[UUID]) -> dict[UUID | None, SynchJob]:
         if not ids:

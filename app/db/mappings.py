@@ -65,7 +65,10 @@ class SqlMappings:
             await self._lock(company_id)
         found = await self._load(company_id, name)
         if not found:
-            raise _missing(name)
+            raise MappingNotFound(
+                f"There is no integration table mapping {name}.",
+                fix="GET …/integration-table-mappings lists those there are.",
+            )
         return found[0]
 
     async def all(self, company_id: int, *, lock: bool = False) -> list[StoredMapping]:
@@ -230,13 +233,6 @@ class SqlOptionMappings:
         for row in await self._connection.execute(query):
             found[row.nav_table, row.crm_attribute][row.nav_key] = row.option_value
         return dict(found)
-
-
-def _missing(name: str) -> MappingNotFound:
-    return MappingNotFound(
-        f"There is no integration table mapping {name}.",
-        fix="GET …/integration-table-mappings lists those there are.",
-    )
 
 
 def _values(mapping: TableMapping) -> dict[str, Any]:

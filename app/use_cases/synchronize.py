@@ -257,7 +257,12 @@ async def create_in_nav(
 ) -> tuple[CoupledRecord | None, RecordResult]:
     """Creates the NAV record of a CRM row and couples the two; refusals as `create_in_crm`."""
     setting = await setting_of_set(ctx, company, entity_set, mapping)
-    return await _create_in_nav(ctx, setting, crm_id, replace_existing, outside_filter, preview)
+    sources, present, refused = await _creatable(ctx, setting, [crm_id], replace_existing, outside_filter)
+    if crm_id in refused:
+        raise refused[crm_id]
+    return await create_partner(
+        ctx, setting, Direction.FROM_CRM, sources[0], present.get(crm_id), preview=preview
+    )
 
 
 async def create_in_nav_many(
@@ -308,17 +313,6 @@ async def setting_of_set(ctx: Context, company: Company, entity_set: str, mappin
     if first.mapping.crm_entity == definition.name:
         return first
     return await open_setting(ctx, company, mapping=mapping, crm_entity=definition.name)
-
-
-async def _create_in_nav(
-    ctx: Context, setting: Setting, crm_id: UUID, replace_existing: bool, outside_filter: bool, preview: bool
-) -> tuple[CoupledRecord | None, RecordResult]:
-    sources, present, refused = await _creatable(ctx, setting, [crm_id], replace_existing, outside_filter)
-    if crm_id in refused:
-        raise refused[crm_id]
-    return await create_partner(
-        ctx, setting, Direction.FROM_CRM, sources[0], present.get(crm_id), preview=preview
-    )
 
 
 async def _creatable(
