@@ -179,15 +179,7 @@ async def _couple(
     if ours is not None and ours not in stale and not replace_existing:
         named = f"{setting.shape.nav.label} {about.snapshot.key}"
         raise synchronize.already_coupled(named, ours, Side.NAV)
-    coupling = Coupling(
-        id=ctx.new_id(),
-        mapping=setting.mapping.name,
-        nav_table=table,
-        nav_id=about.snapshot.id,
-        nav_key=about.snapshot.key,
-        crm_entity=setting.mapping.crm_entity,
-        crm_id=target.id,
-    )
+    coupling = setting.coupling(ctx.new_id(), about.snapshot, target.id)
     if preview:
         return coupling, True
     gone = [c.id for c in (ours, theirs) if c is not None]

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from app.domain.company import Company
 from app.domain.conversion import as_text
-from app.domain.coupling import Coupling, SynchAction
+from app.domain.coupling import SynchAction
 from app.domain.eligibility import obstacle
 from app.domain.errors import FieldProblem, InvalidMapping
 from app.domain.job import SynchMode
@@ -235,21 +235,10 @@ async def _couple(
     ctx: Context, setting: Setting, pairs: Sequence[tuple[Snapshot, Snapshot]]
 ) -> list[tuple[Snapshot, Snapshot]]:
     """Couples the pairs; a record that was coupled otherwise meanwhile keeps what it has."""
-    mapping, company = setting.mapping, setting.company.id
+    company = setting.company.id
     coupled: list[tuple[Snapshot, Snapshot]] = []
     for chunk in chunks(pairs):
-        wanted = [
-            Coupling(
-                id=ctx.new_id(),
-                mapping=mapping.name,
-                nav_table=mapping.nav_table,
-                nav_id=nav.id,
-                nav_key=nav.key,
-                crm_entity=mapping.crm_entity,
-                crm_id=crm.id,
-            )
-            for nav, crm in chunk
-        ]
+        wanted = [setting.coupling(ctx.new_id(), nav, crm.id) for nav, crm in chunk]
         async with ctx.uow() as tx:
             held = await tx.couplings.reserve(company, wanted)
             new = [c for c, ours in zip(held, wanted, strict=True) if c.id == ours.id]

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from app.domain.cell import Lookups
-from app.domain.coupling import Coupling, CouplingStatus
+from app.domain.coupling import Coupling
 from app.domain.errors import AlreadyCoupled
 from app.domain.links import address_of
 from app.domain.mapping import Direction
 from app.domain.records import Side
 from app.domain.transfer import translate
 from app.ports import Context
-from app.use_cases import remembering, reserving
+from app.use_cases import remembering
 from app.use_cases.items import Item
 from app.use_cases.setting import Setting
 
@@ -39,8 +39,7 @@ async def find(ctx: Context, setting: Setting, run: Direction, items: Sequence[I
     for name, rows in found.items():
         if len(rows) == 1:
             item = named[name]
-            reserved = reserving.reservation(setting, run, item.source, ctx.new_id(), rows[0].id)
-            item.coupling = replace(reserved, status=CouplingStatus.COUPLED)
+            item.coupling = setting.coupling(ctx.new_id(), item.source, rows[0].id)
             item.found, item.looked, item.matched = rows[0], True, True
 
 

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
+from uuid import UUID
 
 from app import filters
 from app.domain.cell import EXCHANGE_RATE, Shape
@@ -15,7 +16,7 @@ from app.domain.defaults import implied_fields
 from app.domain.errors import MappingNotFound
 from app.domain.mapping import Direction, TableMapping
 from app.domain.mapping_rules import logical_name
-from app.domain.records import Reference, Side, Values
+from app.domain.records import Reference, Side, Snapshot, Values
 from app.ports import Context, CrmSide, NavSide, RecordStore, StoredMapping, Transaction
 
 
@@ -66,6 +67,18 @@ class Setting:
         """Whether the coupling is with a record of this mapping's entity. Another mapping of the NAV table may have
         another, and records of both may have the same id."""
         return coupling.crm_entity == self.mapping.crm_entity
+
+    def coupling(self, coupling_id: UUID, nav: Snapshot, crm_id: UUID) -> Coupling:
+        """The coupling of a NAV record with a row of CRM, which are to be synchronized yet."""
+        return Coupling(
+            id=coupling_id,
+            mapping=self.mapping.name,
+            nav_table=self.mapping.nav_table,
+            nav_id=nav.id,
+            nav_key=nav.key,
+            crm_entity=self.mapping.crm_entity,
+            crm_id=crm_id,
+        )
 
     def shared(self, sharers: int) -> "Setting":
         """This setting for one of so many who write sets to CRM at the same time."""
