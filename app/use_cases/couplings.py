@@ -32,7 +32,7 @@ from app.use_cases.results import (
     RecordResult,
 )
 from app.use_cases.setting import Setting
-from app.use_cases.subject import Subject, crm_snapshot, held_partner, linked, nav_record, subject
+from app.use_cases.subject import Subject, crm_snapshot, linked, nav_record, subject
 
 RUN_OF = {"nav_data": Direction.TO_CRM, "crm_data": Direction.FROM_CRM, "no": None}
 """Synchronize After Coupling: which side's data overwrite the other's."""
@@ -65,7 +65,7 @@ async def couple(
     """
     run = _checked(crm_id, create_new, then)
     about = await subject(ctx, company, table, key, mapping=mapping, make_id=not preview)
-    if create_new:
+    if crm_id is None:
         require_creation(about.setting.mapping, Direction.TO_CRM)
         await _check_references(ctx, about)
         coupled, result = await synchronize.create_in_crm(
@@ -79,8 +79,6 @@ async def couple(
             mapping=mapping,
         )
         return CoupleResult(coupled, result)
-    if crm_id is None:
-        raise Invalid("Say which CRM record: crm_id or create_new.")
     require_way(about.setting, run)
     target = await crm_snapshot(about.setting, crm_id)
     made = await make_coupling(ctx, about, target, replace_existing, outside_filter, preview)
@@ -123,6 +121,7 @@ def require_way(setting: Setting, run: Direction | None) -> None:
 
 
 def _checked(crm_id: UUID | None, create_new: bool, then: str | None) -> Direction | None:
+    """Which way is synchronized afterwards. Raises Invalid unless one is asked for: that record, or a new one."""
     if create_new and crm_id is not None:
         problem = FieldProblem("/crm_id", "create_new makes a new CRM record; leave crm_id out.")
         raise Invalid("crm_id and create_new exclude each other.", errors=[problem])
@@ -169,7 +168,7 @@ async def _couple(
     if ours is not None and ours.crm_id == target.id:
         return ours, False
     async with ctx.uow(reading=True) as tx:
-        theirs = await held_partner(tx, setting.company, table, target.id)
+        theirs = (await tx.couplings.of_crm(setting.company.id, table, [target.id])).get(target.id)
     stale = [c for c in (ours, theirs) if c is not None and c.status is CouplingStatus.RESERVED]
     if theirs is not None and theirs not in stale and not replace_existing:
         alive = await setting.nav.get(table, [theirs.nav_id], ())

@@ -10,7 +10,7 @@ from app.domain.coupling import Coupling, CouplingStatus
 from app.domain.eligibility import obstacle
 from app.domain.errors import CrmRecordNotFound, IntegrationError, NavRecordNotFound, NotCoupled
 from app.domain.records import Side, Snapshot
-from app.ports import Context, NavRecord, NavSide, Transaction
+from app.ports import Context, NavRecord, NavSide
 from app.use_cases.results import CoupledRecord
 from app.use_cases.setting import Setting, open_setting
 
@@ -126,8 +126,3 @@ def linked(company: Company, connection: ConnectionSetup, coupling: Coupling) ->
         nav_url=links.nav_url(company, coupling.nav_table, coupling.nav_key),
         crm_url=links.crm_url(connection, coupling.crm_entity, coupling.crm_id),
     )
-
-
-async def held_partner(tx: Transaction, company: Company, table: str, crm_id: UUID) -> Coupling | None:
-    """The coupling of a CRM row with a record of that NAV table, if any."""
-    return (await tx.couplings.of_crm(company.id, table, [crm_id])).get(crm_id)
