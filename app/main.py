@@ -1,7 +1,7 @@
 """Door one: the API."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
 import httpx
@@ -81,20 +81,9 @@ def create_app(settings: Settings, *, worker: bool = False, stopping: Stopping |
         stopping: tells when the process is going to end: the service is no longer ready then, streams end, and
             jobs go back to the queue.
     """
-    ending = stopping or Stopping()
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_parts(settings) as parts, httpx.AsyncClient(timeout=10) as http:
-            for doubt in doubts(settings):
-                log.warning("settings", doubt=doubt)
-            inside = parts.worker() if worker else None
-            if inside is not None:
-                ending.listen(inside.stop)
-            app.state.door = door(settings, parts.context, http, lambda: ending.told)
-            app.state.vitals = vitals(parts, lambda: ending.told)
-            async with working(inside) if inside is not None else nullcontext():
-                yield
+    def lifespan(app: FastAPI) -> AbstractAsyncContextManager[None]:
+        return opened(app, settings, worker=worker, stopping=stopping)
 
     app = FastAPI(
         title="navcrm",
@@ -116,6 +105,24 @@ def create_app(settings: Settings, *, worker: bool = False, stopping: Stopping |
     docs.install(app)
     openapi.install(app)
     return app
+
+
+@asynccontextmanager
+async def opened(
+    app: FastAPI, settings: Settings, *, worker: bool = False, stopping: Stopping | None = None
+) -> AsyncIterator[None]:
+    """An application with its database open; arguments as for `create_app`, which opens and closes it this way."""
+    ending = stopping or Stopping()
+    async with open_parts(settings) as parts, httpx.AsyncClient(timeout=10) as http:
+        for doubt in doubts(settings):
+            log.warning("settings", doubt=doubt)
+        inside = parts.worker() if worker else None
+        if inside is not None:
+            ending.listen(inside.stop)
+        app.state.door = door(settings, parts.context, http, lambda: ending.told)
+        app.state.vitals = vitals(parts, lambda: ending.told)
+        async with working(inside) if inside is not None else nullcontext():
+            yield
 
 
 def _middleware(settings: Settings) -> list[Middleware]:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,8 +20,19 @@ from app.db.engine import async_url, connect
 CLONE = "navcrm_test_"
 TEMPLATE_LOCK = 0x74657374
 # The tests' data may be lost in a power cut; their own minutes may not.
-CARELESS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
+# What is kept of the log stays small, as it may be in memory.
+CARELESS = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "autovacuum": "off",
+    "min_wal_size": "32MB",
+    "max_wal_size": "128MB",
+}
 NAMED = "NAVCRM_TEST_DATABASE_URL"
+IN_MEMORY = Path("/dev/shm")
+ROOM = 2**31
+"""Bytes that a file system in memory must have free: the tests need a tenth, and containers often give it little."""
 LEFT_WITHIN = 60
 """Seconds that those who were connected with a database may take to be gone; the server itself waits for five."""
 
@@ -42,7 +54,7 @@ class TestServer:
         # Kept between runs: the cluster is made once, and the template stays until a migration changes.
         checkout = hashlib.sha256(str(Path(__file__).resolve()).encode()).hexdigest()[:8]
         embedded = EmbeddedPostgres.start(
-            Path(tempfile.gettempdir()) / f"navcrm-tests-{os.getuid()}-{checkout}", server_settings=CARELESS
+            _folder() / f"navcrm-tests-{os.getuid()}-{checkout}", server_settings=CARELESS
         )
         return cls(embedded.url, embedded)
 
@@ -100,6 +112,13 @@ class TestServer:
 def name_of(address: str) -> str:
     """Name of the database at an address, to make clones of it."""
     return str(make_url(address).database)
+
+
+def _folder() -> Path:
+    """Where the cluster is kept: in memory if there is room. A clone is hundreds of files, which take a disk long."""
+    if IN_MEMORY.is_dir() and os.access(IN_MEMORY, os.W_OK) and shutil.disk_usage(IN_MEMORY).free >= ROOM:
+        return IN_MEMORY
+    return Path(tempfile.gettempdir())
 
 
 async def _drop_left_behind(admin: "asyncpg.Connection[asyncpg.Record]") -> None:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.main import create_app
+from app.main import create_app, opened
 from app.sandbox import DEFAULT_CLIENT, DEFAULT_SECRET, DEFAULT_TENANT, Organization, create_sandbox
 from app.sandbox.organization import Settings as CrmSettings
 from app.settings import Settings
@@ -43,12 +43,17 @@ def settings(database: str) -> Settings:
     return a_service(database)
 
 
+@pytest.fixture(scope="session")
+def one_app() -> FastAPI:
+    """The application of the session: its routes are compiled once. Each test opens it with settings of its own."""
+    return create_app(Settings(_env_file=None))
+
+
 @pytest.fixture
-async def app(settings: Settings) -> AsyncIterator[FastAPI]:
+async def app(one_app: FastAPI, settings: Settings) -> AsyncIterator[FastAPI]:
     """The application with its door open; no worker runs."""
-    app = create_app(settings)
-    async with app.router.lifespan_context(app):
-        yield app
+    async with opened(one_app, settings):
+        yield one_app
 
 
 @pytest.fixture
@@ -117,11 +122,12 @@ def crm(one_crm: Sandbox) -> Sandbox:
 
 
 @pytest.fixture(scope="session")
-async def set_up(test_server: TestServer, template: str, one_crm: Sandbox) -> AsyncIterator[str]:
+async def set_up(
+    test_server: TestServer, template: str, one_crm: Sandbox, one_app: FastAPI
+) -> AsyncIterator[str]:
     """Name of a database with a company that is connected and set up by default."""
     async with test_server.clone(template) as address:
-        app = create_app(a_service(address))
-        async with app.router.lifespan_context(app), client_of(app, ADMIN_KEY) as client:
+        async with opened(one_app, a_service(address)), client_of(one_app, ADMIN_KEY) as client:
             await make(client)
             await connect(client, one_crm)
             await use_default_setup(client)

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from app.main import create_app
+from app.main import opened
 from app.settings import Settings
 from tests.api.conftest import ADMIN_KEY, FERNET_KEY, client_of
 from tests.crm_sandbox import served
@@ -92,7 +92,7 @@ async def provider() -> AsyncIterator[Provider]:
 
 
 @pytest.fixture
-async def app(database: str, provider: Provider) -> AsyncIterator[FastAPI]:
+async def app(one_app: FastAPI, database: str, provider: Provider) -> AsyncIterator[FastAPI]:
     """The application, with that provider."""
     settings = Settings(
         _env_file=None,
@@ -102,9 +102,8 @@ async def app(database: str, provider: Provider) -> AsyncIterator[FastAPI]:
         entra_openid_config_url=f"{provider.url}/config",
         entra_audience=AUDIENCE,
     )
-    app = create_app(settings)
-    async with app.router.lifespan_context(app):
-        yield app
+    async with opened(one_app, settings):
+        yield one_app
 
 
 async def status(app: FastAPI, token: str, method: str = "GET") -> int:

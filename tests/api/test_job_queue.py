@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.crm.connector import Connector
-from app.main import create_app
+from app.main import opened
 from app.ports import Update
 from app.sandbox import Fault
 from app.settings import Settings
@@ -47,11 +47,10 @@ def settings(database: str) -> Settings:
 
 
 @pytest.fixture
-async def app(settings: Settings) -> AsyncIterator[FastAPI]:
+async def app(one_app: FastAPI, settings: Settings) -> AsyncIterator[FastAPI]:
     """The application with its door open, and a worker inside."""
-    app = create_app(settings, worker=True)
-    async with app.router.lifespan_context(app):
-        yield app
+    async with opened(one_app, settings, worker=True):
+        yield one_app
 
 
 async def until(happened: Callable[[], Awaitable[bool]], patience: float = ARRIVES_WITHIN) -> None:

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.main import create_app
+from app.main import opened
 from app.settings import Settings
 from tests.api.conftest import COMPANY, CONNECTION
 
@@ -24,11 +24,10 @@ def beginning(template: str) -> str:
 
 
 @pytest.fixture
-async def app(settings: Settings) -> AsyncIterator[FastAPI]:
+async def app(one_app: FastAPI, settings: Settings) -> AsyncIterator[FastAPI]:
     """The application with its door open, and a worker inside."""
-    app = create_app(settings, worker=True)
-    async with app.router.lifespan_context(app):
-        yield app
+    async with opened(one_app, settings, worker=True):
+        yield one_app
 
 
 async def followed(client: httpx.AsyncClient, address: str) -> tuple[str, dict[str, object]]:

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.main import create_app
+from app.main import opened
 from app.settings import Settings
 from tests.api.conftest import COMPANY
 
@@ -15,10 +15,9 @@ TERMS = f"{COMPANY}/integration-table-mappings/PAYMENT TERMS"
 
 
 @pytest.fixture
-async def app(settings: Settings) -> AsyncIterator[FastAPI]:
-    app = create_app(settings, worker=True)
-    async with app.router.lifespan_context(app):
-        yield app
+async def app(one_app: FastAPI, settings: Settings) -> AsyncIterator[FastAPI]:
+    async with opened(one_app, settings, worker=True):
+        yield one_app
 
 
 async def test_an_option_that_nav_lacks_is_made(ready: httpx.AsyncClient) -> None:

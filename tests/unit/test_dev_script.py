@@ -48,3 +48,15 @@ def test_a_setting_of_the_shell_does_not_reach_the_tests(monkeypatch: pytest.Mon
     environment = dev.test_environment()
     assert "NAVCRM_DATABASE_URL" not in environment
     assert "NAVCRM_TEST_DATABASE_URL" in environment
+
+
+def test_what_was_compiled_once_is_kept_for_the_processes_that_tests_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    environment = dev.test_environment()
+    where = "import sys; print(sys.dont_write_bytecode, sys.pycache_prefix)"
+    said = subprocess.run(
+        [sys.executable, "-c", where], env=environment, capture_output=True, text=True, check=True
+    )
+    assert said.stdout.split() == ["False", str(dev.VENV / "compiled")]
