@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import httpx
 import pytest
 from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from app.main import create_app, opened
 from app.sandbox import DEFAULT_CLIENT, DEFAULT_SECRET, DEFAULT_TENANT, Organization, create_sandbox
@@ -46,7 +48,7 @@ def settings(database: str) -> Settings:
 @pytest.fixture(scope="session")
 def one_app() -> FastAPI:
     """The application of the session: its routes are compiled once. Each test opens it with settings of its own."""
-    return create_app(Settings(_env_file=None))
+    return create_app(a_service("postgresql://nowhere.invalid/none"))
 
 
 @pytest.fixture
@@ -54,6 +56,11 @@ async def app(one_app: FastAPI, settings: Settings) -> AsyncIterator[FastAPI]:
     """The application with its door open; no worker runs."""
     async with opened(one_app, settings):
         yield one_app
+
+
+def for_a_server(app: FastAPI) -> Starlette:
+    """The application for a server of a test: it is open already, and who opened it closes it."""
+    return Starlette(routes=[Mount("/", app)])
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from tests.api.conftest import ADMIN_KEY, COMPANY
+from tests.api.conftest import ADMIN_KEY, COMPANY, for_a_server
 from tests.crm_sandbox import served
 
 pytestmark = pytest.mark.anyio
@@ -43,7 +43,7 @@ async def test_a_listener_that_goes_away_leaves_nothing_behind(
     ready: httpx.AsyncClient, app: FastAPI
 ) -> None:
     address = await a_job(ready)
-    async with served(app) as url, listening_at(url) as client:
+    async with served(for_a_server(app)) as url, listening_at(url) as client:
         for _ in range(3):
             async with client.stream("GET", f"{address}/events") as stream:
                 async for line in stream.aiter_lines():
@@ -60,7 +60,7 @@ async def test_a_listener_that_goes_away_leaves_nothing_behind(
 async def test_a_stream_ends_when_its_job_is_cancelled_or_gone(
     ready: httpx.AsyncClient, app: FastAPI
 ) -> None:
-    async with served(app) as url, listening_at(url) as client:
+    async with served(for_a_server(app)) as url, listening_at(url) as client:
         seen: list[list[str]] = []
         for end in ("cancel", "delete"):
             address = await a_job(ready)

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 
 from tests.api.conftest import (
     admin,
@@ -19,6 +19,7 @@ from tests.api.conftest import (
     connected,
     crm,
     cronus,
+    for_a_server,
     one_app,
     one_crm,
     ready,
@@ -64,9 +65,8 @@ async def walk(ready: httpx.AsyncClient, app: FastAPI) -> AsyncIterator[Walk]:
     async def card(request: Request) -> HTMLResponse:
         return HTMLResponse(LANDED)
 
-    service = Starlette(routes=[Mount("/", app)])  # whose lifespan the fixture `app` has opened already
     nav = Starlette(routes=[Route("/{path:path}", card)])
-    async with served(nav) as nav_url, served(service) as url, a_browser() as browser:
+    async with served(nav) as nav_url, served(for_a_server(app)) as url, a_browser() as browser:
         await ready.patch(
             "/api/v1/companies/cronus",
             json={"nav_web_client_url": f"{nav_url}/DynamicsNAV110", "display_name": "CRONUS & Söhne <Ltd.>"},
