@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from app.api.dependencies import BASE, CompanyDep, ContextDep
 from app.api.operation import CRM, api_router, operation
-from app.api.pages import Page
+from app.api.pages import Page, PagingDep
 from app.domain.access import Scope
 from app.use_cases.option_review import OptionState, ReviewedOption, review_options
 
@@ -43,6 +43,10 @@ def _out(found: ReviewedOption) -> dict[str, Any]:
     }
 
 
+def _position(found: ReviewedOption) -> tuple[str, str | None, int | None]:
+    return found.mapping, found.nav_no, None if found.option is None else found.option.value
+
+
 @router.get(
     "",
     summary="Review the options",
@@ -52,9 +56,11 @@ def _out(found: ReviewedOption) -> dict[str, Any]:
 async def list_option_review(
     ctx: ContextDep,
     company: CompanyDep,
+    paging: PagingDep,
     state: Annotated[OptionState | None, Query(description="Only options in this state.")] = None,
 ) -> dict[str, object]:
     """The options that both sides have, and those that one of them lacks: records that hold such a value are
-    synchronized without it. The whole list at once."""
-    found = await review_options(ctx, company)
-    return {"items": [_out(each) for each in found if state in (None, each.state)], "next_cursor": None}
+    synchronized without it."""
+    found = [each for each in await review_options(ctx, company) if state in (None, each.state)]
+    page, next_cursor = paging.of_all(found, tuple[str, str | None, int | None], _position)
+    return {"items": [_out(each) for each in page], "next_cursor": next_cursor}

@@ -35,6 +35,21 @@ async def test_an_option_that_nav_lacks_is_made(ready: httpx.AsyncClient) -> Non
     assert (made["action"], made["nav_no"], await missing(ready)) == ("inserted", "NET60", [])
 
 
+async def test_the_options_to_review_come_in_pages(ready: httpx.AsyncClient) -> None:
+    assert (await ready.delete(f"{COMPANY}/nav/payment-terms/NET60")).status_code == 204
+    review = f"{COMPANY}/option-review"
+    whole = (await ready.get(review)).json()
+    assert whole["next_cursor"] is None
+    asked: dict[str, str | None] = {"limit": "5"}
+    read = []
+    while not read or asked["cursor"] is not None:
+        page = (await ready.get(review, params=asked)).json()
+        assert 0 < len(page["items"]) <= 5
+        read += page["items"]
+        asked["cursor"] = page["next_cursor"]
+    assert (read, len(read) > 5) == (whole["items"], True)
+
+
 async def missing(client: httpx.AsyncClient) -> list[str]:
     """The payment terms that CRM has as an option and NAV has not."""
     review = (await client.get(f"{COMPANY}/option-review")).json()["items"]
