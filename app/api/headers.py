@@ -38,6 +38,7 @@ log = structlog.get_logger("app.access")
 class EveryAnswer:
     """ASGI middleware that names requests, logs them and adds headers to their answers.
 
+    HEAD is answered by the head of what GET would answer (RFC 9110, 9.3.2): whatever is asked below here is a GET.
     `over_tls` says that callers reach the service by https, even where this process is asked by http.
     """
 
@@ -52,23 +53,29 @@ class EveryAnswer:
         given = header(scope, RAW_REQUEST_ID).decode("latin-1")
         request_id = given if _ACCEPTABLE.fullmatch(given) else token_hex(16)
         over_tls = self.over_tls or scope["scheme"] == "https"
-        seen = _Seen(scope)
+        head_alone = scope["method"] == "HEAD"
+        asked = {**scope, "method": "GET"} if head_alone else scope
+        seen = _Seen(scope["method"], asked)
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 seen.begun, seen.status = True, message["status"]
                 message["headers"] = _completed(message.get("headers", ()), request_id, over_tls)
-            await send(message)
+                await send(message)
+                if head_alone:
+                    await send({"type": "http.response.body"})  # the end, of a stream too
+            elif not head_alone:
+                await send(message)
 
         with serving(scope, {"navcrm.request_id": request_id}) as current:
             bound = bind_contextvars(request_id=request_id, **named_in_log())
             try:
-                await self.app(scope, receive, send_with_headers)
+                await self.app(asked, receive, send_with_headers)
             except Exception as error:
                 if seen.begun:
                     raise
                 # Told here, because whoever is asked after us knows neither the request id nor the headers.
-                await of_exception(Request(scope), error)(scope, receive, send_with_headers)
+                await of_exception(Request(asked), error)(asked, receive, send_with_headers)
             finally:
                 seen.tell(current)
                 reset_contextvars(**bound)
@@ -96,16 +103,17 @@ def _completed(
 class _Seen:
     """What is known of a request when its answer is complete."""
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, method: str, scope: Scope) -> None:
         self.status = 500
         self.begun = False
+        self._method = method
         self._scope = scope
         self._began = time.perf_counter()
 
     def tell(self, current: Span) -> None:
         """Writes the line of the log, counts the request and completes its span."""
         scope, seconds = self._scope, time.perf_counter() - self._began
-        method, route = scope["method"], getattr(scope.get("route"), "path_format", None)
+        method, route = self._method, getattr(scope.get("route"), "path_format", None)
         request_answered(method, route, self.status, seconds)
         company = (scope.get("path_params") or {}).get("company")
         # Whoever looks again and again whether all is well shall not fill the log with it.
@@ -120,11 +128,12 @@ class _Seen:
             self._describe(current, route, company)
 
     def _describe(self, current: Span, route: str | None, company: str | None) -> None:
-        method = self._scope["method"]
         if route is not None:
-            current.update_name(f"{method} {route}")
+            current.update_name(f"{self._method} {route}")
             current.set_attribute("http.route", route)
-        current.set_attributes({"http.request.method": method, "http.response.status_code": self.status})
+        current.set_attributes(
+            {"http.request.method": self._method, "http.response.status_code": self.status}
+        )
         if company is not None:
             current.set_attribute("navcrm.company", company)
         if self.status >= 500:

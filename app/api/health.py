@@ -42,14 +42,12 @@ class ReadinessOut(BaseModel):
     )
 
 
-@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", summary="Whether the process lives")
 async def get_health() -> Health:
     """Answers as long as the process does; looks at nothing else."""
     return Health(status="ok")
 
 
-@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
     summary="Whether the service is ready",

@@ -278,9 +278,8 @@ def of_http(request: Request, error: HTTPException) -> Response:
     code = status.phrase.lower().replace(" ", "-")
     headers = dict(error.headers or {})
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = allowed_methods(request)
-        headers["Allow"] = ", ".join(allowed)
-        detail = f"{request.method} is not possible here; {' and '.join(allowed)} is."
+        headers["Allow"] = ", ".join(allowed_methods(request))
+        detail = f"{request.method} is not possible here, only {headers['Allow']}."
     elif status is HTTPStatus.NOT_FOUND:
         detail = "There is nothing at this address."
     else:
@@ -295,7 +294,7 @@ def allowed_methods(request: Request) -> list[str]:
         pattern = getattr(route, "path_regex", None)
         if pattern is not None and pattern.match(request.scope["path"]):
             methods |= route.methods or set()
-    return sorted(methods)
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)
 
 
 def of_exception(request: Request, error: Exception) -> Response:

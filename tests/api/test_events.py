@@ -76,3 +76,19 @@ async def test_a_stream_ends_when_its_job_is_cancelled_or_gone(
                         assert answer.is_success, answer.text
             seen.append(events)
         assert seen == [["progress", "end"], ["progress"]]
+
+
+async def test_a_stream_that_is_asked_for_its_head_alone_ends_with_it(
+    ready: httpx.AsyncClient, app: FastAPI
+) -> None:
+    address = await a_job(ready)
+    async with served(app) as url, listening_at(url) as client:
+        head = await client.head(f"{address}/events")
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["Content-Type"].startswith("text/event-stream")
+
+        async def nobody() -> bool:
+            return requests_at_work() == 0
+
+        await until(nobody)
+        assert (await client.get(address)).status_code == 200

@@ -97,7 +97,8 @@ async def test_nothing_there_and_nothing_of_that_kind(admin: httpx.AsyncClient) 
     assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
     answer = await admin.put(KEYS, json={})
     assert (answer.status_code, answer.json()["code"]) == (405, "method-not-allowed")
-    assert answer.headers["Allow"] == "GET, POST"
+    assert answer.headers["Allow"] == "GET, HEAD, POST"
+    assert answer.json()["detail"] == "PUT is not possible here, only GET, HEAD, POST."
 
 
 async def test_a_company_that_does_not_exist_is_named(admin: httpx.AsyncClient) -> None:

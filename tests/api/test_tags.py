@@ -228,3 +228,31 @@ async def test_what_was_made_is_found_where_the_answer_says_with_the_tag_that_it
     coupling = (await made(f"{customers}/K%26M%2F01/create-in-crm", {})).json()["coupling"]
     account = f"{COMPANY}/crm/accounts/{coupling['crm_id']}"
     await made(f"{account}/create-in-nav", {"replace_existing": True})
+
+
+async def test_head_tells_what_get_would_without_its_body(
+    ready: httpx.AsyncClient, anyone: httpx.AsyncClient
+) -> None:
+    def told(answer: httpx.Response) -> tuple[int, dict[str, str]]:
+        return answer.status_code, {
+            name: value for name, value in answer.headers.items() if name != "x-request-id"
+        }
+
+    for client, address in (
+        (ready, COMPANY),
+        (ready, f"{MAPPINGS}?limit=1"),
+        (ready, f"{MAPPINGS}/CUSTOMER"),
+        (ready, f"{MAPPINGS}/NOBODY"),
+        (anyone, COMPANY),
+        (anyone, "/openapi.json"),
+        (anyone, "/docs"),
+        (anyone, "/docs/static/start.js"),
+        (anyone, "/open/nav"),
+    ):
+        whole, head = await client.get(address), await client.head(address)
+        assert told(head) == told(whole), address
+        assert (head.content, whole.content != b"") == (b"", True), address
+    known = {"If-None-Match": (await ready.head(COMPANY)).headers["ETag"]}
+    assert (await ready.head(COMPANY, headers=known)).status_code == 304
+    refused = await ready.head(f"{COMPANY}/synch-status/reset")
+    assert (refused.status_code, refused.headers["Allow"]) == (405, "POST")

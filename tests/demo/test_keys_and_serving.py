@@ -55,6 +55,7 @@ async def test_a_key_from_the_command_line_opens_the_api_until_it_is_revoked(dat
             assert (await client.post("/companies", json={"name": "x"})).status_code == 403
             await told_by_its_head(client, f"{url}/healthz")
             await told_by_its_head(client, f"{url}/readyz")
+            await told_by_its_head(client, "/companies")
             await navcrm(database, "api-key", "revoke", listed.split()[0])
             assert (await client.get("/companies")).status_code == 401
             ready = (await client.get(f"{url}/readyz")).json()
