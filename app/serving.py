@@ -14,11 +14,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 LONGEST_HEAD = 64 * 1024
 """Bytes of a request before its body: address and headers."""
-HEAD_SECONDS = 30.0
-"""How long a whole head may be waited for, from when somebody connects or begins one: a connection costs a place."""
+PATIENCE = 30.0
+"""Seconds in which a whole head has to come, from when somebody connects or begins one, and each further part of a
+body: a connection costs a place."""
+PART_OF_BODY = 16 * 1024
+"""Bytes of such a part: whoever sends less than half a kilobyte a second holds a connection, and nothing else."""
 TOO_SLOW = (
-    b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 46\r\n"
-    b"connection: close\r\n\r\nThe head of the request did not come in time.\n"
+    b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 34\r\n"
+    b"connection: close\r\n\r\nThe request did not come in time.\n"
 )
 
 
@@ -122,8 +125,8 @@ class _InOne:
 
 
 class Http(HttpToolsProtocol):
-    """HTTP whose requests have heads of at most LONGEST_HEAD bytes that come within HEAD_SECONDS; others are answered
-    400 or 408, and cut off.
+    """HTTP whose requests have heads of at most LONGEST_HEAD bytes that come within PATIENCE, and bodies of which
+    PART_OF_BODY comes in each PATIENCE; others are answered 400 or 408, and cut off.
 
     As many bytes may lie between two parts of a body, and behind the last one: sizes of chunks and trailers. An offer
     to go on in another protocol is declined, as HTTP lets a server do (RFC 9110, 7.8): the parser would take the body
@@ -136,13 +139,14 @@ class Http(HttpToolsProtocol):
     _fed = 0  # bytes since the head, or a part of the body, beyond those that it came with
     _request_line = b""  # of one that offers another protocol
     _came = False  # whether one came with what is being fed
-    _overdue: asyncio.TimerHandle | None = None  # set while there is nothing to do but to wait for a head
-    head_seconds = HEAD_SECONDS
+    _body = 0  # bytes of it since it is waited for, or since the last look at how it comes
+    _overdue: asyncio.TimerHandle | None = None  # set while a head, or the rest of a body, is waited for
+    patience = PATIENCE
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Somebody connected."""
         super().connection_made(cast(asyncio.Transport, _InOne(transport)))
-        self._watch_the_head()
+        self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection ended."""
@@ -170,6 +174,8 @@ class Http(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head ends. What it names as host is named once (RFC 9112, 3.2)."""
         self._in_head = False
+        self._body = 0
+        self._stop_waiting()
         hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts != 1 and (hosts or self.parser.get_http_version() == "1.1"):
             raise _HostUnclear  # the parser makes it an invalid request
@@ -182,6 +188,7 @@ class Http(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
         self._came = True
+        self._body += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -203,22 +210,40 @@ class Http(HttpToolsProtocol):
         self._fed = self._fed + len(data) if self._in_message and not self._came else 0
         if self._fed > LONGEST_HEAD and not self.transport.is_closing():
             self.send_400_response("The head of the request is too long.")
-        self._watch_the_head()
+        self._watch()
 
-    def _watch_the_head(self) -> None:
-        """Limits the time until the next whole head, unless a request is being answered. Without a byte after an answer
-        uvicorn hangs up by itself, but any byte would hold the connection for good."""
+    def _watch(self) -> None:
+        """Limits the time until the next whole head or part of a body, unless it is our turn. Without a byte after an
+        answer uvicorn hangs up by itself, but any byte would hold the connection for good."""
         latest = cast("RequestResponseCycle | None", self.cycle)  # none before the first head
-        if latest is None or latest.response_complete:
-            if self._overdue is None:
-                self._overdue = self.loop.call_later(self.head_seconds, self._hang_up)
-        elif self._overdue is not None:
+        if latest is not None and not latest.response_complete and not self._in_body():
+            self._stop_waiting()
+        elif self._overdue is None:
+            self._overdue = self.loop.call_later(self.patience, self._look)
+
+    def _stop_waiting(self) -> None:
+        if self._overdue is not None:
             self._overdue.cancel()
             self._overdue = None
 
+    def _in_body(self) -> bool:
+        """Whether more is to come of a body that is not answered yet."""
+        return self._in_message and not self._in_head and not self.cycle.response_complete
+
+    def _look(self) -> None:
+        """Goes on waiting for a body that comes, or whose turn is not yet; hangs up on whoever else is late."""
+        self._overdue = None
+        coming = self._body >= PART_OF_BODY or self.flow.read_paused or self.pipeline
+        if self._in_body() and coming:
+            self._body = 0
+            self._watch()
+        else:
+            self._hang_up()
+
     def _hang_up(self) -> None:
-        """Who began a head is told; where none was begun, an answer would be taken for that of a later request."""
-        if self._in_head:
+        """Who began a request is told; where none was begun, or its answer was, this would be taken for that of a later
+        one."""
+        if self._in_head or (self._in_body() and not self.cycle.response_started):
             self.transport.write(TOO_SLOW)
         self.transport.close()
 

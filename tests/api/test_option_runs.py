@@ -41,7 +41,7 @@ async def test_the_options_to_review_come_in_pages(ready: httpx.AsyncClient) -> 
     whole = (await ready.get(review)).json()
     assert whole["next_cursor"] is None
     asked: dict[str, str | None] = {"limit": "5"}
-    read = []
+    read: list[dict[str, object]] = []
     while not read or asked["cursor"] is not None:
         page = (await ready.get(review, params=asked)).json()
         assert 0 < len(page["items"]) <= 5

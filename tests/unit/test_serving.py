@@ -11,7 +11,7 @@ from anyio.abc import SocketStream
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from app.serving import Http
+from app.serving import PART_OF_BODY, Http
 
 pytestmark = pytest.mark.anyio
 HEAD = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
@@ -19,13 +19,15 @@ SOON = 0.3
 
 
 class Impatient(Http):
-    """Waits for a head as long as a test does."""
+    """Waits as long as a test does."""
 
-    head_seconds = SOON
+    patience = SOON
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Reads the whole body, takes its time, and answers."""
+    """Reads the whole body, takes its time before or after that, and answers."""
+    if scope["path"] == "/later":
+        await anyio.sleep(3 * SOON)
     while (await receive()).get("more_body"):
         pass
     if scope["path"] == "/slow":
@@ -98,12 +100,36 @@ async def test_what_is_not_even_a_beginning_holds_no_connection() -> None:
         assert await dripped(stream, b"\r\n") == b""
 
 
-async def test_a_whole_head_has_all_the_time_it_needs_for_its_body_and_its_answer() -> None:
+def a_post(path: str, length: int) -> bytes:
+    """The head of a request with such a body."""
+    return b"POST %b HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n" % (path.encode(), length)
+
+
+@pytest.mark.parametrize("piece", [b"", b"x"], ids=["nothing comes", "drops come"])
+async def test_a_body_that_does_not_come_is_cut_off_with_408(piece: bytes) -> None:
     async with caller() as stream:
-        await stream.send(b"POST /slow HTTP/1.1\r\nHost: here\r\nContent-Length: 2\r\n\r\n")
+        await stream.send(a_post("/", PART_OF_BODY))
+        told = await dripped(stream, piece)
+        assert told.startswith(b"HTTP/1.1 408 ")
+        head, _, body = told.partition(b"\r\n\r\n")
+        assert b"content-length: %d" % len(body) in head.split(b"\r\n")
+
+
+async def test_a_body_that_comes_slowly_has_all_the_time_it_needs() -> None:
+    pieces = 10
+    async with caller() as stream:
+        await stream.send(a_post("/", pieces * PART_OF_BODY))
+        for _ in range(pieces):
+            await anyio.sleep(SOON / 3)
+            await stream.send(b"x" * PART_OF_BODY)
+        assert (await stream.receive()).endswith(b"done")
+
+
+@pytest.mark.parametrize("path", ["/later", "/slow"])
+async def test_whoever_sent_a_request_is_not_late_when_we_are(path: str) -> None:
+    """Neither while we do not read the body, nor while we work on the answer."""
+    body = b"x" * 64 * PART_OF_BODY
+    async with caller() as stream:
         for _ in range(2):
-            await anyio.sleep(2 * SOON)
-            await stream.send(b"x")
-        assert (await stream.receive()).endswith(b"done")
-        await stream.send(HEAD)
-        assert (await stream.receive()).endswith(b"done")
+            await stream.send(a_post(path, len(body)) + body)
+            assert (await stream.receive()).endswith(b"done")
