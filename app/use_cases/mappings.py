@@ -261,6 +261,8 @@ async def _save(
     async with ctx.uow() as tx:
         await tx.mappings.get(company.id, changed.name, lock=True)
         saved = await tx.mappings.save(company.id, changed, stored.revision)
+        # Deletions that were told are no change that would wake the entry, and may have got their rule by this.
+        await tx.job_queue.wake(company.id, [changed.name], ctx.clock.now())
         if again:
             await tx.mappings.read_again(company.id, changed.name)
             saved = await tx.mappings.get(company.id, changed.name)

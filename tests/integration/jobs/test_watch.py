@@ -9,15 +9,19 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.domain.job import EntryStatus, JobQueueEntry, JobStatus
+from app.domain.job import EntryStatus, JobQueueEntry, JobStatus, SynchMode
+from app.domain.mapping import DeletionConflictResolution
 from app.jobs.handlers import HANDLERS
 from app.jobs.runner import Runner
 from app.jobs.schedule import tick
 from app.jobs.watch import QUIET, watch
 from app.ports import JobFilter
 from app.sandbox import Fault
+from app.use_cases.batch import start
 from app.use_cases.connection import disable_connection, enable_connection
 from app.use_cases.couplings import couple, restore
+from app.use_cases.mappings import change_mapping
+from app.use_cases.run import run_job
 from tests.integration.use_cases.office import Office, an_office
 
 pytestmark = pytest.mark.anyio
@@ -216,6 +220,22 @@ async def test_a_skipped_record_that_is_restored_wakes_its_entry(queue: Queue) -
     assert (await queue.entry()).status is EntryStatus.ON_HOLD_INACTIVITY
     await restore(office.ctx, office.company)
     assert await queue.tick() == ["CUSTOMER"]
+
+
+async def test_a_deletion_rule_that_is_set_later_wakes_the_entry_of_its_mapping(queue: Queue) -> None:
+    """A run by hand told of the deletion, so no change is left that would."""
+    office = queue.office
+    account = await coupled(office)
+    await queue.run_all()
+    await office.delete_crm("account", account)
+    await start(office.ctx, office.company, "CUSTOMER", mode=SynchMode.MODIFIED)
+    assert await queue.work() == ["CUSTOMER"]
+    await queue.look()
+    assert (await queue.entry()).status is EntryStatus.ON_HOLD_INACTIVITY
+    rule = {"deletion_conflict_resolution": DeletionConflictResolution.UNCOUPLE}
+    await change_mapping(office.ctx, office.company, "CUSTOMER", rule)
+    assert await queue.tick() == ["CUSTOMER"]
+    assert await office.couplings() == []
 
 
 async def test_two_workers_look_at_a_company_once(queue: Queue) -> None:
