@@ -33,7 +33,7 @@ from app.filters.parsing import (
     parse,
     path_of,
 )
-from app.filters.values import like_pattern
+from app.filters.values import comparable, like_pattern
 
 __all__ = [
     "COMPARISONS",
@@ -48,6 +48,7 @@ __all__ = [
     "Predicate",
     "Related",
     "chain",
+    "comparable",
     "conjuncts",
     "like_pattern",
     "literal_value",

@@ -1,6 +1,7 @@
 """Values beside each other: as the same kind, without regard to case, refused where that makes no sense."""
 
 import datetime as dt
+import operator
 import re
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
@@ -51,6 +52,15 @@ def compared(compare: Callable[[Any, Any], bool], left: Any, right: Any) -> bool
         return compare(left, right)
     except TypeError as error:
         raise incompatible(left, right) from error
+
+
+def comparable(left: Any, right: Any) -> bool:
+    """Whether a value of this kind can be compared with that one. Nothing is comparable with everything."""
+    try:
+        compared(operator.eq, fold(left), fold(right))
+    except FilterError:
+        return False
+    return True
 
 
 def alike(left: Any, right: Any) -> tuple[Any, Any]:

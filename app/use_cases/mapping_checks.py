@@ -2,6 +2,9 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from typing import Any
+from uuid import UUID
 
 from app import filters
 from app.domain.company import Company
@@ -11,6 +14,7 @@ from app.domain.mapping import FieldMapping, TableMapping
 from app.domain.mapping_rules import (
     dependency_problems,
     filter_name_problems,
+    logical_name,
     name_problems,
     rests,
     rivals,
@@ -18,7 +22,7 @@ from app.domain.mapping_rules import (
     table_problems,
     unknown,
 )
-from app.domain.records import Side, TableDefinition
+from app.domain.records import TEXTS, FieldType, Side, TableDefinition
 from app.ports import Context, CrmSide, NavSide
 
 
@@ -133,7 +137,8 @@ def _rows_problems(
 
 
 def _filter_problems(mapping: TableMapping, sides: _Sides) -> list[FieldProblem]:
-    """Names in the filters that are not there. Raises InvalidFilter for what cannot be read at all."""
+    """Names in the filters that are not there. Raises InvalidFilter for what cannot be read at all, or compares a field
+    with what it never holds: it would fail with the first record."""
     problems: list[FieldProblem] = []
     for side, definition in ((Side.NAV, sides.nav), (Side.CRM, sides.crm)):
         text = mapping.filter_on(side)
@@ -141,7 +146,7 @@ def _filter_problems(mapping: TableMapping, sides: _Sides) -> list[FieldProblem]
             continue
         try:
             node = filters.parse(text)
-            filters.predicate(node)
+            filters.predicate(node, literal=_fitting(side, definition))
         except filters.FilterError as error:
             pointer = f"/{side}_filter"
             raise InvalidFilter(
@@ -150,6 +155,37 @@ def _filter_problems(mapping: TableMapping, sides: _Sides) -> list[FieldProblem]
             ) from error
         problems += filter_name_problems(side, filters.names(node), definition)
     return problems
+
+
+def _fitting(side: Side, definition: TableDefinition) -> filters.Literal:
+    """Lets a value pass that its field can be compared with; others raise FilterError."""
+
+    def fitting(name: str, value: Any) -> Any:
+        field = definition.fields.get(logical_name(name))
+        if field is not None and not filters.comparable(_sample(side, field.type), value):
+            raise filters.FilterError(f"'{value}' does not fit {name} ({field.type}).")
+        return value
+
+    return fitting
+
+
+def _sample(side: Side, kind: FieldType) -> Any:
+    """A value that fields of this kind may have on that side; None where there is nothing to go by."""
+    match kind:
+        case FieldType.OPTION:
+            return "" if side is Side.NAV else 0
+        case FieldType.BOOLEAN:
+            return False
+        case FieldType.GUID | FieldType.LOOKUP:
+            return UUID(int=0)
+        case FieldType.DATE:
+            return date.max
+        case FieldType.DATETIME:
+            return datetime.max.replace(tzinfo=UTC)
+        case FieldType.TIME:
+            return None
+        case _:
+            return "" if kind in TEXTS or kind is FieldType.ENTITY_NAME else 0
 
 
 def refuse_if_any(problems: Sequence[FieldProblem]) -> None:

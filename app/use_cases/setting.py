@@ -13,7 +13,7 @@ from app.domain.company import Company, ConnectionSetup
 from app.domain.connection import require_enabled
 from app.domain.coupling import Coupling
 from app.domain.defaults import implied_fields
-from app.domain.errors import MappingNotFound
+from app.domain.errors import InvalidFilter, MappingNotFound
 from app.domain.mapping import Direction, TableMapping
 from app.domain.mapping_rules import logical_name
 from app.domain.records import Reference, Side, Snapshot, Values
@@ -111,16 +111,25 @@ def filter_names(text: str | None) -> frozenset[str]:
 def passes(text: str | None, values: Values) -> bool:
     """Whether a record lies inside the filter.
 
-    A condition on something the record does not tell (a new record has no state yet) counts as met.
+    A condition on something the record does not tell (a new record has no state yet) counts as met. Raises
+    InvalidFilter for one that compares what cannot be compared.
     """
 
     def value_of(name: str) -> Any:
         value = values.get(logical_name(name))
         return value.id if isinstance(value, Reference) else value
 
-    return not text or all(
-        holds(value_of) is True for holds, names in _conditions(text) if all(name in values for name in names)
-    )
+    try:
+        return not text or all(
+            holds(value_of) is True
+            for holds, names in _conditions(text)
+            if all(name in values for name in names)
+        )
+    except filters.FilterError as error:
+        raise InvalidFilter(
+            f"The filter {text!r} of the mapping cannot be used: {error.message}",
+            fix="PATCH …/integration-table-mappings/{mapping} with another filter.",
+        ) from error
 
 
 @lru_cache(maxsize=1000)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -93,6 +93,38 @@ async def test_a_mapping_that_cannot_work_is_refused_with_what_is_wrong(
     with pytest.raises(InvalidMapping) as refused:
         await create_mapping(connected.ctx, connected.company, a_mapping(**changes))
     assert pointers(refused.value) == wrong
+
+
+@pytest.mark.parametrize(
+    ("side", "text"),
+    [
+        ("nav", "Name eq 'A' or Name eq 5"),
+        ("nav", "Blocked eq 0"),
+        ("nav", "Credit_Limit_LCY in (1,'x')"),
+        ("nav", "Last_Date_Modified gt 'x'"),
+        ("crm", "statecode eq 'x'"),
+        ("crm", "accountid eq 'x'"),
+        ("crm", "_ownerid_value eq 5"),
+        ("crm", "createdon gt 'x'"),
+    ],
+)
+async def test_a_filter_with_a_value_that_its_field_never_has_is_refused(
+    connected: House, side: str, text: str
+) -> None:
+    """Runs would end with it, and so would everything that shows a record."""
+    with pytest.raises(InvalidFilter, match="does not fit") as refused:
+        await create_mapping(connected.ctx, connected.company, a_mapping(**{f"{side}_filter": text}))
+    assert refused.value.errors[0].pointer == f"/{side}_filter"
+
+
+async def test_a_filter_with_values_of_all_kinds_is_accepted(connected: House) -> None:
+    nav = "Blocked eq '' and Credit_Limit_LCY gt 5.5 and Last_Date_Modified gt 2020-01-01 and Name ne null"
+    crm = (
+        "statecode eq 0 and creditlimit gt 5 and createdon gt 2020-01-01T00:00:00Z and donotphone eq true "
+        f"and _ownerid_value ne {UUID(int=1)} and contains(name,'A') and createdon gt 2020-01-01"
+    )
+    made = await create_mapping(connected.ctx, connected.company, a_mapping(nav_filter=nav, crm_filter=crm))
+    assert (made.mapping.nav_filter, made.mapping.crm_filter) == (nav, crm)
 
 
 @pytest.mark.parametrize("text", ["Name eq", "Name eq 'a", "year(Name) eq 1", ""])

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from app.domain.coupling import Coupling, CouplingStatus, SynchResult
-from app.domain.errors import Busy, CrmUnavailable, SalespersonNotCoupled
+from app.domain.errors import Busy, CrmUnavailable, InvalidFilter, SalespersonNotCoupled
 from app.domain.job import Counts, SynchMode
 from app.domain.mapping import DeletionConflictResolution, Direction, FieldMapping, UpdateConflictResolution
 from app.domain.records import Reference
@@ -545,3 +545,12 @@ async def test_a_refused_creation_whose_record_left_the_filter_is_given_up(offic
     await office.change_nav("customers", "10000", City="Rome")
     await office.run()
     assert (office.accounts(), await office.couplings()) == ([], [])
+
+
+async def test_a_filter_that_cannot_be_used_ends_the_run_with_what_is_wrong(office: Office) -> None:
+    """One that was saved when nobody looked at its values."""
+    await office.customer("C1")
+    await office.set_up(nav_filter="Name eq 5")
+    with pytest.raises(InvalidFilter, match="Name eq 5"):
+        await office.run(mode=SynchMode.FULL, create_uncoupled=True)
+    assert office.accounts() == []
