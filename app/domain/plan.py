@@ -5,7 +5,7 @@ last. Clocks never decide. A missing base counts as blank: a freshly coupled pai
 blanks, and where both hold something different it is a conflict (nav-behaviour 6.4, 18.3).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from app.domain import conversion
@@ -222,12 +222,15 @@ def rebase(
     translation: Translation,
     base: Base | None,
     *,
+    written: Collection[str] = (),
     created: bool = False,
 ) -> Base:
     """What both sides agree on after a run, given the source as it was read and the destination as it is now.
 
     A two-way field is agreed on when the destination shows what the source wants; until then its old base
-    stays, so that the change of the other side is still seen as one. Fields of one-way rows are simply
+    stays, so that the change of the other side is still seen as one. Of a field that was `written` by this run the
+    destination may show something else, where CRM rounds it, cuts it or has a plug-in write it its own way: that is
+    nobody's change, or the two would be in conflict for ever. Fields of one-way rows are simply
     remembered, except the source of a row that this run does not carry: what changed there is still to come.
     A version is kept only when the base holds every mapped value the record of that version has: then, and
     only then, "same version" means "same values as the base".
@@ -252,7 +255,7 @@ def rebase(
         found, kept = shown.get(name), name in translation.kept
         if kept and here is Side.CRM and route.row.rule == "owner" and old.on(here).get(origin) is not None:
             continue  # the owner stands for no salesperson yet: a change of it is still to come
-        agreed = name in wanted and _shows(route, wanted[name], found)
+        agreed = name in written or (name in wanted and _shows(route, wanted[name], found))
         if origin and (agreed or kept):
             ours[origin] = read.get(origin)
         if (agreed and not kept) or (kept and created):

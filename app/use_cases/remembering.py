@@ -35,7 +35,14 @@ def coupling_after(
         return None
     created = item.action is SynchAction.INSERTED and not item.repeated
     base = rebase(
-        setting.shape, run, item.source, item.after, item.translation, coupling.base, created=created
+        setting.shape,
+        run,
+        item.source,
+        item.after,
+        item.translation,
+        coupling.base,
+        written=() if item.repeated else item.changes.new,
+        created=created,
     )
     if coupling.mapping != setting.mapping.name:
         base = Base(base.nav, base.crm)  # a version says that nothing changed for the mapping of the coupling

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -554,3 +555,35 @@ async def test_a_filter_that_cannot_be_used_ends_the_run_with_what_is_wrong(offi
     with pytest.raises(InvalidFilter, match="Name eq 5"):
         await office.run(mode=SynchMode.FULL, create_uncoupled=True)
     assert office.accounts() == []
+
+
+async def test_a_value_that_crm_keeps_in_its_own_way_is_no_change_of_theirs(office: Office) -> None:
+    mapping = await office.set_up(synch_only_coupled_records=False)
+    credit = [
+        replace(row, direction=Direction.BIDIRECTIONAL)
+        for row in mapping.fields
+        if row.crm_attribute == "creditlimit"
+    ]
+    others = [row for row in mapping.fields if row.crm_attribute != "creditlimit"]
+    await office.set_up(fields=(*others, *credit))
+    organization = office.house.organization
+    rounded = replace(organization.metadata.tables["account"].attributes["creditlimit"], precision=0)
+    await office.crm.definition("account")  # says four decimals
+    organization.put_column("account", rounded)
+
+    await office.customer("10000", Credit_Limit_LCY=Decimal("10.25"))
+    ran = await office.run()
+    assert (ran.to_crm, ran.from_crm.failed) == (Counts(inserted=1), 0)
+    for limit, kept in (("20.25", 20), ("30.75", 31)):
+        await office.change_nav("customers", "10000", Credit_Limit_LCY=Decimal(limit))
+        ran = await office.run()
+        assert (ran.to_crm, ran.from_crm.failed) == (Counts(modified=1), 0)
+        assert [row["creditlimit"] for row in office.accounts()] == [kept]
+        assert (await office.run(mode=FULL)).wrote_nothing
+    await office.change_nav("customers", "10000", Name="Of another field")
+    assert (await office.run()).to_crm == Counts(modified=1)
+    assert (await office.in_nav("customers", "10000"))["Credit_Limit_LCY"] == Decimal("30.75")
+
+    await office.change_crm("account", (await office.coupled("10000")).crm_id, creditlimit=Decimal(40))
+    assert (await office.run()).from_crm == Counts(modified=1)
+    assert (await office.in_nav("customers", "10000"))["Credit_Limit_LCY"] == 40
