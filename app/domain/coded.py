@@ -22,6 +22,7 @@ from app.domain.cell import (
 from app.domain.errors import (
     Awaited,
     BaseUnitMissing,
+    ContactTypeNotPerson,
     ContactWithoutAccount,
     ContactWithoutCompany,
     CurrencyWithoutIso,
@@ -70,6 +71,11 @@ def _contact(cell: Cell) -> str:
 def _parent_account(cell: Cell) -> Value | Keep:
     """The company of a contact and its parent account (nav-behaviour 10.3)."""
     if cell.run is Direction.FROM_CRM:
+        if cell.found is not None and cell.found.get("Type") == "Company":
+            raise ContactTypeNotPerson(
+                f"{_contact(cell)} is a company in NAV by now; only persons are synchronized.",
+                fix="Make it a person again in NAV, or remove the coupling: DELETE …/nav/contacts/{no}/coupling.",
+            )
         parent = cell.source.get(cell.crm.name)
         if not isinstance(parent, Reference):
             raise ContactWithoutAccount(

@@ -587,3 +587,17 @@ async def test_a_value_that_crm_keeps_in_its_own_way_is_no_change_of_theirs(offi
     await office.change_crm("account", (await office.coupled("10000")).crm_id, creditlimit=Decimal(40))
     assert (await office.run()).from_crm == Counts(modified=1)
     assert (await office.in_nav("customers", "10000"))["Credit_Limit_LCY"] == 40
+
+
+async def test_a_person_who_became_a_company_in_nav_stays_one_whatever_crm_shows(office: Office) -> None:
+    (coupling,) = await pairs(office, 1)
+    account = Reference(coupling.crm_id, "account")
+    ann = await office.row("contact", lastname="Ann", parentcustomerid=account)
+    await office.run("CONTACT", create_uncoupled=True)
+    (contact,) = await office.couplings("CONTACT")
+    await office.change_nav("contacts", contact.nav_key, Type="Company")
+    await office.change_crm("contact", ann, fax="77")
+    ran = await office.run("CONTACT")
+    assert ("from_crm", contact.nav_key, "skipped", "contact-type-not-person") in ran.told
+    shown = await office.in_nav("contacts", contact.nav_key)
+    assert (shown["Type"], shown["Company_No"]) == ("Company", contact.nav_key)
