@@ -126,7 +126,7 @@ def _text_converter(target: FieldDefinition, side: Side) -> Converter:
     def convert(value: Value) -> Value:
         text = as_text(value)
         if code:
-            text = text.strip().upper()
+            text = capitals(text.strip())
         return cut(text, length) or empty
 
     return convert
@@ -168,6 +168,14 @@ def as_text(value: Value) -> str:
         case Reference():
             return str(value.id)
     return str(value)
+
+
+def capitals(text: str) -> str:
+    """The text in capitals as NAV writes them, a letter for a letter: ß has none and stays, or two codes were one."""
+    upper = text.upper()
+    if len(upper) == len(text):
+        return upper
+    return "".join(letter if len(letter.upper()) > 1 else letter.upper() for letter in text)
 
 
 def cut(text: str, length: int | None) -> str:
@@ -306,7 +314,7 @@ def unit_group_name(code: str) -> str:
 
 
 TRANSFORMATIONS: Final[Mapping[str, Callable[[str], str]]] = {
-    "uppercase": str.upper,
+    "uppercase": capitals,
     "lowercase": str.lower,
     "titlecase": str.title,
     "trim": str.strip,
@@ -357,7 +365,7 @@ def equal(a: Value, b: Value, definition: FieldDefinition, other: FieldDefinitio
 def _text_key(value: Value, definition: FieldDefinition, other: FieldDefinition | None) -> str:
     text = as_text(value)
     if definition.type is FieldType.CODE or (other is not None and other.type is FieldType.CODE):
-        text = text.strip().upper()
+        text = capitals(text.strip())
     lengths = [side.length for side in (definition, other) if side is not None and side.length is not None]
     # Text from a number, a date or an option has no length of its own on the other side.
     return cut(text, min(lengths) if lengths else None)

@@ -32,6 +32,7 @@ from sqlalchemy import (
     true,
 )
 
+from app.domain.conversion import capitals
 from app.domain.errors import FieldProblem, InvalidFilter
 from app.domain.naming import near
 from app.domain.records import FieldDefinition, FieldType
@@ -190,7 +191,7 @@ class _Visitor:
         if "\0" in wanted:
             return false()
         if field.type is FieldType.CODE:
-            wanted = wanted.upper()
+            wanted = capitals(wanted)
         found: Condition = getattr(value, name)(wanted, autoescape=True)
         return found
 

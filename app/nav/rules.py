@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from app.domain.conversion import cut
+from app.domain.conversion import capitals, cut
 from app.nav import contacts, customers, statements
 from app.nav.definitions import NavTable
 from app.nav.drafts import Draft
@@ -78,9 +78,9 @@ def _write_search_fields(table: NavTable, drafts: Sequence[Draft]) -> None:
             before = draft.before.fields if draft.before else {}
             if draft.fields.get(source) == before.get(source):
                 continue
-            followed = before.get(name, "") == str(before.get(source, "")).strip().upper()
+            followed = before.get(name, "") == capitals(str(before.get(source, "")).strip())
             if followed and draft.fields.get(name) == before.get(name):
-                draft.set(name, cut(draft.text(source).strip().upper(), field.length))
+                draft.set(name, cut(capitals(draft.text(source).strip()), field.length))
 
 
 async def _touch_parents(scope: Scope, table: NavTable, changed: Sequence[StoredValues]) -> None:

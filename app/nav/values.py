@@ -90,7 +90,7 @@ def _text(field: FieldDefinition, value: Any) -> str | None:
 
 
 def _code(field: FieldDefinition, value: Any) -> str | None:
-    return _fitting(field, _unchecked_text(value).strip().upper())
+    return _fitting(field, conversion.capitals(_unchecked_text(value).strip()))
 
 
 def _unchecked_text(value: Any) -> str:

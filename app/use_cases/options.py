@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from app.domain.company import Company
 from app.domain.connection import require_enabled
-from app.domain.conversion import cut
+from app.domain.conversion import capitals, cut
 from app.domain.coupling import Failure, Outcome, SynchAction
 from app.domain.errors import IntegrationError
 from app.domain.job import Counts, SynchJob, SynchMode
@@ -138,7 +138,7 @@ def option_keys(table: TableDefinition, options: Iterable[Option]) -> dict[str, 
     length = table.fields[table.primary_key[0]].length
     keys: dict[str, Option] = {}
     for option in options:
-        key = cut(re.sub(r"[^\w%]|_", "", option.label or option.name).upper(), length)
+        key = cut(capitals(re.sub(r"[^\w%]|_", "", option.label or option.name)), length)
         if key and option.value >= 0:
             keys.setdefault(key, option)
     return keys

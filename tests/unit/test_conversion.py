@@ -337,6 +337,7 @@ def test_values_are_the_same_when_a_synchronization_would_not_change_them(
     "rule, text, expected",
     [
         ("uppercase", "ab", "AB"),
+        ("uppercase", "Großmaß", "GROßMAß"),
         ("lowercase", "AB", "ab"),
         ("titlecase", "john smith", "John Smith"),
         ("trim", " a b ", "a b"),

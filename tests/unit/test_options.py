@@ -18,7 +18,7 @@ TERMS = TableDefinition("payment-terms", "Payment Terms", {"Code": CODE}, ("Code
         ("Postal-Mail", "POSTALMAIL"),
         ("on_demand", "ONDEMAND"),
         ("A label that is too long", "ALABELTHAT"),
-        ("Größe", "GRÖSSE"),
+        ("Größe", "GRÖßE"),
     ],
 )
 def test_the_key_is_the_label_in_capitals_without_blanks_and_punctuation(label: str, key: str) -> None:

@@ -129,6 +129,18 @@ async def test_a_person_belongs_to_a_company_not_to_a_person(nav: EmbeddedNav) -
         await nav.create("contacts", None, {"Type": "Person", "Name": "C D", "IntegrationCustomerNo": "1"})
 
 
+async def test_a_key_with_a_letter_that_has_no_capital_keeps_it(nav: EmbeddedNav) -> None:
+    for key in ("masse", "maße", "a2345678901234567890"[:19] + "ß"):
+        await nav.create("customers", key, {"Name": key})
+    assert set(await nav.by_key("customers", ["Masse", "MAßE", "A234567890123456789ß"])) == {
+        "Masse",
+        "MAßE",
+        "A234567890123456789ß",
+    }
+    records, _ = await nav.records("customers", filter="contains(No, 'aß')", limit=10)
+    assert [record.key for record in records] == ["MAßE"]
+
+
 async def test_keys_are_trimmed_and_upper_cased_and_addressed_in_any_case(nav: EmbeddedNav) -> None:
     created = await nav.create("currencies", " eur ", {"Description": "Euro"})
     assert (created.key, created.values["Code"]) == ("EUR", "EUR")

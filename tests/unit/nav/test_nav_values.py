@@ -32,6 +32,7 @@ def a_field(kind: FieldType, length: int | None = None) -> FieldDefinition:
         (FieldType.TEXT, None, ""),
         (FieldType.CODE, " jo ", "JO"),
         (FieldType.CODE, "åø", "ÅØ"),
+        (FieldType.CODE, "große", "GROßE"),
         (FieldType.INTEGER, 7, 7),
         (FieldType.INTEGER, "7", 7),
         (FieldType.INTEGER, 7.0, 7),
