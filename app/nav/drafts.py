@@ -83,7 +83,8 @@ class Draft:
         """Refuses the record because of one field; other fields may be wrong, too."""
         problem = FieldProblem(f"/fields/{name}", message, suggestion)
         if self.checkable and all(problem.pointer != known.pointer for known in self.problems):
-            self.error = invalid(table, self.key, [*self.problems, problem])
+            # A number that was drawn for it is another one at the next try: the same trouble is told in the same words.
+            self.error = invalid(table, None if self.numbered else self.key, [*self.problems, problem])
 
     def row(self) -> Row:
         """The record as it is after it was saved."""

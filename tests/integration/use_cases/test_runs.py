@@ -601,3 +601,24 @@ async def test_a_person_who_became_a_company_in_nav_stays_one_whatever_crm_shows
     assert ("from_crm", contact.nav_key, "skipped", "contact-type-not-person") in ran.told
     shown = await office.in_nav("contacts", contact.nav_key)
     assert (shown["Type"], shown["Company_No"]) == ("Company", contact.nav_key)
+
+
+async def test_an_account_that_nav_cannot_take_is_skipped_after_two_tries_and_draws_no_more_numbers(
+    office: Office,
+) -> None:
+    mapping = await office.set_up(synch_only_coupled_records=False)
+    both_ways = [
+        replace(row, direction=Direction.BIDIRECTIONAL) if row.crm_attribute == "address1_country" else row
+        for row in mapping.fields
+    ]
+    await office.set_up(fields=both_ways)
+    account = await office.account(address1_country="Nowhere")
+    for _ in range(2):
+        ran = await office.run()
+        assert ran.told == [("from_crm", str(account), "failed", "invalid-values")]
+    (coupling,) = await office.couplings()
+    assert coupling.skipped
+    assert (await office.run()).from_crm.failed == 0
+    await office.account(name="Of somewhere")
+    await office.run()
+    assert await office.numbers() == ["C00030"]
