@@ -45,13 +45,16 @@ class Reading:
         since = await self._watermark(run)
         async for page in self._released(run, uncoupled=create):
             yield page
+        tried: set[tuple[UUID, str]] = set()
         if not full:
             async for page in self._failed(run):
+                tried.update((record.id, record.version) for record in page.records)
                 yield page
         if not full and since is not None:
             try:
                 async for page in self._changes(run, since):
-                    yield page
+                    # What failed and changed since was looked at as it is now: its trouble is told once.
+                    yield replace(page, records=[r for r in page.records if (r.id, r.version) not in tried])
                 return
             except WatermarkExpired:
                 pass  # the side no longer knows what changed since: everything has to be looked at

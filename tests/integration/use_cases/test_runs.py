@@ -622,3 +622,13 @@ async def test_an_account_that_nav_cannot_take_is_skipped_after_two_tries_and_dr
     await office.account(name="Of somewhere")
     await office.run()
     assert await office.numbers() == ["C00030"]
+
+
+async def test_a_record_that_failed_and_changed_since_is_looked_at_once(office: Office) -> None:
+    (coupling,) = await pairs(office, 1)
+    for limit in (-1, -2):
+        await office.change_nav("customers", "C0", Credit_Limit_LCY=Decimal(limit))
+        assert (await office.run()).told == [("to_crm", "C0", "failed", "invalid-values")]
+    await office.change_nav("customers", "C0", Credit_Limit_LCY=Decimal(3))
+    assert (await office.run()).to_crm == Counts(modified=1)
+    assert (await office.in_crm("account", coupling.crm_id))["creditlimit"] == 3
