@@ -16,6 +16,7 @@ from app.domain.records import FieldDefinition, FieldType, Side, TableDefinition
 CURRENCIES: Final = "currencies"
 UNITS: Final = "units-of-measure"
 LOCAL_CURRENCY: Final = "local_currency"
+NEW_IN_LOCAL_CURRENCY: Final = "new_in_local_currency"
 BASE_UNIT: Final = "base_unit"
 EXCHANGE_RATE: Final = "exchange_rate"
 NEVER_NEGATIVE: Final = frozenset({("product", "price"), ("product", "quantityonhand")})
@@ -39,7 +40,7 @@ class Route:
     @property
     def refers(self) -> bool:
         """Whether its value is found through another record's coupling."""
-        if self.row.rule == LOCAL_CURRENCY:
+        if self.row.rule in (LOCAL_CURRENCY, NEW_IN_LOCAL_CURRENCY):
             return True
         lookup = self.crm is not None and self.crm.type is FieldType.LOOKUP
         return lookup and self.nav is not None and bool(self.nav.relation)

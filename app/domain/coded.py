@@ -14,6 +14,7 @@ from app.domain.cell import (
     EXCHANGE_RATE,
     KEEP,
     LOCAL_CURRENCY,
+    NEW_IN_LOCAL_CURRENCY,
     UNITS,
     Cell,
     Keep,
@@ -178,6 +179,13 @@ def _local_currency(cell: Cell) -> Value | Keep:
     return Reference(local, "transactioncurrency")
 
 
+def _new_in_local_currency(cell: Cell) -> Value | Keep:
+    """New records get the currency that their amounts are in; afterwards it belongs to CRM."""
+    if cell.found is not None or CURRENCIES not in cell.lookups.entities:
+        return KEEP
+    return _local_currency(cell)
+
+
 def _base_unit(cell: Cell) -> Value | Keep:
     """The one unit of the group that stands for the base unit of measure (nav-behaviour 10.5, 10.6)."""
     code = str(cell.source.get(cell.nav.name) or "")
@@ -223,6 +231,7 @@ RULES: Final[Mapping[str, Callable[[Cell], Value | Keep]]] = {
     EXCHANGE_RATE: _exchange_rate,
     "currency_precision": _currency_precision,
     LOCAL_CURRENCY: _local_currency,
+    NEW_IN_LOCAL_CURRENCY: _new_in_local_currency,
     BASE_UNIT: _base_unit,
     "on_insert": _on_insert,
     "product_state": _product_state,

@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Any, Final
 from uuid import UUID
 
-from app.domain.cell import BASE_UNIT, EXCHANGE_RATE, LOCAL_CURRENCY
+from app.domain.cell import BASE_UNIT, EXCHANGE_RATE, LOCAL_CURRENCY, NEW_IN_LOCAL_CURRENCY
 from app.domain.company import Generation
 from app.domain.job import EntryStatus, JobKind, JobQueueEntry
 from app.domain.mapping import (
@@ -185,17 +185,23 @@ _IMPLIED: Final[Mapping[tuple[str, str], tuple[FieldMapping, ...]]] = {
 }
 
 
-def implied_fields(mapping: TableMapping) -> tuple[FieldMapping, ...]:
+_WITH_AMOUNTS: Final = frozenset({("customers", "account"), ("opportunities", "opportunity")})
+_AMOUNTS: Final = FieldMapping(None, "transactioncurrencyid", Direction.TO_CRM, rule=NEW_IN_LOCAL_CURRENCY)
+"""CRM takes the amounts of a record without a currency for amounts in its own."""
+
+
+def implied_fields(mapping: TableMapping, *, foreign: bool = False) -> tuple[FieldMapping, ...]:
     """The rows that NAV keeps in code for this pair of tables. They take part in every transfer, are
     not stored and not counted. An enabled row of the mapping for the same attribute takes their place.
+    `foreign` says that CRM's base currency is not the local one.
     """
+    pair = (mapping.nav_table, mapping.crm_entity)
+    implied = (*_IMPLIED.get(pair, ()), *([_AMOUNTS] if foreign and pair in _WITH_AMOUNTS else ()))
     explicit = {
         row.crm_attribute for row in mapping.fields if row.rule is None and row.status is FieldStatus.ENABLED
     }
     return tuple(
-        row
-        for row in _IMPLIED.get((mapping.nav_table, mapping.crm_entity), ())
-        if row.crm_attribute not in explicit and mapping.option_attribute is None
+        row for row in implied if row.crm_attribute not in explicit and mapping.option_attribute is None
     )
 
 

@@ -10,7 +10,17 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from app.domain import conversion
-from app.domain.cell import CURRENCIES, KEEP, LOCAL_CURRENCY, Cell, Keep, Lookups, Shape, uncoupled
+from app.domain.cell import (
+    CURRENCIES,
+    KEEP,
+    LOCAL_CURRENCY,
+    NEW_IN_LOCAL_CURRENCY,
+    Cell,
+    Keep,
+    Lookups,
+    Shape,
+    uncoupled,
+)
 from app.domain.coded import RULES
 from app.domain.errors import Awaited, IntegrationError, InvalidMapping, LookupNotCoupled
 from app.domain.links import address_of
@@ -49,7 +59,7 @@ NOTHING: Final = Translation({})
 def needs(shape: Shape, run: Direction, source: Values) -> Iterator[Need]:
     """The references that one record's translation will ask for."""
     for route in shape.references(run):
-        if route.row.rule == LOCAL_CURRENCY:
+        if route.row.rule in (LOCAL_CURRENCY, NEW_IN_LOCAL_CURRENCY):
             yield Need(CURRENCIES, key="")
         nav, crm = route.nav, route.crm
         if nav is None or crm is None or crm.type is not FieldType.LOOKUP or not nav.relation:

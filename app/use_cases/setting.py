@@ -249,7 +249,8 @@ async def setting_of(
     nav, crm = ctx.sides.nav(company), ctx.sides.crm(company, connection)
     entities, mapping_of = entities_of(stored)
     mapping = chosen.mapping
-    complete = mapping.with_fields((*mapping.fields, *implied_fields(mapping)))
+    foreign = connection.base_currency not in (None, company.local_currency)
+    complete = mapping.with_fields((*mapping.fields, *implied_fields(mapping, foreign=foreign)))
     described = await crm.definition(mapping.crm_entity, complete.names_on(Side.CRM))
     shape = Shape(complete, await nav.definition(mapping.nav_table), described)
     for run in mapping.runs():

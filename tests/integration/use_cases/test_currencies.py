@@ -5,12 +5,13 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.domain.job import SynchMode
+from app.domain.records import Reference
 from app.use_cases.default_setup import use_default_setup
 from tests.integration.use_cases.house import a_house
 from tests.integration.use_cases.office import Office, Ran
@@ -19,8 +20,8 @@ pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
-async def a_bank(engine: AsyncEngine, base: str = "GBP") -> AsyncIterator[Office]:
-    """A company that integrates nothing but its currencies with a CRM whose base currency is this."""
+async def a_bank(engine: AsyncEngine, base: str = "GBP", *mappings: str) -> AsyncIterator[Office]:
+    """A company that integrates its currencies, and what else is named, with a CRM whose base currency is this."""
     async with a_house(engine, {}, base_currency=base) as house:
         if base != "GBP":
             organization, key = house.organization, str(uuid4())
@@ -28,7 +29,7 @@ async def a_bank(engine: AsyncEngine, base: str = "GBP") -> AsyncIterator[Office
             row = organization.rows("transactioncurrency")[organization.base_currency] | local
             organization.storage.put("transactioncurrency", key, row)
         await house.connect()
-        await use_default_setup(house.ctx, house.company, mappings=["CURRENCY"])
+        await use_default_setup(house.ctx, house.company, mappings=["CURRENCY", *mappings])
         office = Office(house, engine)
         await office.open()
         yield office
@@ -184,3 +185,22 @@ async def test_a_whole_table_costs_a_handful_of_requests(bank: Office) -> None:
     assert (await sent(bank)).to_crm.inserted == 30
     written = [each for each in bank.requests if each != "GET EntityDefinitions"]
     assert len(written) <= 5, written
+
+
+async def test_the_amounts_of_a_new_account_are_in_the_local_currency_where_crm_counts_in_another(
+    engine: AsyncEngine,
+) -> None:
+    async with a_bank(engine, "USD", "CUSTOMER") as bank:
+        await bank.customer("10000", Credit_Limit_LCY=Decimal(70))
+        await bank.run(mode=SynchMode.FULL, create_uncoupled=True)
+        (account,) = bank.accounts()
+        pounds = account["transactioncurrencyid"]
+        assert pounds != bank.house.organization.base_currency
+        assert (account["creditlimit"], account["creditlimit_base"]) == (70, 10)
+        assert (await bank.run(mode=SynchMode.FULL)).wrote_nothing
+        # Afterwards the currency belongs to CRM.
+        dollars = Reference(UUID(bank.house.organization.base_currency), "transactioncurrency")
+        await bank.change_crm("account", UUID(account["accountid"]), transactioncurrencyid=dollars)
+        await bank.change_nav("customers", "10000", Name="New")
+        await bank.run()
+        assert [row["transactioncurrencyid"] for row in bank.accounts()] == [str(dollars.id)]
