@@ -283,7 +283,9 @@ def blank(definition: FieldDefinition) -> Value:
 
 def uncoupled(cell: Cell, table: str, key: str) -> str:
     """What to say of a NAV key whose record has no partner in CRM."""
-    said = f"{cell.nav.label} {key} must be coupled to a CRM {cell.lookups.entities[table]} first."
+    said = (
+        f"{cell.nav.label} {key} must be coupled to a CRM {cell.lookups.entities.get(table, 'record')} first."
+    )
     if table == UNITS:
         return f"{said} CRM has no unit group named {unit_group_name(key)}, either."
     return said

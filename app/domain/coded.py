@@ -30,6 +30,7 @@ from app.domain.errors import (
     ExchangeRateMissing,
     IntegrationError,
     LookupNotCoupled,
+    PriceCurrenciesMixed,
     SalespersonNotCoupled,
 )
 from app.domain.links import address_of
@@ -186,6 +187,28 @@ def _new_in_local_currency(cell: Cell) -> Value | Keep:
     return _local_currency(cell)
 
 
+def _price_list_currency(cell: Cell) -> Value | Keep:
+    """The one currency of all prices of a group, the local one without any (nav-behaviour 10.7). CRM takes it with a
+    new price list alone."""
+    code = str(cell.source.get(cell.nav.name) or "")
+    if not code:
+        return _local_currency(cell)
+    group = cell.source.get("Code")
+    if "," in code:
+        raise PriceCurrenciesMixed(
+            f"The prices of group {group} are in several currencies; a price list in CRM has one.",
+            fix=f"GET …/nav/sales-prices?filter=Sales_Code eq '{group}' lists them; give them one Currency_Code.",
+        )
+    currency = cell.lookups.crm_ids.get((CURRENCIES, code))
+    if currency is None:
+        raise LookupNotCoupled(
+            uncoupled(cell, CURRENCIES, code),
+            fix=f"PUT {address_of(CURRENCIES, code)}/coupling couples it.",
+            waits_for=Awaited(CURRENCIES, nav_key=code),
+        )
+    return Reference(currency, "transactioncurrency")
+
+
 def _base_unit(cell: Cell) -> Value | Keep:
     """The one unit of the group that stands for the base unit of measure (nav-behaviour 10.5, 10.6)."""
     code = str(cell.source.get(cell.nav.name) or "")
@@ -232,6 +255,7 @@ RULES: Final[Mapping[str, Callable[[Cell], Value | Keep]]] = {
     "currency_precision": _currency_precision,
     LOCAL_CURRENCY: _local_currency,
     NEW_IN_LOCAL_CURRENCY: _new_in_local_currency,
+    "price_list_currency": _price_list_currency,
     BASE_UNIT: _base_unit,
     "on_insert": _on_insert,
     "product_state": _product_state,

@@ -308,9 +308,17 @@ def _refuse(value: Value, target: FieldDefinition, why: str | None = None) -> No
 # --- text rules ------------------------------------------------------------------------------------
 
 
+_UNIT_GROUP: Final = "NAV "
+
+
 def unit_group_name(code: str) -> str:
     """What NAV calls the CRM unit group of a unit of measure (nav-behaviour 10.5)."""
-    return f"NAV {code}" if code else ""
+    return _UNIT_GROUP + code if code else ""
+
+
+def unit_of_group(name: str) -> str:
+    """The code of the unit of measure that a CRM unit group of this name stands for; blank for any other group."""
+    return name.removeprefix(_UNIT_GROUP) if name.startswith(_UNIT_GROUP) else ""
 
 
 TRANSFORMATIONS: Final[Mapping[str, Callable[[str], str]]] = {

@@ -177,6 +177,14 @@ _IMPLIED: Final[Mapping[tuple[str, str], tuple[FieldMapping, ...]]] = {
     ("units-of-measure", "uomschedule"): (
         FieldMapping("Code", "name", Direction.TO_CRM, transformation="unit_group_name"),
     ),
+    ("customer-price-groups", "pricelevel"): (
+        FieldMapping(
+            "Prices_Currency_Code", "transactioncurrencyid", Direction.TO_CRM, rule="price_list_currency"
+        ),
+    ),
+    ("sales-prices", "productpricelevel"): (
+        FieldMapping("Priced_Unit_of_Measure", "uomid", Direction.TO_CRM, rule=BASE_UNIT),
+    ),
     ("sales-invoice-headers", "invoice"): (FieldMapping("No", "name", Direction.TO_CRM),),
     ("sales-invoice-lines", "invoicedetail"): (
         FieldMapping("Document_No", "invoiceid", Direction.TO_CRM),

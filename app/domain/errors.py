@@ -214,6 +214,12 @@ class ExchangeRateMissing(NotEligible):
     code = "exchange-rate-missing"
 
 
+class PriceCurrenciesMixed(NotEligible):
+    """The prices of the group are not all in one currency, which a price list needs."""
+
+    code = "price-currencies-mixed"
+
+
 class BaseUnitMissing(NotEligible):
     """The record has no base unit of measure."""
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from app.domain.company import Generation
 from app.domain.records import FieldDefinition, FieldType, Option, TableDefinition, Value
-from app.nav.values import Reader, Writer, blank, reader, writer
+from app.nav.values import Reader, StoredValues, Writer, blank, reader, writer
 
 TYPES = {
     "Text": FieldType.TEXT,
@@ -48,6 +48,10 @@ LOOKUPS: dict[tuple[str, str], tuple[str, str, str]] = {
 
 # Worked out of other tables in a way of their own.
 CURRENCY_FACTOR = ("currencies", "Currency_Factor")
+# What NAV's code finds out about prices when it sends them to CRM (nav-behaviour 10.7).
+PRICED_UNIT = ("sales-prices", "Priced_Unit_of_Measure")
+PRICES_CURRENCY = ("customer-price-groups", "Prices_Currency_Code")
+WORKED_OUT = frozenset({CURRENCY_FACTOR, PRICED_UNIT, PRICES_CURRENCY})
 
 # NAV 2018's contact card shows the customer behind the contact's company under this name (page 5050).
 INTEGRATION_CUSTOMER = "IntegrationCustomerNo"
@@ -100,7 +104,7 @@ class NavTable:
     name: str
     definition: TableDefinition
     relations: Mapping[str, tuple[Relation, ...]]
-    defaults: Mapping[str, str] = field(default_factory=dict)
+    defaults: StoredValues = field(default_factory=dict)
     figures: frozenset[str] = frozenset()
     integrated: bool = False
 
@@ -182,7 +186,9 @@ def references_to(generation: Generation, table: str) -> tuple[Reference, ...]:
         for name, nav_table in nav_tables(generation).items()
         for field_name, relations in nav_table.relations.items()
         for relation in relations
-        if relation.table == table and field_name != INTEGRATION_CUSTOMER
+        if relation.table == table
+        and field_name != INTEGRATION_CUSTOMER
+        and not nav_table.fields[field_name].computed
     )
 
 
@@ -220,7 +226,7 @@ def _table(name: str, facts: Mapping[str, Any], generation: Generation) -> NavTa
             if held_field.computed
             and field_name not in STAMPS
             and (name, field_name) not in LOOKUPS
-            and (name, field_name) != CURRENCY_FACTOR
+            and (name, field_name) not in WORKED_OUT
         ),
         integrated=integrated,
     )

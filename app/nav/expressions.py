@@ -23,7 +23,14 @@ from sqlalchemy import (
 )
 
 from app.domain.records import FieldDefinition, FieldType
-from app.nav.definitions import CURRENCY_FACTOR, INTEGRATION_CUSTOMER, LOOKUPS, NavTable
+from app.nav.definitions import (
+    CURRENCY_FACTOR,
+    INTEGRATION_CUSTOMER,
+    LOOKUPS,
+    PRICED_UNIT,
+    PRICES_CURRENCY,
+    NavTable,
+)
 from app.nav.tables import nav_figures, nav_record
 from app.nav.values import blank
 
@@ -52,6 +59,11 @@ def expression(table: NavTable, name: str) -> Expression:
         return integration_customer()
     if (table.name, name) == CURRENCY_FACTOR:
         return func.coalesce(func.round(_rate(nav_record.c.company_id, nav_record.c.key), RATE_DECIMALS), 0)
+    if (table.name, name) == PRICED_UNIT:
+        own = func.nullif(text_of(nav_record.c.fields, "Unit_of_Measure_Code"), "")
+        return func.coalesce(own, _looked_up("Item_No", "items", "Base_Unit_of_Measure"))
+    if (table.name, name) == PRICES_CURRENCY:
+        return _prices_currency()
     if lookup := LOOKUPS.get((table.name, name)):
         return _looked_up(*lookup)
     if name in table.figures:
@@ -103,6 +115,23 @@ def _looked_up(by: str, table: str, name: str) -> Expression:
             other.c.company_id == nav_record.c.company_id,
             other.c.nav_table == table,
             other.c.key == text_of(nav_record.c.fields, by),
+        )
+        .scalar_subquery(),
+        "",
+    )
+
+
+def _prices_currency() -> Expression:
+    """The currency of all prices of a customer price group; where they differ each once, joined by commas."""
+    price = nav_record.alias("price")
+    code = func.coalesce(text_of(price.c.fields, "Currency_Code"), "")
+    return func.coalesce(
+        select(func.string_agg(code.distinct(), ","))
+        .where(
+            price.c.company_id == nav_record.c.company_id,
+            price.c.nav_table == "sales-prices",
+            text_of(price.c.fields, "Sales_Code") == nav_record.c.key,
+            text_of(price.c.fields, "Sales_Type") == "Customer Price Group",
         )
         .scalar_subquery(),
         "",

@@ -6,7 +6,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from app.domain.cell import BASE_UNIT, CURRENCIES, EXCHANGE_RATE, UNITS, Lookups
-from app.domain.conversion import unit_group_name
+from app.domain.conversion import unit_group_name, unit_of_group
 from app.domain.coupling import Coupling, CouplingStatus
 from app.domain.errors import IntegrationError, UnitGroupInvalid
 from app.domain.mapping import Direction
@@ -150,9 +150,10 @@ class Resolver:
             if by_nav:
                 for nav_id, snapshot in (await self._setting.nav.get(table, by_nav, ())).items():
                     self._nav_keys[table, by_nav[nav_id]] = snapshot.key
-        missing = {i for i in ids.get(CURRENCIES, ()) if (CURRENCIES, i) not in self._nav_keys}
-        if missing:
-            await self._match_crm_currencies(missing)
+        for table, match in ((CURRENCIES, self._match_crm_currencies), (UNITS, self._match_crm_unit_groups)):
+            missing = {i for i in ids.get(table, ()) if (table, i) not in self._nav_keys}
+            if missing:
+                await match(missing)
 
     async def _match_crm_currencies(self, crm_ids: Collection[UUID]) -> None:
         """The local currency is blank in NAV; any other must exist there under its ISO code (nav-behaviour 8.2)."""
@@ -169,6 +170,17 @@ class Resolver:
                 if (nav_id := records[code].integration_id) is not None:
                     pairs[records[code].key] = (nav_id, crm_id)
         await self._couple_currencies(pairs)
+
+    async def _match_crm_unit_groups(self, crm_ids: Collection[UUID]) -> None:
+        """A group that is not coupled stands for the unit of measure it is named after."""
+        if self._setting.entities.get(UNITS) != GROUP_ENTITY:
+            return
+        groups = await self._setting.crm.get(GROUP_ENTITY, crm_ids, ("name",))
+        codes = {crm_id: unit_of_group(str(row.values.get("name") or "")) for crm_id, row in groups.items()}
+        records = await self._setting.nav.by_key(UNITS, set(codes.values()) - {""}, ())
+        for crm_id, code in codes.items():
+            if code in records:
+                self._nav_keys[UNITS, crm_id] = records[code].key
 
     async def _couple_currencies(self, pairs: Mapping[str, tuple[UUID, UUID]]) -> None:
         if not pairs:

@@ -17,7 +17,9 @@ from tests.integration.use_cases.office import Office, Ran
 
 pytestmark = pytest.mark.anyio
 
-MAPPINGS = ("CURRENCY", "UNIT OF MEASURE", "ITEM-PRODUCT", "RESOURCE-PRODUCT")
+MAPPINGS = (
+    "CURRENCY", "UNIT OF MEASURE", "ITEM-PRODUCT", "RESOURCE-PRODUCT", "CUSTPRCGRP-PRICE", "SALESPRC-PRODPRICE",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -111,6 +113,18 @@ async def test_a_retired_product_blocks_its_item(shop: Office) -> None:
     await shop.change_crm("product", coupling.crm_id, statecode=1)
     assert (await shop.run("ITEM-PRODUCT")).from_crm.modified == 1
     assert (await shop.in_nav("items", "1896-S"))["Blocked"] is True
+
+
+async def test_what_comes_back_of_a_product_needs_no_coupled_unit_either(shop: Office) -> None:
+    await shop.row("uomschedule", name="NAV PCS", baseuomname="PCS")
+    await item(shop, "1896-S")
+    await sent(shop)
+    coupling = await shop.coupled("1896-S", "items")
+    await shop.change_crm("product", coupling.crm_id, statecode=1)
+    ran = await shop.run("ITEM-PRODUCT")
+    assert ran.told == [("from_crm", "1896-S", "modified", None)]
+    assert (await shop.in_nav("items", "1896-S"))["Blocked"] is True
+    assert await shop.coupling("PCS", "units-of-measure") is None
 
 
 async def test_what_is_wrong_with_the_unit_is_said_record_by_record(shop: Office) -> None:
@@ -222,3 +236,71 @@ async def test_a_preview_of_a_product_writes_no_price_either(shop: Office) -> No
     assert result.action is SynchAction.INSERTED
     for entity in ("product", "pricelevel", "productpricelevel"):
         assert shop.house.organization.rows(entity) == {}
+
+
+# --- prices of customer price groups (nav-behaviour 10.7) -------------------------------------------
+
+
+async def price(office: Office, group: str, **fields: Any) -> None:
+    known = {"Sales_Type": "Customer Price Group", "Sales_Code": group, "Item_No": "1896-S", "Unit_Price": 9}
+    await office.nav.create("sales-prices", None, known | fields)
+
+
+async def price_group(office: Office, code: str) -> None:
+    await office.nav.create("customer-price-groups", code, {"Description": code})
+
+
+async def test_the_prices_of_a_group_are_the_lines_of_its_price_list(shop: Office) -> None:
+    await sent(shop, "UNIT OF MEASURE")
+    await item(shop, "1896-S")
+    await sent(shop)
+    await price_group(shop, "RETAIL")
+    await price(shop, "RETAIL", Unit_of_Measure_Code="PCS", Unit_Price="8.50")
+    await price(shop, "RETAIL", Minimum_Quantity=10)  # without a unit: the base unit of the item
+    await sent(shop, "CUSTPRCGRP-PRICE")
+    assert (await sent(shop, "SALESPRC-PRODPRICE")).to_crm.inserted == 2
+    group = rows(shop, "pricelevel", "name")["RETAIL"]
+    unit = rows(shop, "uom", "name")["PCS"]["uomid"]
+    lines = shop.house.organization.rows("productpricelevel").values()
+    told = {(row["amount"], row["uomid"]) for row in lines if row["pricelevelid"] == group["pricelevelid"]}
+    assert told == {(Decimal("8.50"), unit), (9, unit)}
+    assert group["transactioncurrencyid"] == shop.house.organization.base_currency
+    assert (await shop.run("SALESPRC-PRODPRICE")).wrote_nothing
+
+
+async def test_a_price_list_has_the_currency_of_its_prices(shop: Office) -> None:
+    euro = await shop.row(
+        "transactioncurrency",
+        isocurrencycode="EUR",
+        currencyname="Euro",
+        currencysymbol="E",
+        currencyprecision=2,
+        exchangerate=Decimal(2),
+    )
+    await shop.nav.create("currencies", "EUR", {"Description": "Euro"})
+    await item(shop, "1896-S")
+    await price_group(shop, "EXPORT")
+    await price(shop, "EXPORT", Currency_Code="EUR")
+    assert (await sent(shop, "CUSTPRCGRP-PRICE")).to_crm.inserted == 1
+    assert rows(shop, "pricelevel", "name")["EXPORT"]["transactioncurrencyid"] == str(euro)
+    assert (await shop.run("CUSTPRCGRP-PRICE")).wrote_nothing
+
+
+async def test_a_group_with_prices_in_several_currencies_is_not_sent(shop: Office) -> None:
+    await shop.nav.create("currencies", "EUR", {"Description": "Euro"})
+    await item(shop, "1896-S")
+    await price_group(shop, "MIXED")
+    for code in ("EUR", ""):
+        await price(shop, "MIXED", Currency_Code=code)
+    ran = await sent(shop, "CUSTPRCGRP-PRICE")
+    assert ran.told == [("to_crm", "MIXED", "failed", "price-currencies-mixed")]
+    assert shop.house.organization.rows("pricelevel") == {}
+
+
+async def test_a_renamed_currency_leaves_what_is_worked_out_alone(shop: Office) -> None:
+    await shop.nav.create("currencies", "EUR", {"Description": "Euro"})
+    await item(shop, "1896-S")
+    await price_group(shop, "EXPORT")
+    await price(shop, "EXPORT", Currency_Code="EUR")
+    await shop.change_nav("currencies", "EUR", Code="EURO")
+    assert (await shop.in_nav("customer-price-groups", "EXPORT"))["Prices_Currency_Code"] == "EURO"

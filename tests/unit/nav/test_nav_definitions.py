@@ -5,6 +5,7 @@ import pytest
 from app.domain.company import Generation
 from app.domain.records import FieldType
 from app.nav.definitions import nav_tables, odata_name, references_to
+from app.nav.values import to_stored
 
 SPOKEN_OF_IN_THE_CONTRACT = {
     "customers": "Customer",
@@ -125,3 +126,16 @@ def test_sums_over_ledgers_are_figures_and_cannot_be_mapped_to() -> None:
     assert {"Balance_LCY", "Sales_LCY", "Outstanding_Orders_LCY", "Inv_Amounts_LCY"} <= customers.figures
     assert all(customers.fields[name].computed for name in customers.figures)
     assert not customers.fields["Last_Date_Modified"].updatable
+
+
+def test_what_new_records_begin_with_are_values_of_their_fields() -> None:
+    for table in nav_tables(Generation.BC).values():
+        for name, default in table.defaults.items():
+            assert to_stored(table.fields[name], default) == default, f"{table.name}.{name}"
+    assert nav_tables(Generation.BC)["currencies"].defaults["Amount_Decimal_Places"] == "2:2"
+
+
+def test_what_is_worked_out_refers_to_no_record_that_a_rename_would_change() -> None:
+    referring = {(each.table, each.field) for each in references_to(Generation.NAV2018, "currencies")}
+    assert ("sales-prices", "Currency_Code") in referring
+    assert ("customer-price-groups", "Prices_Currency_Code") not in referring
