@@ -29,6 +29,7 @@ ENTITIES = (
     "transactioncurrency",
     "product",
     "opportunity",
+    "invoice",
     "uom",
     "uomschedule",
     "pricelevel",

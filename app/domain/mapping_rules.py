@@ -92,6 +92,17 @@ def direction_problems(mapping: TableMapping) -> Iterator[FieldProblem]:
             yield FieldProblem("/direction", f"No enabled field row is used in the direction {run}.")
 
 
+def require_rows(mapping: TableMapping, run: Direction) -> None:
+    """Raises InvalidMapping where no field row says what a new record of that direction holds: it would be blank."""
+    if not any(row.rule is None for row in mapping.rows(run)):
+        raise InvalidMapping(
+            f"No enabled field row of mapping {mapping.name} is used in the direction {run}, so its records would be "
+            "created blank.",
+            fix=f"POST …/integration-table-mappings/{mapping.name}/fields adds a row; PATCH …/integration-table-"
+            f"mappings/{mapping.name} with direction leaves {run} out.",
+        )
+
+
 # --- rows ------------------------------------------------------------------------------------------
 
 

@@ -26,6 +26,7 @@ from app.domain.errors import (
     StaleRecord,
 )
 from app.domain.mapping import DeletionConflictResolution, Direction
+from app.domain.mapping_rules import require_rows
 from app.domain.plan import (
     AlreadyEqual,
     Conflict,
@@ -61,6 +62,8 @@ class Exchange:
     def __init__(
         self, ctx: Context, setting: Setting, run: Direction, options: Options, job_id: UUID | None = None
     ) -> None:
+        if options.create:
+            require_rows(setting.mapping, run)
         self.ctx = rehearsal(ctx, options.preview)
         self.setting = setting
         self.run = run

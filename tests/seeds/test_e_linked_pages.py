@@ -607,6 +607,14 @@ async def test_E_39_a_link_finds_the_record_whichever_table_it_is_coupled_with(w
     assert (await open_nav(world, "account", "10000")).status_code == 400
 
 
+async def test_E_39_an_invoice_is_found_too(world: World) -> None:
+    await world.coupled_customer("10000")
+    await world.new("sales-invoice-headers", "103001", Sell_to_Customer_No="10000")
+    made = await world.post("nav/sales-invoice-headers/103001/create-in-crm")
+    answer = await open_nav(world, "invoice", made["coupling"]["crm_id"])
+    assert (answer.status_code, answer.headers.get("Location")) == (302, made["coupling"]["nav_url"])
+
+
 async def test_E_39_a_record_that_is_several_things_in_nav_lets_the_person_choose(world: World) -> None:
     product = await world.coupled_item("1000")
     await world.new("resources", "BIKE & CO", Name="Bicycle", Base_Unit_of_Measure="PCS")

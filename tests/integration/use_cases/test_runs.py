@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from app.domain.coupling import Coupling, CouplingStatus, SynchResult
-from app.domain.errors import Busy, CrmUnavailable, InvalidFilter, SalespersonNotCoupled
+from app.domain.errors import Busy, CrmUnavailable, InvalidFilter, InvalidMapping, SalespersonNotCoupled
 from app.domain.job import Counts, SynchMode
 from app.domain.mapping import DeletionConflictResolution, Direction, FieldMapping, UpdateConflictResolution
 from app.domain.records import Reference
@@ -56,6 +56,22 @@ async def test_only_coupled_records_are_synchronized_and_the_others_appear_nowhe
     assert ran.from_crm.total <= 1
     assert len(office.accounts()) == 2
     assert await office.numbers() == ["10000", "20000"]
+
+
+async def test_no_record_is_created_blank_for_want_of_field_rows(office: Office) -> None:
+    await office.set_up(fields=(FieldMapping("Name", "name", TO),))
+    await office.customer("10000")
+    await office.account(name="Alone")
+    with pytest.raises(InvalidMapping, match="direction from_crm") as refused:
+        await office.run(mode=FULL, create_uncoupled=True)
+    assert "/fields adds a row" in str(refused.value.fix)
+    assert (await office.numbers(), len(office.accounts())) == (["10000"], 2)  # the other direction was done
+    await office.set_up(fields=())
+    await office.customer("20000")
+    with pytest.raises(InvalidMapping, match="direction to_crm"):
+        await create_in_crm(office.ctx, office.company, "customers", "20000")
+    await office.run(mode=FULL)  # whom nobody lets create goes on
+    assert len(office.accounts()) == 2
 
 
 async def test_uncoupled_records_are_created_both_ways_when_asked_and_nobody_twice(office: Office) -> None:
