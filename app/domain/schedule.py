@@ -89,7 +89,8 @@ def after_run(entry: JobQueueEntry, job: SynchJob | None, now: datetime) -> JobQ
     )
     if entry.status is not EntryStatus.IN_PROCESS:
         return entry
-    if job.error is not None:
+    # A job that was cancelled while it waited for another attempt still tells why it waited.
+    if job.status is JobStatus.FAILED and job.error is not None:
         if job.error.code in REFUSED:
             # Twice as far ahead: the change that it could not write does not wake it at once.
             return _ready(entry, now, pauses=2)

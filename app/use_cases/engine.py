@@ -395,7 +395,7 @@ class Exchange:
                 item.skip(error)
                 item.release = item.reserved
             case Conflict(clashes):
-                item.fail(remembering.conflict(self._named(item), clashes))
+                item.fail(remembering.conflict(self._named(item), item.held, clashes))
             case Fail(error):
                 item.fail(error)
                 item.release = item.reserved

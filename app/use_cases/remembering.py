@@ -7,6 +7,7 @@ from uuid import UUID
 
 from app.domain.coupling import Base, Coupling, Failure, Outcome, SynchAction
 from app.domain.errors import CouplingSkipped, StaleRecord, UpdateConflict
+from app.domain.links import address_of
 from app.domain.mapping import Direction
 from app.domain.plan import Clash, rebase
 from app.domain.records import Reference, Side, Value
@@ -133,7 +134,7 @@ def vanished(named: str) -> StaleRecord:
     )
 
 
-def conflict(named: str, clashes: Sequence[Clash]) -> UpdateConflict:
+def conflict(named: str, coupling: Coupling, clashes: Sequence[Clash]) -> UpdateConflict:
     """The error of a record that both sides changed, with the three values of each field."""
     fields = "; ".join(
         f"{clash.field}: wanted {shown(clash.wanted)}, found {shown(clash.found)}, "
@@ -142,7 +143,8 @@ def conflict(named: str, clashes: Sequence[Clash]) -> UpdateConflict:
     )
     return UpdateConflict(
         f"Both sides changed {named} since they last agreed. {fields}",
-        fix="Choose a side: POST …/synchronize with direction to_crm or from_crm.",
+        fix=f"Choose a side: POST {address_of(coupling.nav_table, coupling.nav_key)}/synchronize with direction to_crm "
+        "or from_crm.",
         extra={"fields": [clash.field for clash in clashes]},
     )
 

@@ -177,7 +177,7 @@ def require_fitting(
     mapping = found.mapping
     if mapping.option_attribute is not None:
         raise MappingNotFound(
-            f"The integration table mapping {name} couples the options of {mapping.option_attribute}, no records.",
+            _options_only(mapping),
             fix="Leave mapping out, or name one of records: GET …/integration-table-mappings lists them.",
         )
     asked = [(nav_table, mapping.nav_table), (crm_entity, mapping.crm_entity)]
@@ -189,6 +189,10 @@ def require_fitting(
             fix="Leave mapping out, or name one that does: GET …/integration-table-mappings lists them.",
         )
     return found
+
+
+def _options_only(mapping: TableMapping) -> str:
+    return f"The integration table mapping {mapping.name} couples the options of {mapping.option_attribute}, no records."
 
 
 async def choose(
@@ -209,6 +213,11 @@ async def choose(
         and (crm_entity is None or m.mapping.crm_entity == crm_entity)
     ]
     if not candidates:
+        options = [m.mapping for m in stored if nav_table == m.mapping.nav_table and crm_entity is None]
+        if options:
+            raise MappingNotFound(
+                _options_only(options[0]), fix="GET …/option-review shows what stands for what."
+            )
         asked = " and ".join(filter(None, (nav_table, crm_entity))) or "any records"
         here = f"/api/v1/companies/{company.name}"
         fix = f"POST {here}/integration-table-mappings adds one."

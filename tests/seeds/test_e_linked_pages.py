@@ -492,6 +492,13 @@ async def test_E_35_a_code_without_an_option_in_crm_is_left_alone_and_told(world
     assert "WHENEVER" in outcome["message"]
 
 
+async def test_E_35_a_record_that_stands_for_an_option_is_coupled_with_no_record(world: World) -> None:
+    refused = await world.refused("POST", "nav/payment-terms/NET30/create-in-crm")
+    assert refused.said == (404, "mapping-not-found")
+    assert "PAYMENT TERMS couples the options of paymenttermscode" in refused.text
+    assert "option-review" in refused.text
+
+
 async def test_E_35_what_is_left_alone_is_not_shown_as_equal(world: World) -> None:
     await world.new("payment-terms", "WHENEVER", Description="Whenever")
     account = await world.coupled_customer("10000", Payment_Terms_Code="WHENEVER")

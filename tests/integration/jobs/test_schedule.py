@@ -429,6 +429,24 @@ async def test_an_entry_whose_job_was_cancelled_in_the_queue_goes_on(engine: Asy
     assert (await entry_of(ctx, company, entry)).status is EntryStatus.READY
 
 
+async def test_an_entry_whose_job_was_cancelled_between_two_attempts_goes_on(engine: AsyncEngine) -> None:
+    memory, clock, ctx = scene(engine)
+    entry = an_entry()
+    company = await a_tenant(memory, entry)
+    await tick(ctx, TIMEOUT)
+    (job,) = await jobs_of(ctx, company)
+    async with memory() as tx:
+        claimed = await tx.jobs.claim(job.id, WORKER, NOON)
+        assert claimed is not None
+        tried = replace(claimed.job, error=Failure.of(CrmUnavailable("CRM is away.")))
+        await tx.jobs.requeue(tried, NOON + timedelta(minutes=5), NOON)
+        await tx.jobs.cancel(company.id, job.id, NOON)
+    await tick(ctx, TIMEOUT)
+    after = await entry_of(ctx, company, entry)
+    assert (after.status, after.attempts) == (EntryStatus.READY, 1)
+    assert after.earliest_start_at == clock.now() + timedelta(minutes=30)
+
+
 async def test_a_cancelled_job_whose_worker_died_ends_though_the_connection_is_disabled(
     engine: AsyncEngine,
 ) -> None:

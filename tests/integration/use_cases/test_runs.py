@@ -237,6 +237,7 @@ async def test_the_same_field_is_a_conflict_once_per_direction_and_written_nowhe
     for each in ran.outcomes:
         assert each.error is not None
         assert all(value in each.error.message for value in ("Of NAV", "Of CRM", "Name 0"))
+        assert "POST …/nav/customers/C0/synchronize with" in str(each.error.fix)
     values, account = await office.in_nav("customers", "C0"), await office.in_crm("account", coupling.crm_id)
     assert (values["Name"], values["City"], values["Phone_No"]) == ("Of NAV", "Of NAV", "")
     assert (account["name"], account["address1_city"], account["telephone1"]) == ("Of CRM", None, "Of CRM")
