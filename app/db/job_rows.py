@@ -59,14 +59,16 @@ def encode_counts(counts: Counts) -> dict[str, int]:
 
 
 def summed(parent: SynchJob, children: Iterable[SynchJob]) -> SynchJob:
-    """The parent with the sums of its children."""
+    """The parent with the sums of its children. How much there is to read is known once each of them knows it."""
     counts: dict[str, Counts] = {}
-    expected: int | None = None
+    expected: int | None = 0
     for child in children:
         for direction, counted in child.counts.items():
             counts[direction] = counts.get(direction, Counts()) + counted
-        if child.expected is not None:
-            expected = (expected or 0) + child.expected
+        known = child.expected
+        if known is None and child.status.ended:
+            known = child.counted.total
+        expected = None if expected is None or known is None else expected + known
     return replace(parent, counts=counts, expected=expected)
 
 

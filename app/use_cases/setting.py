@@ -192,7 +192,7 @@ def require_fitting(
 
 
 def _options_only(mapping: TableMapping) -> str:
-    return f"The integration table mapping {mapping.name} couples the options of {mapping.option_attribute}, no records."
+    return f"The mapping {mapping.name} couples the options of {mapping.option_attribute}, no records."
 
 
 async def choose(

@@ -264,6 +264,24 @@ async def test_children_start_when_those_they_depend_on_ended_and_the_parent_sum
     )  # fmt: skip
 
 
+async def test_a_parent_knows_how_much_there_is_once_each_of_its_children_does(engine: AsyncEngine) -> None:
+    memory = a_memory(engine)
+    company = await a_connected_company(memory)
+    parent, people, customers, contacts = a_family()
+    async with memory() as tx:
+        await tx.jobs.add(company.id, [parent, people, customers, contacts])
+    told = []
+    for job, expected in ((people, 5), (customers, None), (contacts, 7)):
+        running = await claimed(memory, job)
+        async with memory() as tx:
+            await tx.jobs.progress(running, "to_crm", Counts(modified=5), expected)
+            told.append((await tx.jobs.get(company.id, parent.id)).expected)
+        assert await end(memory, running, JobStatus.SUCCEEDED)
+    async with memory() as tx:
+        told.append((await tx.jobs.get(company.id, parent.id)).expected)
+    assert told == [None, None, 5 + 5 + 7, 5 + 5 + 7]
+
+
 async def test_the_dependants_of_a_failed_child_fail_and_name_it(engine: AsyncEngine) -> None:
     memory = a_memory(engine)
     company = await a_connected_company(memory)
