@@ -287,5 +287,5 @@ def uncoupled(cell: Cell, table: str, key: str) -> str:
         f"{cell.nav.label} {key} must be coupled to a CRM {cell.lookups.entities.get(table, 'record')} first."
     )
     if table == UNITS:
-        return f"{said} CRM has no unit group named {unit_group_name(key)}, either."
+        return f"{said} CRM has no active unit group named {unit_group_name(key)}, either."
     return said

@@ -14,7 +14,7 @@ from app.domain.errors import ConnectionDisabled, IntegrationError, Invalid, Not
 from app.domain.job import WAS_CANCELLED, JobStatus, SynchJob, ended_as, failures_told
 from app.domain.retry import FIRST_DELAY, RetryIn, after_failure
 from app.domain.schedule import RERUN_DELAY
-from app.jobs.entries import settle_entry
+from app.jobs.entries import note_attempt, settle_entry
 from app.jobs.report import JobReport
 from app.ports import Cancelled, CompanyJob, Context, Draining, Fenced, Handler, Transaction
 from app.telemetry.figures import job_run
@@ -216,6 +216,7 @@ class Runner:
                 retry = after_failure(error, job.attempt, job.maximum_attempts, self._first_delay(job))
                 if isinstance(retry, RetryIn):
                     await tx.jobs.requeue(told, now + retry.delay, now)
+                    await note_attempt(tx, company_id, told)
                     return
                 ours = await tx.jobs.finish(job, JobStatus.FAILED, error.detail, now, Failure.of(error))
             case Stopped() | Interrupted() | Failed():

@@ -509,3 +509,23 @@ async def test_two_workers_run_every_due_entry_once(engine: AsyncEngine, databas
         jobs = await tx.jobs.page(company.id, JobFilter(), None, 100)
     assert sorted(str(job.mapping) for job in jobs) == [f"M{number}" for number in range(10)]
     assert {job.status for job in jobs} == {JobStatus.SUCCEEDED}
+
+
+async def test_an_entry_tells_how_often_its_job_was_tried_and_why_it_waits(
+    engine: AsyncEngine, database: str
+) -> None:
+    memory = a_memory(engine)
+    entry = an_entry(rerun_delay=timedelta(hours=1))
+    company = await a_tenant(memory, entry)
+    ctx = a_context(memory)
+
+    async def handler(_ctx: Context, _company: Company, _job: SynchJob, _report: Report) -> None:
+        raise CrmUnavailable("CRM is away.")
+
+    async def tried() -> bool:
+        return (await entry_of(ctx, company, entry)).attempts == 1
+
+    async with a_worker(database, memory, {"synchronize": handler}):
+        await until(tried)
+    waiting = await entry_of(ctx, company, entry)
+    assert (waiting.status, waiting.error_message) == (EntryStatus.IN_PROCESS, "CRM is away.")
