@@ -16,6 +16,7 @@ from sqlalchemy import (
     Uuid,
     and_,
     bindparam,
+    case,
     func,
     insert,
     or_,
@@ -51,7 +52,7 @@ from app.db.values import clean
 from app.db.violations import translated
 from app.domain.coupling import Failure
 from app.domain.errors import NotFound
-from app.domain.job import Counts, JobStatus, Standing, SynchJob, SynchMode
+from app.domain.job import WAS_CANCELLED, Counts, JobStatus, Standing, SynchJob, SynchMode
 from app.domain.mapping import Direction
 from app.ports import CompanyJob, JobFilter
 
@@ -276,7 +277,7 @@ class SqlSynchJobs:
         ended = (
             update(synch_job)
             .where(family, synch_job.c.status == JobStatus.QUEUED, ~is_parent())
-            .values(status=JobStatus.CANCELLED, finished_at=at, message="It was cancelled before it started.")
+            .values(status=JobStatus.CANCELLED, finished_at=at, message=case(_STARTED, else_=_NOT_STARTED))
             .returning(synch_job)
         )
         gone = await self._read(ended)
@@ -388,6 +389,9 @@ def _standing(row: Row[Any]) -> Standing:
         return Standing.TO_STOP
     return Standing.TO_WAIT if row.is_off else Standing.OURS
 
+
+_STARTED = (synch_job.c.started_at.is_not(None), WAS_CANCELLED)
+_NOT_STARTED = "It was cancelled before it started."
 
 _JOB = select(
     synch_job.c.company_id,

@@ -19,7 +19,7 @@ from app.domain.errors import (
     LoginRefused,
     PermissionMissing,
 )
-from app.domain.job import Counts, EntryStatus, JobQueueEntry, JobStatus, SynchJob
+from app.domain.job import WAS_CANCELLED, Counts, EntryStatus, JobQueueEntry, JobStatus, SynchJob
 from app.domain.retry import LOSSES
 from app.jobs import schedule
 from app.jobs.entries import settle_entry
@@ -441,6 +441,7 @@ async def test_an_entry_whose_job_was_cancelled_between_two_attempts_goes_on(eng
         tried = replace(claimed.job, error=Failure.of(CrmUnavailable("CRM is away.")))
         await tx.jobs.requeue(tried, NOON + timedelta(minutes=5), NOON)
         await tx.jobs.cancel(company.id, job.id, NOON)
+        assert (await tx.jobs.get(company.id, job.id)).message == WAS_CANCELLED
     await tick(ctx, TIMEOUT)
     after = await entry_of(ctx, company, entry)
     assert (after.status, after.attempts) == (EntryStatus.READY, 1)
