@@ -21,7 +21,6 @@ from app.use_cases.batch import start
 from app.use_cases.connection import disable_connection, enable_connection
 from app.use_cases.couplings import couple, restore
 from app.use_cases.mappings import change_mapping
-from app.use_cases.run import run_job
 from tests.integration.use_cases.office import Office, an_office
 
 pytestmark = pytest.mark.anyio
