@@ -6,7 +6,7 @@ from typing import Any
 
 import asyncpg
 from pydantic_core import from_json, to_json
-from sqlalchemy import URL, event, make_url
+from sqlalchemy import URL, ExceptionContext, event, make_url
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -18,6 +18,7 @@ ASK_AFTER = 1.0  # seconds without use
 PORTS = range(1, 65536)
 NO_PORT = f"The port of a database address is a number from {PORTS[0]} to {PORTS[-1]}."
 USED = "used"  # when a connection was given back
+READ_ONLY = "25006"
 # Parameters of an address that asyncpg would hand to the server, which does not know them.
 NOT_FOR_THE_SERVER = {
     "channel_binding", "client_encoding", "connect_timeout", "fallback_application_name", "gssencmode", "keepalives",
@@ -90,6 +91,7 @@ def create_engine(
     )
     event.listen(engine.sync_engine, "checkin", _note_use)
     event.listen(engine.sync_engine, "checkout", _require_alive)
+    event.listen(engine.sync_engine, "handle_error", _leave_read_only)
     return engine
 
 
@@ -110,6 +112,16 @@ def _require_alive(connection: Any, record: ConnectionPoolEntry, proxy: object) 
             connection.ping()
         except Exception as error:
             raise DisconnectionError from error
+
+
+def _leave_read_only(context: ExceptionContext) -> None:
+    """Lets the pool begin anew where nothing may be written.
+
+    A connection that came upon a standby, or a database that was closed to writes, would be refused long after that is
+    over.
+    """
+    if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
+        context.is_disconnect = True
 
 
 def _statement_cache(url: URL) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from app.domain.errors import (
     UnexpectedError,
 )
 from app.domain.job import JobKind, JobStatus, SynchJob, SynchMode, family_ended_as, settle
-from app.domain.retry import FIRST_DELAY, LONGEST_DELAY, GiveUp, RetryIn, after_failure, after_loss
+from app.domain.retry import FIRST_DELAY, LONGEST_DELAY, SOON, GiveUp, RetryIn, after_failure, after_loss
 from app.jobs.handlers import HANDLERS
 
 S, F, P, C = JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.PARTIAL, JobStatus.CANCELLED
@@ -38,7 +38,8 @@ Q, R = JobStatus.QUEUED, JobStatus.RUNNING
         (CrmUnavailable("x"), 10, GiveUp()),
         (Throttled("x", retry_after=timedelta(minutes=5)), 1, RetryIn(timedelta(minutes=5))),
         (Throttled("x", retry_after=timedelta(seconds=1)), 3, RetryIn(4 * FIRST_DELAY)),
-        (DatabaseUnavailable("x"), 12, RetryIn(timedelta())),
+        (DatabaseUnavailable("x"), 1, RetryIn(SOON)),
+        (DatabaseUnavailable("x"), 12, RetryIn(2**11 * SOON)),
         (DatabaseUnavailable("x"), 13, GiveUp()),
         (DatabaseFull(), 1, RetryIn(FIRST_DELAY)),
         (DatabaseFull(), 10, GiveUp()),

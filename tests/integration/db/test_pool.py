@@ -3,11 +3,12 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
 from typing import TypeAlias
 
 import asyncpg
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import event, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db.engine import ASK_AFTER, USED, connect, create_engine
@@ -140,3 +141,26 @@ async def test_a_connection_that_ended_unnoticed_is_replaced_after_a_while_witho
     await hear_the_last_words(await driver_connection(wired), near_ends)
     await asyncio.sleep(ASK_AFTER + 0.1)
     assert await used(wired) != first
+
+
+async def test_a_pool_leaves_connections_that_were_made_while_nothing_could_be_written(
+    engine: AsyncEngine, database: str
+) -> None:
+    name = make_url(database).database
+    admin = await connect(database)
+    try:
+        await admin.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+        first = await used(engine)
+        await admin.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+    finally:
+        await admin.close()
+    with pytest.raises(DatabaseUnavailable):
+        await forget_workers(engine)
+    await forget_workers(engine)
+    assert await used(engine) != first
+
+
+async def forget_workers(engine: AsyncEngine) -> None:
+    """A transaction that writes."""
+    async with a_memory(engine)() as tx:
+        await tx.workers.forget(datetime.now(UTC))
