@@ -84,7 +84,10 @@ def misunderstood(error: IntegrationError) -> bool:
 
 
 def shut_out(answer: Answer) -> str | None:
-    """Why CRM lets our user do nothing at all, if it says so; a missing privilege is not meant."""
+    """Why CRM cannot be worked with, if the answer says so: our user may do nothing at all, or the address leads
+    elsewhere, as to a page to log in on. A missing privilege is not meant."""
+    if _is_redirection(answer.status):
+        return f"CRM sends us elsewhere: HTTP {answer.status}"
     code, message = code_and_message(answer) if answer.status in (401, 403) else ("", "")
     if answer.status == 401 or code == NOT_A_MEMBER or code in USER_DISABLED:
         return f"CRM does not let our user in: {message}"
@@ -106,13 +109,17 @@ def _by_status(answer: Answer, code: str, said: str, extra: dict[str, Any]) -> I
         return WatermarkExpired(f"CRM no longer knows the changes of {said}", extra=extra)
     if status >= 500 and status != 501:
         return CrmUnavailable(f"CRM failed at {said}", fix="Try again later.", extra=extra)
-    if 300 <= status < 400:
+    if _is_redirection(status):
         return CrmUnavailable(
             f"CRM sent us elsewhere for {said}",
             fix="Check server_url of the connection: it must be the address of the organization itself.",
             extra=extra,
         )
     return CrmRefused(f"CRM refused {said}", extra=extra)
+
+
+def _is_redirection(status: int) -> bool:
+    return 300 <= status < 400
 
 
 def code_and_message(answer: Answer) -> tuple[str, str]:

@@ -50,7 +50,8 @@ async def _look(ctx: Context, company_id: int, breaker: BreakerPolicy) -> int:
         async with asyncio.timeout(PATIENCE.total_seconds()):
             return await _wake_changed(ctx, company_id)
     except (IntegrationError, TimeoutError) as error:
-        log.info("a company could not be watched", company_id=company_id, error=str(error))
+        why = str(error) or "One of its sides did not answer in time."  # a TimeoutError says nothing
+        log.info("a company could not be watched", company_id=company_id, error=why)
         if isinstance(error, IntegrationError):
             await note_refusal(ctx, company_id, error, breaker)
         return 0

@@ -96,8 +96,11 @@ async def test_a_redirect_is_not_followed() -> None:
         assert request.url.host == "contoso.crm4.dynamics.com"
         return httpx.Response(302, headers={"Location": "https://evil.example/"})
 
+    crm = client(answer)
     with pytest.raises(CrmUnavailable, match="elsewhere"):
-        await client(answer).send(Request("GET", "accounts"))
+        await crm.send(Request("GET", "accounts"))
+    assert crm.contact is not None  # what the connection shows, and the alarm goes by
+    assert crm.contact.error == "CRM sends us elsewhere: HTTP 302"
 
 
 async def test_a_429_is_waited_for() -> None:
