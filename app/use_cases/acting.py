@@ -79,25 +79,39 @@ def settle(setting: Setting, run: Direction, item: Item) -> None:
 
 async def _note(ctx: Context, setting: Setting, run: Direction, items: Sequence[Item]) -> None:
     """Saves the intents before the other side hears of them, in one short transaction. A reservation came with
-    its own."""
+    its own.
+
+    Where an earlier write may have got through, what it achieved is saved too. An intent in its place would take the
+    outcome of the earlier one for an edit, or for its own.
+    """
     noted: list[Coupling] = []
+    looked: list[Item] = []
     for item in items:
         if item.noted is not None and item.noted is item.held.intent:
             continue  # saved with the reservation
-        intent = intent_of(setting, run, item)
-        if item.noted is not None:
-            intent = item.noted.then(intent)
+        intent, earlier = intent_of(setting, run, item), item.noted
         if item.replaced is not None:
-            # The new coupling is not saved yet: the old one says what is to take its place.
+            # The new coupling is not saved yet: the old one says what is to take its place, and all that it says
+            # counts as agreed once that is there.
+            if earlier is not None:
+                intent = earlier if item.repeated else earlier.then(intent)
             item.replaced = replace(item.replaced, intent=intent or Intent(run.destination), replacing=True)
             noted.append(item.replaced)
-        is_new = item.replaced is None and intent != (item.noted or item.held.intent)
-        item.coupling, item.noted = replace(item.held, intent=intent), intent
-        if is_new:
+        is_new = item.replaced is None and (intent != (earlier or item.held.intent) or item.repeated)
+        item.coupling = replace(item.held, intent=intent)
+        item.noted = intent if earlier is None else earlier.then(intent)
+        if is_new and (earlier is not None or item.repeated):
+            looked.append(item)
+        elif is_new:
             noted.append(item.coupling)
-    if noted:
-        async with ctx.uow() as tx:
-            await tx.couplings.intend(setting.company.id, noted)
+    if not noted and not looked:
+        return
+    async with ctx.uow() as tx:
+        await tx.couplings.intend(setting.company.id, noted)
+        saved = await tx.couplings.save(setting.company.id, [item.held for item in looked])
+    for item in looked:
+        if item.held.id in saved:
+            item.coupling = replace(item.held, revision=item.held.revision + 1)
 
 
 # --- writes and their answers -------------------------------------------------------------------------------

@@ -362,6 +362,28 @@ async def test_a_lost_answer_while_replacing_keeps_the_old_coupling_until_the_ne
     assert coupling.crm_id != before.crm_id
 
 
+async def test_an_edit_after_a_lost_replacement_is_not_undone_though_it_is_lost_too(office: Office) -> None:
+    ctx, company = office.ctx, office.company
+    await office.customer("10000", Name="Before")
+    await create_in_crm(ctx, company, "customers", "10000")
+    before = await office.coupled("10000")
+    lost = {
+        "First": Fault(NEW_ACCOUNT, "reset_after_commit"),
+        "Second": Fault(NEW_ACCOUNT, "reset_before_commit"),
+    }
+    for name, fault in lost.items():
+        await office.change_nav("customers", "10000", Name=name)
+        office.faults(fault)
+        with pytest.raises(CrmUnavailable):
+            await create_in_crm(ctx, company, "customers", "10000", replace_existing=True)
+    office.faults()
+    await office.run()
+    (coupling,) = await office.couplings()
+    assert coupling.crm_id != before.crm_id
+    assert (await office.in_crm("account", coupling.crm_id))["name"] == "Second"
+    assert (await office.in_nav("customers", "10000"))["Name"] == "Second"
+
+
 async def test_a_refusal_after_a_lost_answer_does_not_forget_the_account(office: Office) -> None:
     """The account was created although nobody said so; then the salesperson comes in between."""
     ctx, company = office.ctx, office.company

@@ -402,6 +402,51 @@ async def test_lost_answers_of_batches_make_no_second_account_and_lose_no_change
     assert {row["name"] for row in office.accounts()} == {f"New {number}" for number in range(30)}
 
 
+WRITES = "(PATCH .*/accounts|POST .*/\\$batch)"
+
+
+async def cut_off(office: Office, kind: Any, **request: Any) -> None:
+    """A run to CRM whose writes get no answer, however often they are sent."""
+    office.faults(Fault(WRITES, kind))
+    with pytest.raises(CrmUnavailable):
+        await office.run(direction=TO, **request)
+    office.faults()
+
+
+@pytest.mark.parametrize("number", [1, 2])  # alone and in a batch
+async def test_an_edit_after_a_lost_answer_is_no_conflict_though_it_is_lost_on_its_way_too(
+    office: Office, number: int
+) -> None:
+    couplings = await pairs(office, number)
+    for position in range(number):
+        await office.change_nav("customers", f"C{position}", Name="First")
+    await cut_off(office, "reset_after_commit")
+    for position in range(number):
+        await office.change_nav("customers", f"C{position}", Name="Second")
+    await cut_off(office, "reset_before_commit")
+    assert [await name_in_crm(office, each) for each in couplings] == ["First"] * number
+    ran = await office.run()
+    assert ran.to_crm == Counts(modified=number)
+    assert ran.from_crm.failed == 0
+    assert [await name_in_crm(office, each) for each in couplings] == ["Second"] * number
+
+
+@pytest.mark.parametrize("number", [1, 2])
+async def test_an_edit_after_a_lost_creation_is_not_undone_though_it_is_lost_on_its_way_too(
+    office: Office, number: int
+) -> None:
+    for position in range(number):
+        await office.customer(f"C{position}", Name="First")
+    await cut_off(office, "reset_after_commit", mode=FULL, create_uncoupled=True)
+    for position in range(number):
+        await office.change_nav("customers", f"C{position}", Name="Second")
+    await cut_off(office, "reset_before_commit")
+    assert [row["name"] for row in office.accounts()] == ["First"] * number
+    await office.run()
+    assert [row["name"] for row in office.accounts()] == ["Second"] * number
+    assert (await office.in_nav("customers", "C0"))["Name"] == "Second"
+
+
 # --- interruptions -----------------------------------------------------------------------------------------------
 
 
