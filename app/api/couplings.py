@@ -102,7 +102,10 @@ async def list_couplings(
     skipped: Annotated[bool | None, Query(description="Only skipped ones, or only others.")] = None,
     last_synch_result: Annotated[SynchResult | None, Query(description="Only those that ended so.")] = None,
 ) -> dict[str, object]:
-    """The couplings of the company, in the order in which they were made."""
+    """The couplings of the company, in the order in which they were made.
+
+    Among the skipped ones are records whose partner could not be created: they have no `nav_no` or no `crm_url`.
+    """
     async with ctx.uow(reading=True) as tx:
         connection = await tx.connections.find(company.id)
         found = await tx.couplings.page(
@@ -116,10 +119,10 @@ async def list_couplings(
         if not found and mapping is not None:
             await tx.mappings.get(company.id, mapping)  # a mistyped name is no empty list
     page, next_cursor = paging.cut(found, lambda coupling: coupling.id)
-    # A reservation is no coupling yet: its partner may never come to be.
-    coupled = [each for each in page if each.status is CouplingStatus.COUPLED]
+    # A reservation is no coupling yet: its partner may never come to be. A skipped one waits for a person.
+    listed = [each for each in page if each.status is CouplingStatus.COUPLED or each.skipped]
     return {
-        "items": [coupling_out(each, company, connection) for each in coupled],
+        "items": [coupling_out(each, company, connection) for each in listed],
         "next_cursor": next_cursor,
     }
 

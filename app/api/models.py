@@ -11,7 +11,7 @@ from pydantic_core import to_json, to_jsonable_python
 
 from app.api.values import JsonValue, id_text, json_of, shown
 from app.domain.company import Company, ConnectionSetup
-from app.domain.coupling import Change, Coupling, Failure, SynchAction, SynchResult
+from app.domain.coupling import Change, Coupling, CouplingStatus, Failure, SynchAction, SynchResult
 from app.domain.links import crm_url, nav_url
 from app.domain.mapping import Direction
 from app.domain.records import Side
@@ -103,7 +103,7 @@ class CouplingOut(BaseModel):
     last_error: FailureOut | None
     skipped: bool = Field(description="Left out by background runs after failing twice the same way.")
     nav_url: str | None = Field(description="Opens the NAV record, where the company has a client address.")
-    crm_url: str | None = Field(description="Opens the CRM record.")
+    crm_url: str | None = Field(description="Opens the CRM record, once there is one.")
 
 
 class ChangeOut(BaseModel):
@@ -144,9 +144,12 @@ def failure_out(failure: Failure | None) -> dict[str, Any] | None:
 
 
 def coupling_out(coupling: Coupling, company: Company, connection: ConnectionSetup | None) -> dict[str, Any]:
-    """A coupling for `CouplingOut`, with links by the present settings."""
-    to_crm = crm_url(connection, coupling.crm_entity, coupling.crm_id) if connection else None
-    return linked_coupling_out(coupling, nav_url(company, coupling.nav_table, coupling.nav_key), to_crm)
+    """A coupling for `CouplingOut`, with links by the present settings to the records that are there."""
+    in_nav = bool(coupling.nav_key)
+    in_crm = coupling.status is CouplingStatus.COUPLED or not in_nav
+    to_nav = nav_url(company, coupling.nav_table, coupling.nav_key) if in_nav else None
+    to_crm = crm_url(connection, coupling.crm_entity, coupling.crm_id) if connection and in_crm else None
+    return linked_coupling_out(coupling, to_nav, to_crm)
 
 
 def linked_coupling_out(coupling: Coupling, to_nav: str | None, to_crm: str | None) -> dict[str, Any]:

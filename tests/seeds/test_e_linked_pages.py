@@ -593,6 +593,24 @@ async def test_E_37_different_failures_do_not_skip_and_a_person_may_force_a_skip
     assert again["notes"] is None
 
 
+async def test_E_37_a_record_whose_partner_cannot_be_made_is_among_the_skipped(at_work: World) -> None:
+    await at_work.customer("10000")
+    run = f"{CUSTOMER}/synchronize", MODIFIED | {"create_uncoupled": True}
+    at_work.crm.organization.faults.append(Fault("PATCH .*/accounts", "400"))
+    await at_work.job(*run)
+    assert await at_work.items("couplings", mapping="CUSTOMER") == []
+    await at_work.job(*run)
+    (coupling,) = await at_work.items("couplings", skipped="true")
+    assert (coupling["nav_no"], coupling["last_error"]["code"]) == ("10000", "crm-refused")
+    assert (coupling["crm_url"], "10000" in coupling["nav_url"]) == (None, True)
+    assert (await at_work.get("synch-status"))["skipped_couplings"] == 1
+    at_work.crm.organization.faults.clear()
+    await at_work.post(f"couplings/{coupling['id']}/restore")
+    assert (await at_work.job(*run))["inserted"] == 1
+    (coupling,) = await at_work.items("couplings", mapping="CUSTOMER")
+    assert coupling["crm_url"]
+
+
 async def test_E_38_a_selection_says_how_many_of_how_many(at_work: World) -> None:
     await at_work.coupled_customer("10000")
     await at_work.customer("20000")
