@@ -255,7 +255,11 @@ def rebase(
         found, kept = shown.get(name), name in translation.kept
         if kept and here is Side.CRM and route.row.rule == "owner" and old.on(here).get(origin) is not None:
             continue  # the owner stands for no salesperson yet: a change of it is still to come
-        agreed = name in written or (name in wanted and _shows(route, wanted[name], found))
+        agreed = name in wanted and _shows(route, wanted[name], found)
+        if name in written and not (
+            created and wanted.get(name) in (None, "")
+        ):  # what a template adds is news
+            agreed = True
         if origin and (agreed or kept):
             ours[origin] = read.get(origin)
         if (agreed and not kept) or (kept and created):

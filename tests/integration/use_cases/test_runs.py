@@ -694,3 +694,17 @@ async def test_a_record_that_failed_and_changed_since_is_looked_at_once(office: 
     await office.change_nav("customers", "C0", Credit_Limit_LCY=Decimal(3))
     assert (await office.run()).to_crm == Counts(modified=1)
     assert (await office.in_crm("account", coupling.crm_id))["creditlimit"] == 3
+
+
+async def test_what_a_template_adds_to_a_new_record_comes_back_and_what_it_replaces_does_not(
+    office: Office,
+) -> None:
+    template = '{"customertypecode": 3, "address1_city": "Leeds"}'
+    await office.set_up(synch_only_coupled_records=False, crm_template=template)
+    await office.customer("10000", City="London")
+    await office.customer("20000")
+    assert (await office.run()).from_crm.failed == 0
+    assert [row["address1_city"] for row in office.accounts()] == ["Leeds", "Leeds"]
+    cities = {no: (await office.in_nav("customers", no))["City"] for no in ("10000", "20000")}
+    assert cities == {"10000": "London", "20000": "Leeds"}
+    assert (await office.run(mode=FULL)).wrote_nothing
