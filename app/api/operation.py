@@ -217,9 +217,11 @@ async def _json_of(request: Request) -> Any:
     try:
         return json.loads(body)
     except json.JSONDecodeError as error:
-        raise MalformedJson(f"The body cannot be read as JSON: {error.msg}.") from error
+        where = f"line {error.lineno}, column {error.colno}"
+        raise MalformedJson(f"The body cannot be read as JSON: {error.msg} ({where}).") from error
     except (ValueError, RecursionError) as error:
-        raise MalformedJson("The body cannot be read as JSON.") from error
+        what = "a number in it has too many digits, or it is nested too deep"
+        raise MalformedJson(f"The body cannot be read as JSON: {what}.") from error
 
 
 def _media_type(request: Request) -> str:

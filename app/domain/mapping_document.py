@@ -76,8 +76,11 @@ def mappings_of(document: Mapping[str, Any]) -> tuple[TableMapping, ...]:
     Raises InvalidMapping with every problem of form.
     """
     problems: list[FieldProblem] = []
-    if document.get("format", FORMAT) != FORMAT or document.get("version", VERSION) != VERSION:
-        problems.append(FieldProblem("/format", f"The document is not {FORMAT} version {VERSION}.", FORMAT))
+    for name, known in (("format", FORMAT), ("version", VERSION)):
+        if document.get(name, known) != known:
+            problems.append(
+                FieldProblem(f"/{name}", f"The document is not {FORMAT} version {VERSION}.", known)
+            )
     given = document.get("mappings")
     if not isinstance(given, list):
         problems.append(FieldProblem("/mappings", "Here stands a list of mappings."))

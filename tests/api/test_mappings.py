@@ -70,6 +70,8 @@ async def test_what_was_exported_can_be_imported(ready: httpx.AsyncClient) -> No
     done = await ready.put(f"{MAPPINGS}/export", json=export.json())
     assert (done.status_code, done.json()["added"]) == (200, ["CONTACT"])
     assert (await ready.get(f"{MAPPINGS}/export")).content == export.content
+    later = await ready.put(f"{MAPPINGS}/export", json=export.json() | {"version": 2})
+    assert (later.status_code, later.json()["errors"][0]["pointer"]) == (422, "/version")
 
 
 async def test_lists_of_mappings_and_rows_come_in_pages(ready: httpx.AsyncClient) -> None:

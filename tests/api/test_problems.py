@@ -30,6 +30,13 @@ async def test_a_body_that_is_no_json_is_a_bad_request(admin: httpx.AsyncClient,
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed-json")
 
 
+async def test_where_json_ends_to_be_json_is_told(admin: httpx.AsyncClient) -> None:
+    headers = {"Content-Type": "application/json"}
+    for body, told in ((b'{"name": "a",\n "b"}', "line 2, column 5"), (b'{"name": ' + b"9" * 5000, "digits")):
+        answer = await admin.post(KEYS, content=body, headers=headers)
+        assert (answer.status_code, told in answer.json()["detail"]) == (400, True), answer.text
+
+
 async def test_a_caller_who_hangs_up_amid_the_body_is_no_fault_of_ours(app: FastAPI) -> None:
     """Whoever counts 5xx, or looks for errors in the log, shall not be called for it."""
     told: list[Message] = []
