@@ -255,11 +255,9 @@ def rebase(
         found, kept = shown.get(name), name in translation.kept
         if kept and here is Side.CRM and route.row.rule == "owner" and old.on(here).get(origin) is not None:
             continue  # the owner stands for no salesperson yet: a change of it is still to come
-        agreed = name in wanted and _shows(route, wanted[name], found)
-        if name in written and not (
-            created and wanted.get(name) in (None, "")
-        ):  # what a template adds is news
-            agreed = True
+        # A blank that we wrote and that shows something got it from a template: that is news for the source.
+        ours_alone = name in written and not (created and wanted.get(name) in (None, ""))
+        agreed = ours_alone or (name in wanted and _shows(route, wanted[name], found))
         if origin and (agreed or kept):
             ours[origin] = read.get(origin)
         if (agreed and not kept) or (kept and created):
