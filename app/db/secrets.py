@@ -17,6 +17,7 @@ SECRET_NAMES = frozenset(
     {
         "password",
         "client_secret",
+        "certificate",  # where people keep it, its private key often stands beside it
         "private_key",
         "private_key_password",
         "web_service_access_key",

@@ -133,7 +133,8 @@ async def test_a_connection_comes_back_with_its_secrets_which_are_stored_encrypt
 ) -> None:
     memory = a_memory(engine)
     company = await a_company(memory)
-    login = Credentials("client_certificate", "tenant", "client", certificate="PEM", private_key="hush")
+    pem = "CERTIFICATE and its PRIVATE KEY"
+    login = Credentials("client_certificate", "tenant", "client", certificate=pem, private_key="hush")
     setup = a_setup(
         credentials=login,
         organization_id=uuid4(),
@@ -152,6 +153,7 @@ async def test_a_connection_comes_back_with_its_secrets_which_are_stored_encrypt
             await connection.execute(text("SELECT crm_connection::text AS whole FROM crm_connection"))
         ).one()
     assert "hush" not in row.whole
+    assert "PRIVATE" not in row.whole
 
 
 async def test_a_connection_is_changed_by_who_read_it_last(engine: AsyncEngine) -> None:
