@@ -1,7 +1,7 @@
 """Option mappings: NAV records that stand for the options of one CRM attribute (nav-behaviour 10.9)."""
 
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from app.domain.company import Company
@@ -115,10 +115,9 @@ async def find_or_create(
     attribute = entity.fields.get(mapping.option_attribute or "")
     wanted = option_keys(definition, attribute.options if attribute else ())
     before = known.get((mapping.nav_table, mapping.option_attribute or ""), {})
-    renamed = {value: key for key, value in before.items() if key not in wanted}
-    asked = [*wanted, *renamed.values()]
-    present = await nav.by_key(mapping.nav_table, asked, definition.primary_key)
-    wanted = {_kept(key, renamed.get(option.value), present): option for key, option in wanted.items()}
+    present = await nav.by_key(mapping.nav_table, [*wanted.keys() | before.keys()], definition.primary_key)
+    kept = _kept(wanted, {key: value for key, value in before.items() if key in present})
+    wanted = {kept.get(option.value, key): option for key, option in wanted.items()}
     missing = [key for key in wanted if key not in present]
     refused: dict[str, IntegrationError] = {}
     if missing and not preview:
@@ -144,9 +143,16 @@ def option_keys(table: TableDefinition, options: Iterable[Option]) -> dict[str, 
     return keys
 
 
-def _kept(key: str, renamed: str | None, present: Container[str]) -> str:
-    """The key of the record that stood for an option, if it is there; else the one the option's name makes."""
-    return renamed if renamed is not None and renamed in present else key
+def _kept(wanted: Mapping[str, Option], before: Mapping[str, int]) -> dict[int, str]:
+    """The keys of the records that go on to stand for these options, by value. One that is called like another option
+    does where that one keeps a record of its own: options may pass their names on."""
+    kept: dict[int, str] = {}
+    while True:
+        named = {key for key, option in wanted.items() if option.value not in kept}
+        more = {value: key for key, value in before.items() if key not in named}
+        if more == kept:
+            return kept
+        kept = more
 
 
 def _values(table: TableDefinition, option: Option) -> dict[str, str]:

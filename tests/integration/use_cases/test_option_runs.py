@@ -101,3 +101,17 @@ async def test_a_code_that_is_spelled_in_another_way_is_not_renamed(office: Offi
     await nav_change(office.ctx, office.company, TABLE, "net45", {"Description": "Net 45 days"})
     async with office.ctx.uow() as tx:
         assert (await tx.option_mappings.all(office.company.id))[TABLE, ATTRIBUTE] == known
+
+
+async def test_options_that_pass_their_names_on_keep_their_codes(office: Office) -> None:
+    """One that stands behind the code OLD is called like another one now, which has got a new name itself."""
+    known = await before_there_was(office, "none of them")
+    await office.nav.remove(TABLE, "NET45")
+    await office.nav.create(TABLE, "OLD", {})
+    before = {key: value for key, value in known.items() if key != "NET45"}
+    before |= {"OLD": known["NET30"], "NET30": known["NET45"]}
+    async with office.ctx.uow() as tx:
+        await tx.option_mappings.replace(office.company.id, TABLE, ATTRIBUTE, before)
+    assert (await office.run(PAYMENT_TERMS)).from_crm == Counts(unmodified=len(known))
+    async with office.ctx.uow() as tx:
+        assert (await tx.option_mappings.all(office.company.id))[TABLE, ATTRIBUTE] == before
