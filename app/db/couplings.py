@@ -43,6 +43,7 @@ _INTEND = text("""
     FROM json_to_recordset(CAST(:rows AS json))
       AS given(id uuid, intent json, replacing boolean, revision integer)
     WHERE held.id = given.id AND held.company_id = :company_id AND held.revision = given.revision
+    RETURNING held.id
     """)
 _BY_ID = {
     side: select(*coupling_rows.SELECTED).where(
@@ -208,9 +209,11 @@ class SqlCouplings:
         given = {"company_id": company_id, "nav_table": nav_table, "rows": json_text(rows)}
         await self._connection.execute(_RENAME, given)
 
-    async def intend(self, company_id: int, couplings: Sequence[Coupling]) -> None:
+    async def intend(self, company_id: int, couplings: Sequence[Coupling]) -> set[UUID]:
         """Writes the intents of couplings read before, in one statement, and nothing else of them: their revision
-        stays. Those whose revision moved meanwhile are left alone."""
+        stays. Those whose revision moved meanwhile are left alone. Returns the ids that were written."""
+        if not couplings:
+            return set()
         rows = [
             {
                 "id": coupling_rows.plain_id(one.id),
@@ -220,8 +223,8 @@ class SqlCouplings:
             }
             for one in _in_lock_order(couplings)
         ]
-        if rows:
-            await self._connection.execute(_INTEND, {"company_id": company_id, "rows": json_text(rows)})
+        written = await self._connection.execute(_INTEND, {"company_id": company_id, "rows": json_text(rows)})
+        return set(written.scalars().all())
 
     async def replacing(self, company_id: int, mapping: str) -> list[Coupling]:
         """The couplings of a mapping whose replacement was begun and not remembered."""

@@ -203,8 +203,9 @@ class Couplings(Protocol):
         """The NAV records with these integration ids have other keys now: their couplings show them."""
         ...
 
-    async def intend(self, company_id: int, couplings: Sequence[Coupling]) -> None:
-        """Writes the intents of couplings read before, and nothing else of them: their revision stays."""
+    async def intend(self, company_id: int, couplings: Sequence[Coupling]) -> set[UUID]:
+        """Writes the intents of couplings read before, and nothing else of them: their revision stays. Those whose
+        revision moved meanwhile are left alone. Returns the ids that were written."""
         ...
 
     async def replacing(self, company_id: int, mapping: str) -> list[Coupling]:

@@ -42,10 +42,11 @@ async def act(
         if isinstance(item.plan, Create) and not item.reserved and not item.looked:
             item.plan = None  # somebody else coupled it meanwhile
         (again if item.plan is None else decided).append(item)
-    if not decided:
-        return again
     if within is None:
         await _note(ctx, setting, run, decided)
+        decided = [item for item in decided if not item.settled]
+    if not decided:
+        return again
     writes = [_write_of(setting, run, item) for item in decided]
     store = within or setting.side(run.destination)
     answers = await store.write(setting.mapping.table_on(run.destination), writes)
@@ -82,36 +83,40 @@ async def _note(ctx: Context, setting: Setting, run: Direction, items: Sequence[
     its own.
 
     Where an earlier write may have got through, what it achieved is saved too. An intent in its place would take the
-    outcome of the earlier one for an edit, or for its own.
+    outcome of the earlier one for an edit, or for its own. Fails the records whose coupling somebody else wrote since
+    it was read: nothing may be written then, and they go round again when they cannot be remembered.
     """
     noted: list[Coupling] = []
     looked: list[Item] = []
     for item in items:
         if item.noted is not None and item.noted is item.held.intent:
             continue  # saved with the reservation
-        intent, earlier = intent_of(setting, run, item), item.noted
-        if item.replaced is not None:
-            # The new coupling is not saved yet: the old one says what is to take its place, and all that it says
-            # counts as agreed once that is there.
-            if earlier is not None:
-                intent = earlier if item.repeated else earlier.then(intent)
-            item.replaced = replace(item.replaced, intent=intent or Intent(run.destination), replacing=True)
-            noted.append(item.replaced)
-        is_new = item.replaced is None and (intent != (earlier or item.held.intent) or item.repeated)
+        intent, earlier, stored = intent_of(setting, run, item), item.noted, item.held.intent
+        if item.replaced is not None and earlier is not None:
+            # All that the old coupling says counts as agreed once the new partner is there.
+            intent = earlier if item.repeated else earlier.then(intent)
         item.coupling = replace(item.held, intent=intent)
         item.noted = intent if earlier is None else earlier.then(intent)
-        if is_new and (earlier is not None or item.repeated):
+        if item.replaced is not None:
+            # The new coupling is not saved yet: the old one says what is to take its place.
+            item.replaced = replace(item.replaced, intent=intent or Intent(run.destination), replacing=True)
+            noted.append(item.replaced)
+        elif earlier is not None or item.repeated:
             looked.append(item)
-        elif is_new:
+        elif intent is not None or stored is not None:
             noted.append(item.coupling)
     if not noted and not looked:
         return
     async with ctx.uow() as tx:
-        await tx.couplings.intend(setting.company.id, noted)
-        saved = await tx.couplings.save(setting.company.id, [item.held for item in looked])
+        written = await tx.couplings.intend(setting.company.id, noted)
+        written |= await tx.couplings.save(setting.company.id, [item.held for item in looked])
     for item in looked:
-        if item.held.id in saved:
+        if item.held.id in written:
             item.coupling = replace(item.held, revision=item.held.revision + 1)
+    overtaken = {one.id for one in (*noted, *(item.held for item in looked))} - written
+    for item in items:
+        if item.held.id in overtaken:
+            item.fail(remembering.overtaken(remembering.named(setting, run, item)))
 
 
 # --- writes and their answers -------------------------------------------------------------------------------

@@ -16,11 +16,12 @@ from app.use_cases import remembering
 from app.use_cases.engine import ROUNDS, Exchange
 from app.use_cases.items import Item
 
-Finish = Callable[[Transaction, Sequence[Item]], Awaitable[None]]
+Finish = Callable[[Transaction, Sequence[Item], bool], Awaitable[None]]
+"""What else is written down with these items in the transaction that remembers them, and whether they are the last."""
 Turn = Callable[[], AbstractAsyncContextManager[object]]
 
 
-async def nothing_more(tx: Transaction, items: Sequence[Item]) -> None:
+async def nothing_more(tx: Transaction, items: Sequence[Item], last: bool) -> None:
     """For sets of which nothing else is written down."""
 
 
@@ -31,8 +32,8 @@ async def carry_out(
     coupled: Mapping[UUID, Coupling] | None = None,
     turn: Turn = nullcontext,
 ) -> list[Item]:
-    """Synchronizes a set and remembers it; `finish` adds to the remembering transaction (progress, watermark), which
-    waits for its `turn` where several sets are under way, after it was begun.
+    """Synchronizes a set and remembers it; `finish` adds to each remembering transaction (progress), which waits for
+    its `turn` where several sets are under way, after it was begun.
 
     Records whose coupling was written by somebody else meanwhile are synchronized again, so that what is
     remembered is what both sides really agree on. Raises Busy when that happens to a run again and again.
@@ -52,23 +53,22 @@ async def _one_after_the_other(
     turn: Turn,
 ) -> list[Item]:
     """Noted, written, remembered."""
-    ctx = exchange.ctx
+    ctx, done = exchange.ctx, list[Item]()
     items = await exchange.synchronize(sources, coupled)
-    async with AsyncExitStack() as until_committed, ctx.uow() as tx:
-        await until_committed.enter_async_context(turn())
-        lost = await exchange.remember(tx, items, ctx.clock.now())
-        await finish(tx, items)
-    for _ in range(ROUNDS):
+    for rounds in range(ROUNDS + 1):
+        async with AsyncExitStack() as until_committed, ctx.uow() as tx:
+            await until_committed.enter_async_context(turn())
+            lost = await exchange.remember(tx, items, ctx.clock.now())
+            if rounds == ROUNDS and not exchange.options.background:
+                lost = []  # what somebody asked for is done; a run would move its watermark past them
+            kept = [item for item in items if item not in lost]
+            await finish(tx, kept, not lost)
+        done += kept
         if not lost:
-            break
-        repeated = await exchange.anew(lost)
-        async with ctx.uow() as tx:
-            lost = await exchange.remember(tx, repeated, ctx.clock.now())
-        failed = {item.source.id: item for item in repeated if item.error is not None}
-        items = [failed.get(item.source.id, item) for item in items]
-    if lost and exchange.options.background:  # or its watermark would be moved past them
-        raise _contended(exchange, lost)
-    return items
+            return done
+        items = await exchange.anew(lost)
+        items += _vanished(exchange, lost, items)
+    raise _contended(exchange, lost)
 
 
 class _Overtaken(Exception):
@@ -102,13 +102,13 @@ async def _in_one(
             await exchange.prepare(todo)
             await exchange.choose(todo)
         try:
-            settled, again = await _round(exchange, open_, done, finish, turn)
+            settled, again = await _round(exchange, open_, finish, turn)
         except _Overtaken as behind:
             overtaken += 1
             if overtaken > ROUNDS:
                 raise _contended(exchange, behind.items) from None
             open_ = await exchange.enter(await _sources(exchange, open_, behind.items))
-            done += _vanished(exchange, behind.items, open_)
+            open_ += _vanished(exchange, behind.items, open_)
             rounds = 0
             continue
         done += settled
@@ -132,14 +132,15 @@ def _vanished(exchange: Exchange, behind: Sequence[Item], entered: Sequence[Item
         return []
     for item in gone:
         item.fail(remembering.vanished(remembering.named(exchange.setting, exchange.run, item)))
+        item.coupling = None
     return gone
 
 
 async def _round(
-    exchange: Exchange, items: Sequence[Item], before: Sequence[Item], finish: Finish, turn: Turn
+    exchange: Exchange, items: Sequence[Item], finish: Finish, turn: Turn
 ) -> tuple[list[Item], list[Item]]:
     """Writes and remembers what is decided. Returns the items that are settled and those that have to be looked at
-    again; without any of these the set is at its end. Raises _Overtaken."""
+    again. Raises _Overtaken."""
     ctx = exchange.ctx
     async with AsyncExitStack() as until_committed, ctx.uow() as tx:
         again = await exchange.write_within(tx, items)
@@ -148,8 +149,7 @@ async def _round(
         if lost := await exchange.remember(tx, settled, ctx.clock.now()):
             raise _Overtaken(lost)
         await until_committed.enter_async_context(turn())
-        if not again:
-            await finish(tx, [*before, *settled])
+        await finish(tx, settled, not again)
     return settled, again
 
 

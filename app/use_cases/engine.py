@@ -442,7 +442,8 @@ class Exchange:
     async def anew(self, lost: Sequence[Item]) -> list[Item]:
         """Synchronizes what could not be remembered, somebody else having written the couplings meanwhile. What we
         wrote is held against what both sides show, as after a crash, or it would be taken for their change; but only
-        where nobody wrote the record after us: what it shows is theirs then, even if it looks like ours."""
+        where nobody wrote the record after us: what it shows is theirs then, even if it looks like ours. What is told
+        of such a record is all that we wrote."""
         sources = await self.afresh(lost)
         coupled = await self._couplings({source.id for source in sources})
         written = {item.held.id: item for item in lost if item.action in WRITTEN and not item.repeated}
@@ -454,7 +455,13 @@ class Exchange:
                 item, now = written[held.id], shown.get(held.id_on(there))
                 if item.noted and item.after and now is not None and now.version == item.after.version:
                     coupled[key] = replace(held, intent=item.noted.then(held.intent))
-        return await self.synchronize(sources, coupled)
+        items = await self.synchronize(sources, coupled)
+        for item in items:
+            before = written.get(item.held.id) if item.coupling is not None else None
+            if before is not None and item.action in (SynchAction.UNMODIFIED, SynchAction.MODIFIED):
+                item.action, item.repeated = before.action, before.action is SynchAction.INSERTED
+                item.changes = before.changes + item.changes if item.changes else before.changes
+        return items
 
     async def _replace(self, tx: Transaction, items: Sequence[Item]) -> set[UUID]:
         """The new partners exist: their couplings, whose ids are the answer, take the place of the old ones."""

@@ -126,6 +126,11 @@ def skipped(named: str, coupling: Coupling) -> CouplingSkipped:
     )
 
 
+def overtaken(named: str) -> StaleRecord:
+    """The error of a record whose coupling was written since it was read."""
+    return StaleRecord(f"{named} was synchronized by somebody else meanwhile.", fix="Try again.")
+
+
 def vanished(named: str) -> StaleRecord:
     """The error of a record that was there, and coupled, when its synchronization began."""
     return StaleRecord(

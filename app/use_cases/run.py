@@ -178,7 +178,7 @@ class Run:
         self._report.go_on()
 
     async def _take(self, exchange: Exchange, tally: Tally, sources: Sequence[Snapshot]) -> None:
-        async def finish(tx: Transaction, items: Sequence[Item]) -> None:
+        async def finish(tx: Transaction, items: Sequence[Item], last: bool) -> None:
             tally.add(items)
             await self._report.progress(exchange.run.value, tally.counts, tx=tx)
 

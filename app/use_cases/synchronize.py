@@ -133,8 +133,14 @@ async def synchronize_set(
     started = ctx.clock.now()
     exchange = Exchange(ctx, setting, run, replace(options, log_unmodified=True), job_id)
 
-    async def log_job(tx: Transaction, items: Sequence[Item]) -> None:
-        await tx.jobs.add(setting.company.id, [_job(setting, run, items, job_id, started, ctx.clock.now())])
+    done: list[Item] = []
+
+    async def log_job(tx: Transaction, items: Sequence[Item], last: bool) -> None:
+        done.extend(items)
+        if last:
+            await tx.jobs.add(
+                setting.company.id, [_job(setting, run, done, job_id, started, ctx.clock.now())]
+            )
 
     items = await carry_out(exchange, sources, log_job, coupled)
     for item in items:

@@ -10,10 +10,11 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.domain.coupling import Coupling
+from app.domain.job import SynchJob, SynchMode
 from app.domain.mapping import DeletionConflictResolution, Direction
 from app.use_cases.synchronize import create_in_nav, synchronize_record
 from tests.integration.fuses import Crash, Fuse, fused
-from tests.integration.use_cases.office import Office
+from tests.integration.use_cases.office import Office, Quiet
 
 pytestmark = pytest.mark.anyio
 
@@ -250,15 +251,19 @@ async def test_synchronize_now_that_dies_at_any_step_can_be_repeated(office: Off
     assert await dies_at_every_step(office, attempt, check) > 4
 
 
-async def test_what_we_wrote_is_ours_although_others_remember_the_pair_first(office: Office) -> None:
-    """At any step of a run to CRM a run the other way comes between, and the written field is edited again."""
+@pytest.mark.parametrize("edited", [True, False])
+async def test_what_we_wrote_is_ours_although_others_remember_the_pair_first(
+    office: Office, edited: bool
+) -> None:
+    """At any step of a run to CRM a run the other way comes between, and the written field may be edited again."""
     pair = await a_pair(office)
     step, happened = 0, [True]
 
     async def meanwhile() -> None:
         happened.append(True)
         await office.run(direction=Direction.FROM_CRM)
-        await write(office, NAV, pair, f"C{step}")
+        if edited:
+            await write(office, NAV, pair, f"C{step}")
 
     while happened:
         step, happened = step + 1, []
@@ -266,11 +271,89 @@ async def test_what_we_wrote_is_ours_although_others_remember_the_pair_first(off
         await office.change_crm("account", pair.crm_id, fax=str(step))
         fuse = Fuse()
         fuse.light(step, after=True, instead=meanwhile)
-        await office.run(direction=Direction.TO_CRM, ctx=fused(office.ctx, fuse))
+        ran = await office.run(direction=Direction.TO_CRM, ctx=fused(office.ctx, fuse))
+        assert ran.to_crm.modified == 1, step
+        assert ran.told == [("to_crm", "10000", "modified", None)], step
         for _ in range(2):
             await office.run()
         assert (await office.coupled("10000")).last_error is None, step
-        assert await shown(office, pair) == ((f"C{step}",) * 2 if happened else (f"B{step}",) * 2)
+        assert await shown(office, pair) == ((f"C{step}",) * 2 if happened and edited else (f"B{step}",) * 2)
+    assert step > 8
+
+
+class DiesOnce(Fuse):
+    """Blows, too, at the first step at which something is so."""
+
+    def __init__(self, so: Callable[[], Awaitable[bool]]) -> None:
+        super().__init__()
+        self._so = so
+
+    async def before(self, *, locked: bool = False) -> int:
+        if not locked and await self._so():
+            raise Crash
+        return await super().before(locked=locked)
+
+
+async def test_a_write_that_others_were_quicker_than_is_known_after_a_crash(office: Office) -> None:
+    """At any step of a run to CRM somebody changes the account, which a run the other way remembers; then the run
+    dies as soon as the account has what it writes."""
+    pair = await a_pair(office)
+    step, happened = 0, [True]
+
+    async def meanwhile() -> None:
+        happened.append(True)
+        await office.change_crm("account", pair.crm_id, telephone1=f"0{step}")
+        await office.run(direction=Direction.FROM_CRM)
+
+    async def written() -> bool:
+        return await shown(office, pair) == (f"B{step}",) * 2
+
+    while happened:
+        step, happened = step + 1, []
+        await write(office, NAV, pair, f"B{step}")
+        fuse = DiesOnce(written)
+        fuse.light(step, after=True, instead=meanwhile)
+        with pytest.raises(Crash):
+            await office.run(direction=Direction.TO_CRM, ctx=fused(office.ctx, fuse))
+        await write(office, NAV, pair, f"C{step}")
+        for _ in range(2):
+            await office.run()
+        assert (await office.coupled("10000")).last_error is None, step
+        assert await shown(office, pair) == (f"C{step}",) * 2, step
+    assert step > 8
+
+
+async def test_what_a_run_counts_is_what_it_tells_wherever_it_dies(office: Office) -> None:
+    """At any step of a run from CRM somebody changes one of two customers, so that only the other is written at once;
+    the run dies as soon as it is."""
+    one = await a_pair(office)
+    await office.customer("20000", Name="A")
+    await office.run(create_uncoupled=True)
+    other = await office.coupled("20000")
+    step, happened = 0, [True]
+
+    async def meanwhile() -> None:
+        happened.append(True)
+        await office.change_nav("customers", "10000", Phone_No=f"0{step}")
+
+    async def written() -> bool:
+        return await shown(office, other) == (f"B{step}",) * 2
+
+    while happened:
+        step, happened = step + 1, []
+        for pair in (one, other):
+            await write(office, CRM, pair, f"B{step}")
+        fuse, report = DiesOnce(written), Quiet()
+        fuse.light(step, after=True, instead=meanwhile)
+        job = SynchJob(uuid4(), "synchronize", "CUSTOMER", SynchMode.MODIFIED, Direction.FROM_CRM)
+        async with office.ctx.uow() as tx:
+            await tx.jobs.add(office.company.id, [job])
+        with pytest.raises(Crash):
+            await office.run(job=job, report=report, ctx=fused(office.ctx, fuse))
+        ran = await office.ran(job, report)
+        assert ran.from_crm.modified == len(ran.told), step
+        for _ in range(2):
+            await office.run()
     assert step > 8
 
 
