@@ -150,7 +150,8 @@ class Story:
         told = f"{self.tag}.{name} in {side}: {old!r} became {value!r}"
         sources = {shown[name] for shown in self.past[other]}
         if old is None and not value and name in rules.off:
-            return  # a new record without it
+            self.agreed[name] = {""}  # a new record without it: nothing was agreed on with that one
+            return
         assert value in sources, f"{told}, while {other} showed {sorted(sources)}"
         if old is not None and old not in self.agreed[name] and self.chosen is not other:
             decided = WINNERS.get(rules.update) is other and self.agreed[name] != {value}

@@ -1,9 +1,9 @@
 """Whatever people change and whatever breaks: both sides end up telling the same story, and no edit is lost.
 
 People create, change, couple and delete records on both sides, choose between them and change the mappings; the
-service runs in between, dies at any step, is overtaken, and meets a CRM that loses answers. After each of that, what it
-did must have been allowed (`stories`); once it is quiet, everything agrees but for conflicts that people made and that
-are reported.
+service runs in between, dies at any step, is overtaken by people and by another worker, and meets a CRM that loses
+answers. After each of that, what it did must have been allowed (`stories`); once it is quiet, everything agrees but for
+conflicts that people made and that are reported.
 """
 
 import asyncio

@@ -4,7 +4,7 @@ befall it on the way."""
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 from uuid import uuid4
@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.domain.coupling import Coupling, SynchAction
 from app.domain.defaults import default_mappings
-from app.domain.errors import CrmUnavailable
+from app.domain.errors import CrmUnavailable, IntegrationError
 from app.domain.job import Counts, JobStatus, SynchJob, SynchMode
 from app.domain.mapping import Direction, FieldStatus
 from app.domain.records import Reference, Side, Snapshot
@@ -23,6 +23,7 @@ from app.ports import Context
 from app.sandbox import Fault
 from app.use_cases.mappings import change_field
 from app.use_cases.run import run_job
+from app.use_cases.synchronize import synchronize_record
 from tests.integration.fuses import Crash, Fuse, FusedWire, fused
 from tests.integration.stories import CUSTOMERS, KINDS, SHOWN, Kind, Rules, Story
 from tests.integration.use_cases.house import a_house
@@ -78,11 +79,26 @@ class Switched:
     name: str
 
 
-Mishap = Dies | Overtaken | Unheard | Switched | None
+@dataclass(frozen=True)
+class Crossed:
+    """At the n-th step somebody synchronizes a record, and changes it; so many steps later the process dies, or not."""
+
+    step: int
+    after: bool
+    number: int
+    direction: str
+    side: Side
+    value: str
+    left: int
+
+
+Mishap = Dies | Overtaken | Unheard | Switched | Crossed | None
 STEPS = st.integers(1, 40)
 VALUES = st.sampled_from(["", "A", "B", "C"])
 NUMBERS = st.integers(0, 4)
 SIDES = st.sampled_from(Side)
+WINS = {"to_crm": Side.NAV, "from_crm": Side.CRM}
+WAYS = ["merge", *WINS]
 SWITCHES = st.sampled_from(["City", "Phone_No", "Pager"])
 ANSWERS = ("reset_after_commit", "reset_before_commit", "503", "truncated")
 DEATHS = st.builds(Dies, STEPS, st.booleans())
@@ -93,8 +109,11 @@ MISHAPS: st.SearchStrategy[Mishap] = st.one_of(
     st.builds(Overtaken, STEPS, st.booleans(), NUMBERS, SIDES, VALUES),
     st.builds(Unheard, st.sampled_from(ANSWERS), st.integers(1, 3)),
     st.builds(Switched, STEPS, st.booleans(), SWITCHES),
+    st.builds(
+        Crossed, STEPS, st.booleans(), NUMBERS, st.sampled_from(WAYS), SIDES, VALUES, st.integers(0, 9)
+    ),
 )
-assert get_args(Mishap)[:4] == (Dies, Overtaken, Unheard, Switched)
+assert get_args(Mishap)[:5] == (Dies, Overtaken, Unheard, Switched, Crossed)
 
 
 @dataclass
@@ -248,6 +267,8 @@ class Town:
                 self.fuse.light(step, after=after, instead=lambda: self._overtake(number, side, value))
             case Unheard(kind, every):
                 self.office.faults(Fault("(PATCH|POST|DELETE|GET) .*", kind, every=every, retry_after=0))
+            case Crossed(step, after):
+                self.fuse.light(step, after=after, instead=lambda: self._cross(mishap))
             case Switched(step, after, name):
                 self.fuse.light(step, after=after, instead=lambda: self.switch(name))
 
@@ -256,6 +277,27 @@ class Town:
             await self.look()
             story = self.stories[number]
             await self.change(story, side, next(iter(story.kind.fields)), value)
+
+    async def _cross(self, mishap: Crossed) -> None:
+        if mishap.number < len(self.stories):
+            await self.look()
+            story = self.stories[mishap.number]
+            record = (await self.records(story.kind, Side.NAV)).get(story.tag)
+            chosen, story.chosen = story.chosen, WINS.get(mishap.direction, story.chosen)
+            if record is not None:
+                with suppress(IntegrationError):
+                    await synchronize_record(
+                        self.office.ctx,
+                        self.office.company,
+                        story.kind.table,
+                        record.key,
+                        direction=mishap.direction,
+                    )
+            await self.look()
+            story.chosen = chosen
+            await self.change(story, mishap.side, next(iter(story.kind.fields)), mishap.value)
+        if mishap.left:
+            self.fuse.light(mishap.left, after=mishap.after)
 
     async def run(
         self,
