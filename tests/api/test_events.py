@@ -82,7 +82,7 @@ async def test_a_stream_that_is_asked_for_its_head_alone_ends_with_it(
     ready: httpx.AsyncClient, app: FastAPI
 ) -> None:
     address = await a_job(ready)
-    async with served(app) as url, listening_at(url) as client:
+    async with served(for_a_server(app)) as url, listening_at(url) as client:
         head = await client.head(f"{address}/events")
         assert (head.status_code, head.content) == (200, b"")
         assert head.headers["Content-Type"].startswith("text/event-stream")
