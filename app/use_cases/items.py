@@ -1,6 +1,6 @@
 """One record on its way through a run, and how a run treats its records."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -80,6 +80,15 @@ class Item:
     def reserved(self) -> bool:
         """Whether its coupling is only an intent: the partner may not exist yet."""
         return self.coupling is not None and self.coupling.status is CouplingStatus.RESERVED
+
+    @property
+    def written(self) -> Collection[str]:
+        """The fields of the write that the destination answered with `after`; none where it was looked at only."""
+        match self.plan:
+            case Create(values) | Modify(values) if not self.repeated:
+                return values.keys()
+            case _:
+                return ()
 
     @property
     def settled(self) -> bool:

@@ -42,7 +42,7 @@ def coupling_after(
         item.after,
         item.translation,
         coupling.base,
-        written=() if item.repeated else item.changes.new,
+        written=item.written,
         created=created,
     )
     if coupling.mapping != setting.mapping.name:

@@ -281,7 +281,7 @@ async def test_what_we_wrote_is_ours_although_others_remember_the_pair_first(
     assert step > 8
 
 
-class DiesOnce(Fuse):
+class Once(Fuse):
     """Blows, too, at the first step at which something is so."""
 
     def __init__(self, so: Callable[[], Awaitable[bool]]) -> None:
@@ -290,8 +290,50 @@ class DiesOnce(Fuse):
 
     async def before(self, *, locked: bool = False) -> int:
         if not locked and await self._so():
-            raise Crash
+            await self.at_once()
         return await super().before(locked=locked)
+
+    async def at_once(self) -> None:
+        """It blows."""
+        self._so = self._never
+        await self._blow()
+
+    async def _never(self) -> bool:
+        return False
+
+
+class DiesOnce(Once):
+    """Is the end then, whatever happens instead at the step it was lit for."""
+
+    async def at_once(self) -> None:
+        """The process dies."""
+        raise Crash
+
+
+async def test_an_edit_of_what_others_remembered_before_us_flows_back(office: Office) -> None:
+    """As soon as our write is there a run the other way remembers it, and somebody in CRM edits the field again: what
+    we find there is theirs, although we wrote that field, and write another one now."""
+    pair = await a_pair(office)
+    happened: list[bool] = []
+
+    async def is_written() -> bool:
+        return await shown(office, pair) == ("B", "B")
+
+    async def meanwhile() -> None:
+        happened.append(True)
+        await office.run(direction=Direction.FROM_CRM)
+        await write(office, CRM, pair, "C")
+        await office.change_nav("customers", "10000", City="Rome")
+
+    await write(office, NAV, pair, "B")
+    fuse = Once(is_written)
+    fuse.light(0, after=False, instead=meanwhile)
+    await office.run(direction=Direction.TO_CRM, ctx=fused(office.ctx, fuse))
+    assert happened == [True]
+    await office.run()
+    assert await shown(office, pair) == ("C", "C")
+    assert (await office.in_crm("account", pair.crm_id))["address1_city"] == "Rome"
+    assert (await office.coupled("10000")).last_error is None
 
 
 async def test_a_write_that_others_were_quicker_than_is_known_after_a_crash(office: Office) -> None:
