@@ -129,8 +129,9 @@ def _prices_currency() -> Expression:
         select(func.string_agg(code.distinct(), ","))
         .where(
             price.c.company_id == nav_record.c.company_id,
-            price.c.nav_table == "sales-prices",
-            text_of(price.c.fields, "Sales_Code") == nav_record.c.key,
+            # Written out, and compared as the index is sorted, or all prices were read for each group.
+            price.c.nav_table == literal_column("'sales-prices'"),
+            text_of(price.c.fields, "Sales_Code") == nav_record.c.key.collate("default"),
             text_of(price.c.fields, "Sales_Type") == "Customer Price Group",
         )
         .scalar_subquery(),

@@ -79,6 +79,12 @@ Index(
     text("(fields ->> 'No')"),
     postgresql_where=text("nav_table = 'contact-business-relations'"),
 )
+Index(
+    "nav_record_price_code_idx",
+    nav_record.c.company_id,
+    text("(fields ->> 'Sales_Code')"),
+    postgresql_where=text("nav_table = 'sales-prices'"),
+)
 
 nav_tombstone = Table(
     "nav_tombstone",
