@@ -182,9 +182,7 @@ def _local_currency(cell: Cell) -> Value | Keep:
 
 def _new_in_local_currency(cell: Cell) -> Value | Keep:
     """New records get the currency that their amounts are in; afterwards it belongs to CRM."""
-    if cell.found is not None or CURRENCIES not in cell.lookups.entities:
-        return KEEP
-    return _local_currency(cell)
+    return KEEP if cell.found is not None else _local_currency(cell)
 
 
 def _price_list_currency(cell: Cell) -> Value | Keep:

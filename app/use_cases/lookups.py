@@ -42,7 +42,8 @@ class Resolver:
         ids: dict[str, set[UUID]] = defaultdict(set)
         wanted = list(needs)
         for need in wanted:
-            if need.nav_table not in self._setting.entities:
+            # The local currency is found by its ISO code, whether currencies are mapped or not.
+            if need.nav_table not in self._setting.entities and need.key != "":
                 continue  # the translation says so, naming both tables
             if need.key is not None and (need.nav_table, need.key) not in self._crm_ids:
                 keys[need.nav_table].add(need.key)

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.domain.job import SynchMode
 from app.domain.records import Reference
 from app.use_cases.default_setup import use_default_setup
+from app.use_cases.mappings import delete_mapping
 from tests.integration.use_cases.house import a_house
 from tests.integration.use_cases.office import Office, Ran
 
@@ -187,10 +188,13 @@ async def test_a_whole_table_costs_a_handful_of_requests(bank: Office) -> None:
     assert len(written) <= 5, written
 
 
+@pytest.mark.parametrize("mapped", [True, False], ids=["mapped", "unmapped"])
 async def test_the_amounts_of_a_new_account_are_in_the_local_currency_where_crm_counts_in_another(
-    engine: AsyncEngine,
+    engine: AsyncEngine, mapped: bool
 ) -> None:
     async with a_bank(engine, "USD", "CUSTOMER") as bank:
+        if not mapped:
+            await delete_mapping(bank.ctx, bank.company, "CURRENCY")
         await bank.customer("10000", Credit_Limit_LCY=Decimal(70))
         await bank.run(mode=SynchMode.FULL, create_uncoupled=True)
         (account,) = bank.accounts()

@@ -11,6 +11,7 @@ from app.domain.coupling import SynchAction
 from app.domain.job import SynchMode
 from app.domain.records import Reference
 from app.use_cases.default_setup import use_default_setup
+from app.use_cases.mappings import delete_mapping
 from app.use_cases.synchronize import create_in_crm
 from tests.integration.use_cases.house import a_house
 from tests.integration.use_cases.office import Office, Ran
@@ -284,6 +285,18 @@ async def test_a_price_list_has_the_currency_of_its_prices(shop: Office) -> None
     assert (await sent(shop, "CUSTPRCGRP-PRICE")).to_crm.inserted == 1
     assert rows(shop, "pricelevel", "name")["EXPORT"]["transactioncurrencyid"] == str(euro)
     assert (await shop.run("CUSTPRCGRP-PRICE")).wrote_nothing
+
+
+async def test_the_local_currency_is_found_though_currencies_are_not_mapped(shop: Office) -> None:
+    """It was said that CRM lacks it."""
+    await sent(shop, "UNIT OF MEASURE")
+    await delete_mapping(shop.ctx, shop.company, "CURRENCY")
+    await item(shop, "1896-S")
+    await price_group(shop, "RETAIL")
+    assert (await sent(shop)).to_crm.inserted == 1
+    assert (await sent(shop, "CUSTPRCGRP-PRICE")).to_crm.inserted == 1
+    group = rows(shop, "pricelevel", "name")["RETAIL"]
+    assert group["transactioncurrencyid"] == shop.house.organization.base_currency
 
 
 async def test_a_group_with_prices_in_several_currencies_is_not_sent(shop: Office) -> None:
