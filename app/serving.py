@@ -234,7 +234,7 @@ class Http(HttpToolsProtocol):
         """Goes on waiting for a body that comes, or whose turn is not yet; hangs up on whoever else is late."""
         self._overdue = None
         coming = self._body >= PART_OF_BODY or self.flow.read_paused or self.pipeline
-        if self._in_body() and coming:
+        if self._in_body() and (coming or self.cycle.waiting_for_100_continue):
             self._body = 0
             self._watch()
         else:

@@ -125,6 +125,14 @@ async def test_a_body_that_comes_slowly_has_all_the_time_it_needs() -> None:
         assert (await stream.receive()).endswith(b"done")
 
 
+async def test_whoever_waits_for_our_word_to_send_the_body_is_not_late_when_we_are() -> None:
+    async with caller() as stream:
+        await stream.send(a_post("/later", 4)[:-2] + b"Expect: 100-continue\r\n\r\n")
+        assert (await stream.receive()).startswith(b"HTTP/1.1 100 ")
+        await stream.send(b"body")
+        assert (await stream.receive()).endswith(b"done")
+
+
 @pytest.mark.parametrize("path", ["/later", "/slow"])
 async def test_whoever_sent_a_request_is_not_late_when_we_are(path: str) -> None:
     """Neither while we do not read the body, nor while we work on the answer."""
