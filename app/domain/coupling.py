@@ -234,7 +234,8 @@ class Changes:
 
     def __add__(self, more: "Changes") -> "Changes":
         """What was written in two steps."""
-        return Changes(more.side, {**self.new, **more.new}, {**self.old, **more.old})
+        first = {name: self.old.get(name) for name in self.new}
+        return Changes(more.side, {**self.new, **more.new}, {**more.old, **first})
 
 
 NO_CHANGES: Final = Changes(Side.NAV, {})

@@ -84,7 +84,8 @@ async def _note(ctx: Context, setting: Setting, run: Direction, items: Sequence[
 
     Where an earlier write may have got through, what it achieved is saved too. An intent in its place would take the
     outcome of the earlier one for an edit, or for its own. Fails the records whose coupling somebody else wrote since
-    it was read: nothing may be written then, and they go round again when they cannot be remembered.
+    it was read: nothing may be written then, and they go round again when they cannot be remembered. Whoever asked for
+    a new partner is told.
     """
     noted: list[Coupling] = []
     looked: list[Item] = []
@@ -115,8 +116,9 @@ async def _note(ctx: Context, setting: Setting, run: Direction, items: Sequence[
             item.coupling = replace(item.held, revision=item.held.revision + 1)
     overtaken = {one.id for one in (*noted, *(item.held for item in looked))} - written
     for item in items:
-        if item.held.id in overtaken:
+        if (item.replaced or item.held).id in overtaken:
             item.fail(remembering.overtaken(remembering.named(setting, run, item)))
+            item.changes = NO_CHANGES
 
 
 # --- writes and their answers -------------------------------------------------------------------------------

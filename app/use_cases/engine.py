@@ -446,7 +446,8 @@ class Exchange:
         of such a record is all that we wrote."""
         sources = await self.afresh(lost)
         coupled = await self._couplings({source.id for source in sources})
-        written = {item.held.id: item for item in lost if item.action in WRITTEN and not item.repeated}
+        told = [item for item in lost if item.action in WRITTEN]
+        written = {item.held.id: item for item in told if item.written or not item.repeated}
         ours = {key: held for key, held in coupled.items() if held.id in written}
         if ours:
             there, table = self.run.destination, self.setting.mapping.table_on(self.run.destination)
@@ -459,7 +460,7 @@ class Exchange:
         for item in items:
             before = written.get(item.held.id) if item.coupling is not None else None
             if before is not None and item.action in (SynchAction.UNMODIFIED, SynchAction.MODIFIED):
-                item.action, item.repeated = before.action, before.action is SynchAction.INSERTED
+                item.action = before.action
                 item.changes = before.changes + item.changes if item.changes else before.changes
         return items
 

@@ -85,7 +85,7 @@ class Item:
     def written(self) -> Collection[str]:
         """The fields of the write that the destination answered with `after`; none where it was looked at only."""
         match self.plan:
-            case Create(values) | Modify(values) if not self.repeated:
+            case Create(values) | Modify(values):
                 return values.keys()
             case _:
                 return ()

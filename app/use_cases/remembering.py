@@ -9,7 +9,7 @@ from app.domain.coupling import Base, Coupling, Failure, Outcome, SynchAction
 from app.domain.errors import CouplingSkipped, StaleRecord, UpdateConflict
 from app.domain.links import address_of
 from app.domain.mapping import Direction
-from app.domain.plan import Clash, rebase
+from app.domain.plan import Clash, Create, rebase
 from app.domain.records import Reference, Side, Value
 from app.use_cases.items import Item
 from app.use_cases.setting import Setting
@@ -34,7 +34,7 @@ def coupling_after(
         return named.failed(Failure.of(item.error), at, job_id)
     if item.action is SynchAction.SKIPPED or item.after is None or item.action is None:
         return None
-    created = item.action is SynchAction.INSERTED and not item.repeated
+    created = isinstance(item.plan, Create)
     base = rebase(
         setting.shape,
         run,

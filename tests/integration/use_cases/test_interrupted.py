@@ -10,9 +10,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.domain.coupling import Coupling
+from app.domain.errors import StaleRecord
 from app.domain.job import SynchJob, SynchMode
 from app.domain.mapping import DeletionConflictResolution, Direction
-from app.use_cases.synchronize import create_in_nav, synchronize_record
+from app.use_cases.synchronize import create_in_crm, create_in_nav, synchronize_record
 from tests.integration.fuses import Crash, Fuse, fused
 from tests.integration.use_cases.office import Office, Quiet
 
@@ -232,6 +233,44 @@ async def _replace(ctx: Any, office: Office, pair: Coupling) -> None:
     await create_in_nav(ctx, office.company, "accounts", pair.crm_id, replace_existing=True)
 
 
+async def test_a_replacement_that_others_overtake_and_that_dies_makes_no_third_record(office: Office) -> None:
+    """At any step a run the other way remembers the old coupling; then the process dies as soon as there is a new
+    account."""
+    step, happened, refused = 0, [True], 0
+    while happened:
+        step, happened = step + 1, []
+        no = await office.customer(f"R{step}", Name="A")
+        for _ in range(2):
+            await office.run(create_uncoupled=True)
+        pair, before = await office.coupled(no), len(office.accounts())
+
+        async def meanwhile(pair: Coupling = pair, happened: list[bool] = happened) -> None:
+            happened.append(True)
+            await office.change_crm("account", pair.crm_id, telephone1="55")
+            await office.run(direction=Direction.FROM_CRM)
+
+        async def made(before: int = before) -> bool:
+            return len(office.accounts()) > before
+
+        fuse = DiesOnce(made)
+        fuse.light(step, after=True, instead=meanwhile)
+        try:
+            await create_in_crm(
+                fused(office.ctx, fuse), office.company, "customers", no, replace_existing=True
+            )
+        except StaleRecord:
+            refused += 1
+        except Crash:
+            assert await made(), step
+        for direction in (
+            Direction.FROM_CRM,
+            None,
+        ):  # the run that could take the new account for one of theirs first
+            await office.run(direction=direction, create_uncoupled=True)
+        assert len(await office.numbers()) == step, step
+    assert (step > 4, refused) == (True, 1)
+
+
 async def test_synchronize_now_that_dies_at_any_step_can_be_repeated(office: Office) -> None:
     pair = await a_pair(office)
     edits = 0
@@ -267,6 +306,7 @@ async def test_what_we_wrote_is_ours_although_others_remember_the_pair_first(
 
     while happened:
         step, happened = step + 1, []
+        _, before = await shown(office, pair)
         await write(office, NAV, pair, f"B{step}")
         await office.change_crm("account", pair.crm_id, fax=str(step))
         fuse = Fuse()
@@ -274,10 +314,71 @@ async def test_what_we_wrote_is_ours_although_others_remember_the_pair_first(
         ran = await office.run(direction=Direction.TO_CRM, ctx=fused(office.ctx, fuse))
         assert ran.to_crm.modified == 1, step
         assert ran.told == [("to_crm", "10000", "modified", None)], step
+        assert [each.old for each in ran.outcomes[0].changes if each.field == "name"] == [before], step
         for _ in range(2):
             await office.run()
         assert (await office.coupled("10000")).last_error is None, step
         assert await shown(office, pair) == ((f"C{step}",) * 2 if happened and edited else (f"B{step}",) * 2)
+    assert step > 8
+
+
+class Again(Fuse):
+    """What happens instead happens a second time, so many steps later."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self._steps = steps
+
+    async def _blow(self) -> None:
+        instead, steps, self._steps = self._instead, self._steps, 0
+        await super()._blow()
+        if steps:
+            self.light(steps, after=False, instead=instead)
+
+
+async def test_a_creation_that_others_are_quicker_than_twice_is_told_as_one(office: Office) -> None:
+    await office.set_up(synch_only_coupled_records=False)
+    for first in range(9, 16):  # the last steps of a run that creates one account
+        for later in range(1, 8):
+            no = await office.customer(f"R{first}{later}")
+
+            async def meanwhile() -> None:
+                for account in office.accounts():
+                    await office.change_crm("account", account["accountid"], fax=str(uuid4())[:20])
+                await office.run(direction=Direction.FROM_CRM)
+
+            fuse = Again(later)
+            fuse.light(first, after=False, instead=meanwhile)
+            ran = await office.run(direction=Direction.TO_CRM, ctx=fused(office.ctx, fuse))
+            assert ran.told == [("to_crm", no, "inserted", None)], (first, later)
+            assert ran.to_crm.inserted == 1, (first, later)
+            await office.run()
+
+
+async def test_what_is_written_to_a_record_that_an_earlier_run_made_is_told(office: Office) -> None:
+    """That run died before it remembered the account; at any step of the next others are quicker."""
+    await office.set_up(synch_only_coupled_records=False)
+    step, happened = 0, [True]
+    while happened:
+        step, happened = step + 1, []
+        no = await office.customer(f"R{step}", Name="A")
+
+        async def made(step: int = step) -> bool:
+            return len(office.accounts()) == step
+
+        async def meanwhile(happened: list[bool] = happened) -> None:
+            happened.append(True)
+            for account in office.accounts():
+                await office.change_crm("account", account["accountid"], fax=str(uuid4())[:20])
+            await office.run(direction=Direction.FROM_CRM)
+
+        await dies_once(office, lambda ctx: office.run(ctx=ctx), made)
+        await office.change_nav("customers", no, Name="B")
+        fuse = Fuse()
+        fuse.light(step, after=False, instead=meanwhile)
+        ran = await office.run(direction=Direction.TO_CRM, ctx=fused(office.ctx, fuse))
+        assert ran.told == [("to_crm", no, "modified", None)], step
+        await office.run()
     assert step > 8
 
 
