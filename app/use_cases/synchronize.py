@@ -142,7 +142,13 @@ async def synchronize_set(
                 setting.company.id, [_job(setting, run, done, job_id, started, ctx.clock.now())]
             )
 
-    items = await carry_out(exchange, sources, log_job, coupled)
+    try:
+        items = await carry_out(exchange, sources, log_job, coupled)
+    except IntegrationError:
+        if done:  # what is remembered of them names the job
+            async with ctx.uow() as tx:
+                await log_job(tx, (), last=True)
+        raise
     for item in items:
         item.job_id = job_id
     return items

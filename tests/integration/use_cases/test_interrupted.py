@@ -10,10 +10,14 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.domain.coupling import Coupling
-from app.domain.errors import StaleRecord
-from app.domain.job import SynchJob, SynchMode
+from app.domain.errors import CrmUnavailable, StaleRecord
+from app.domain.job import Counts, SynchJob, SynchMode
 from app.domain.mapping import DeletionConflictResolution, Direction
-from app.use_cases.synchronize import create_in_crm, create_in_nav, synchronize_record
+from app.domain.records import Side
+from app.sandbox import Fault
+from app.use_cases.items import Options
+from app.use_cases.setting import open_setting
+from app.use_cases.synchronize import create_in_crm, create_in_nav, synchronize_record, synchronize_set
 from tests.integration.fuses import Crash, Fuse, fused
 from tests.integration.use_cases.office import Office, Quiet
 
@@ -409,6 +413,40 @@ class DiesOnce(Once):
     async def at_once(self) -> None:
         """The process dies."""
         raise Crash
+
+
+async def test_what_was_done_of_a_selection_has_its_job_although_the_rest_could_not_be(
+    office: Office,
+) -> None:
+    """Of two records somebody else is quicker to remember one, and CRM goes away before it is looked at again."""
+    first = await a_pair(office)
+    await office.customer("20000", Name="A")
+    await office.run(create_uncoupled=True)
+    second = await office.coupled("20000")
+
+    async def are_written() -> bool:
+        return [await shown(office, one) for one in (first, second)] == [("B", "B")] * 2
+
+    async def meanwhile() -> None:
+        await office.change_crm("account", first.crm_id, fax="1")
+        await synchronize_record(office.ctx, office.company, "customers", "10000", direction="from_crm")
+        office.faults(Fault(".*", "503", times=50))
+
+    for pair in (first, second):
+        await write(office, NAV, pair, "B")
+    fuse = Once(are_written)
+    fuse.light(0, after=False, instead=meanwhile)
+    ctx = fused(office.ctx, fuse)
+    setting = await open_setting(ctx, office.company, mapping="CUSTOMER")
+    sources = await setting.nav.get("customers", [first.nav_id, second.nav_id], setting.fields(Side.NAV))
+    options = Options(force=True, background=False)
+    with pytest.raises(CrmUnavailable):
+        await synchronize_set(ctx, setting, Direction.TO_CRM, list(sources.values()), options)
+    office.faults()
+    job_id = (await office.coupled("20000")).last_job_id
+    assert job_id is not None
+    async with office.ctx.uow() as tx:
+        assert (await tx.jobs.get(office.company.id, job_id)).counts == {"to_crm": Counts(modified=1)}
 
 
 async def test_an_edit_of_what_others_remembered_before_us_flows_back(office: Office) -> None:
