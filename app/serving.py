@@ -15,8 +15,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 LONGEST_HEAD = 64 * 1024
 """Bytes of a request before its body: address and headers."""
 PATIENCE = 30.0
-"""Seconds in which a whole head has to come, from when somebody connects or begins one, and each further part of a
-body: a connection costs a place."""
+"""Seconds in which a whole head has to come, from when somebody connects or begins one: a connection costs a place.
+A further part of a body has to come within one to two of them."""
 PART_OF_BODY = 16 * 1024
 """Bytes of such a part: whoever sends less than half a kilobyte a second holds a connection, and nothing else."""
 TOO_SLOW = (
@@ -126,7 +126,7 @@ class _InOne:
 
 class Http(HttpToolsProtocol):
     """HTTP whose requests have heads of at most LONGEST_HEAD bytes that come within PATIENCE, and bodies of which
-    PART_OF_BODY comes in each PATIENCE; others are answered 400 or 408, and cut off.
+    PART_OF_BODY comes in one of any two PATIENCEs; others are answered 400 or 408, and cut off.
 
     As many bytes may lie between two parts of a body, and behind the last one: sizes of chunks and trailers. An offer
     to go on in another protocol is declined, as HTTP lets a server do (RFC 9110, 7.8): the parser would take the body
@@ -140,6 +140,7 @@ class Http(HttpToolsProtocol):
     _request_line = b""  # of one that offers another protocol
     _came = False  # whether one came with what is being fed
     _body = 0  # bytes of it since it is waited for, or since the last look at how it comes
+    _late = False  # whether that look found too few
     _overdue: asyncio.TimerHandle | None = None  # set while a head, or the rest of a body, is waited for
     patience = PATIENCE
 
@@ -174,7 +175,7 @@ class Http(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head ends. What it names as host is named once (RFC 9112, 3.2)."""
         self._in_head = False
-        self._body = 0
+        self._body, self._late = 0, False
         self._stop_waiting()
         hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts != 1 and (hosts or self.parser.get_http_version() == "1.1"):
@@ -230,15 +231,21 @@ class Http(HttpToolsProtocol):
         """Whether more is to come of a body that is not answered yet."""
         return self._in_message and not self._in_head and not self.cycle.response_complete
 
+    def _is_late(self) -> bool:
+        """Whether too little came of the body since the last look, and it is not we who keep it waiting."""
+        ours = self.flow.read_paused or self.pipeline or self.cycle.waiting_for_100_continue
+        return self._body < PART_OF_BODY and not ours
+
     def _look(self) -> None:
-        """Goes on waiting for a body that comes, or whose turn is not yet; hangs up on whoever else is late."""
+        """Goes on waiting for a body that comes, or whose turn is not yet; hangs up on whoever else is late. A body is
+        so when two looks in a row find it so: shortly before the first we may not have read."""
         self._overdue = None
-        coming = self._body >= PART_OF_BODY or self.flow.read_paused or self.pipeline
-        if self._in_body() and (coming or self.cycle.waiting_for_100_continue):
+        was_late, self._late = self._late, self._in_body() and self._is_late()
+        if not self._in_body() or (was_late and self._late):
+            self._hang_up()
+        else:
             self._body = 0
             self._watch()
-        else:
-            self._hang_up()
 
     def _hang_up(self) -> None:
         """Who began a request is told; where none was begun, or its answer was, this would be taken for that of a later
