@@ -61,7 +61,8 @@ async def _one_after_the_other(
             lost = await exchange.remember(tx, items, ctx.clock.now())
             if rounds == ROUNDS and not exchange.options.background:
                 lost = []  # what somebody asked for is done; a run would move its watermark past them
-            kept = [item for item in items if item not in lost]
+            behind = {item.source.id for item in lost}
+            kept = [item for item in items if item.source.id not in behind]
             await finish(tx, kept, not lost)
         done += kept
         if not lost:
